@@ -1,0 +1,143 @@
+"""The sections that the kernel itself owns (contract/api.md section 19); every other section belongs to a plugin.
+
+Numbers and booleans may be quoted, ``~`` is expanded in paths (not in log paths), and an unknown key is an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct, field
+
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Section(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Base of every configuration section, the plugins' too."""
+
+
+class ServerSettings(Section):
+    """``[server]``: the port, and how clients see it."""
+
+    host: Text = "0.0.0.0"  # noqa: S104 - the contract's default; the open-start guard refuses it without a key
+    port: Port = 8080
+    eip: str | None = None
+    """How clients reach this server in endpoints that it proxies itself: host[:port][/path]; unset = the request's Host."""
+    api_key: str | None = field(default=None)
+    """The single-tenant key; read by the authentication plugin, kept here because the contract puts it here."""
+    max_sandbox_timeout_seconds: Annotated[int, Meta(ge=60)] | None = None
+    """Upper bound of a create's ``timeout``, in seconds; renewals are not bound by it."""
+    max_body_bytes: Positive = 8 * 1024 * 1024
+    """Largest body of a control-plane request; proxied bodies are streamed and not bounded. Beyond the contract."""
+    timeout_keep_alive: Positive = 30
+    timeout_graceful_shutdown: Positive | None = 5
+    limit_concurrency: NotNegative | None = 1024
+    """Connections and requests in flight before 503; 0 = no limit."""
+    backlog: Positive = 2048
+    thread_pool_size: Positive = 200
+    loop: Literal["auto", "uvloop", "asyncio"] = "auto"
+    http: Literal["auto", "httptools", "h11"] = "auto"
+
+    def __repr__(self) -> str:
+        return f"ServerSettings(host={self.host!r}, port={self.port})"
+
+
+class ProxySettings(Section):
+    """``[proxy]``: requests that go on to a sandbox. Times in seconds."""
+
+    resolve_internal: bool = True
+    """True: reach the sandbox at its internal address; False: at the public one."""
+    connect_timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    read_timeout_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    """Longest silence of an upstream in mid-answer; 0 = none, so that event streams may idle."""
+    response_timeout_seconds: Annotated[float, Meta(gt=0)] = 180.0
+    """Longest wait for the first byte of an answer after the request was sent."""
+    max_connections_per_sandbox: Positive = 256
+    idle_connection_seconds: Annotated[float, Meta(ge=0)] = 30.0
+    """How long an unused upstream connection is kept for reuse."""
+
+
+class LogSettings(Section):
+    """``[log]``: application and access lines."""
+
+    level: Annotated[str, Meta(min_length=3)] = "INFO"
+    format: Literal["auto", "console", "json"] = "auto"
+    """auto = readable on a terminal, JSON lines otherwise. Beyond the contract."""
+    access: bool = True
+    """One line a request. Beyond the contract."""
+    file_enabled: bool = False
+    file_path: str | None = None
+    access_file_path: str | None = None
+    file_max_bytes: Positive = 104857600
+    file_backup_count: NotNegative = 5
+
+
+class RuntimeSettings(Section):
+    """``[runtime]``: which runtime is the default, and what every runtime shares."""
+
+    type: Text | None = None
+    """Name of the default runtime; None = the only one that the enabled plugins register."""
+    execd_image: Text | None = None
+    execd_run_as_init: bool = False
+
+
+class StorageSettings(Section):
+    """``[storage]``: what volumes may be."""
+
+    allowed_host_paths: list[str] = []
+    """Prefixes for ``host`` volumes; an empty list refuses them all."""
+    volume_default_size: str = "1Gi"
+    ossfs_mount_root: str = "/mnt/ossfs"
+
+
+class StoreSettings(Section):
+    """``[store]``: the durable store. ``postgresql`` needs a plugin that provides it."""
+
+    type: Literal["sqlite", "postgresql"] = "sqlite"
+    path: Text = "~/.opensandbox/opensandbox.db"
+    postgresql: dict[str, str | int | float] = {}
+
+    @property
+    def file(self) -> Path:
+        return Path(self.path).expanduser()
+
+
+class EngineSettings(Section):
+    """``[engine]``: the lifecycle engine. Beyond the contract; times in seconds."""
+
+    endpoint_wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 20.0
+    """How long an endpoint or a proxied request waits for a Pending sandbox; below the SDK's request time-out of 30."""
+    wait_limit_seconds: Annotated[float, Meta(ge=0, le=3600)] = 300.0
+    """Upper bound of ``timeout`` in ``GET /sandboxes/{id}?wait=``."""
+    pending_failure_ttl_seconds: Positive = 3600
+    """How long a create that failed stays readable as Failed."""
+    idempotency_ttl_seconds: Positive = 86400
+    """How long an Idempotency-Key is remembered."""
+    provision_concurrency: Positive | None = None
+    """Engine operations side by side, for each runtime; None = what the runtime suggests."""
+    provision_attempts: Positive = 3
+    """Tries of one create whose failures the runtime calls temporary."""
+
+
+class PluginsSettings(Section):
+    """``[plugins]``: which plugins are enabled."""
+
+    enabled: list[str] | None = None
+    """Names of entry points; None = what follows from the rest of the file (`shoal plugins` shows it)."""
+
+
+class Settings(Struct, kw_only=True):
+    """All of the kernel's sections."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    proxy: ProxySettings = field(default_factory=ProxySettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    storage: StorageSettings = field(default_factory=StorageSettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    plugins: PluginsSettings = field(default_factory=PluginsSettings)

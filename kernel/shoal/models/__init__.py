@@ -1,0 +1,1 @@
+"""The types that cross a boundary: the wire, the store, and the plugin seams."""

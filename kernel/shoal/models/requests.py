@@ -1,0 +1,158 @@
+"""Bodies that clients send (contract/api.md section 6), as msgspec Structs.
+
+Wire names are camelCase; `shoal.web.parse` also accepts the snake_case spelling, lenient numbers and booleans, and
+reports every failure at once. A constraint that a type can say stands in the type; the cross-field ones stand in
+`shoal.models.rules`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from shoal.models.secret import Secret
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+STORAGE_QUANTITY = r"^\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?$"
+
+NonEmpty = Annotated[str, Meta(min_length=1)]
+Command = Annotated[list[str], Meta(min_length=1)]
+
+
+class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True):
+    """Base of every wire type: camelCase names, nulls and defaults omitted."""
+
+
+class ImageAuth(Wire):
+    """Registry credentials, for this create only: kept until the image is there, never answered."""
+
+    username: str
+    password: Secret
+
+
+class ImageSpec(Wire):
+    """``uri`` is whatever the runtime understands as an image name; blank counts as no image."""
+
+    uri: str
+    auth: ImageAuth | None = None
+
+
+class PlatformSpec(Wire):
+    """Checked by `shoal.models.rules.normal_platform`: linux or windows, amd64 or arm64."""
+
+    os: str
+    arch: str
+
+
+class NetworkRule(Wire):
+    """``action`` is the egress plugin's business; ``target`` a domain, address or range."""
+
+    action: str
+    target: NonEmpty
+
+
+class NetworkPolicy(Wire):
+    """Egress rules in order; no rule allows everything, ``default_action`` absent means deny."""
+
+    default_action: str | None = None
+    egress: list[NetworkRule] = []
+
+
+class CredentialProxy(Wire):
+    enabled: bool = False
+
+
+class HostVolume(Wire):
+    path: Annotated[str, Meta(pattern=r"^(/|[A-Za-z]:[\\/])")]
+
+
+class ClaimVolume(Wire):
+    """A named volume: a claim on Kubernetes, a volume on Docker."""
+
+    claim_name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=253)]
+    create_if_not_exists: bool = True
+    delete_on_sandbox_termination: bool = False
+    storage_class: str | None = None
+    storage: Annotated[str, Meta(pattern=STORAGE_QUANTITY)] | None = None
+    access_modes: list[str] | None = None
+
+
+class OssVolume(Wire):
+    """An object-storage bucket mounted by ossfs."""
+
+    bucket: Annotated[str, Meta(min_length=3, max_length=63)]
+    endpoint: NonEmpty
+    version: Literal["1.0", "2.0"] = "2.0"
+    options: list[str] | None = None
+    access_key_id: NonEmpty | None = None
+    access_key_secret: Secret | None = None
+
+
+class Volume(Wire):
+    """Exactly one of the three backends; ``sub_path`` stays inside it."""
+
+    name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
+    mount_path: Annotated[str, Meta(pattern=r"^/.*")]
+    read_only: bool = False
+    sub_path: str | None = None
+    host: HostVolume | None = None
+    pvc: ClaimVolume | None = None
+    ossfs: OssVolume | None = None
+
+
+class LifecycleHook(Wire, forbid_unknown_fields=True):
+    """A command that runs before the sandbox's own; ``timeout_seconds`` 1..10800."""
+
+    command: Command
+    timeout_seconds: Annotated[int, Meta(ge=1, le=10800)] | None = None
+
+
+class PeriodicHook(Wire, forbid_unknown_fields=True):
+    """A command on a schedule; ``timeout_seconds`` 1..300; names are unique within a request."""
+
+    name: NonEmpty
+    schedule: NonEmpty
+    command: Command
+    timeout_seconds: Annotated[int, Meta(ge=1, le=300)] | None = None
+
+
+class Lifecycle(Wire, forbid_unknown_fields=True):
+    pre_start: LifecycleHook | None = None
+    periodic: list[PeriodicHook] | None = None
+
+
+class CreateSandbox(Wire):
+    """POST /sandboxes. ``timeout`` is in seconds from acceptance; None means manual clean-up."""
+
+    image: ImageSpec | None = None
+    snapshot_id: str | None = None
+    template_id: NonEmpty | None = None
+    timeout: Annotated[int, Meta(ge=60)] | None = None
+    resource_limits: dict[str, str] | None = None
+    resource_requests: dict[str, str] | None = None
+    env: dict[str, str | None] | None = None
+    metadata: dict[str, str] | None = None
+    entrypoint: Command | None = None
+    platform: PlatformSpec | None = None
+    network_policy: NetworkPolicy | None = None
+    credential_proxy: CredentialProxy | None = None
+    secure_access: bool = False
+    volumes: list[Volume] | None = None
+    lifecycle: Lifecycle | None = None
+    extensions: dict[str, str] | None = None
+
+
+class RenewExpiration(Wire):
+    """POST /sandboxes/{id}/renew-expiration; a time without a zone is UTC."""
+
+    expires_at: datetime
+
+
+class CreateSnapshot(Wire):
+    name: NonEmpty | None = None
+
+
+MetadataPatch = dict[str, str | None]
+"""PATCH /sandboxes/{id}/metadata: JSON Merge Patch (RFC 7396) over a flat map; null deletes."""

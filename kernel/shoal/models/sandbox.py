@@ -1,0 +1,115 @@
+"""A sandbox: what the kernel keeps of it, and what it shows of it.
+
+`SandboxRecord` is the kernel's own truth, committed to the store before an engine is called. `Sandbox` is its public
+face (contract/api.md section 7).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from shoal.models.requests import PlatformSpec, Wire
+
+
+class State(StrEnum):
+    """The documented states (contract/api.md section 7)."""
+
+    PENDING = "Pending"
+    RUNNING = "Running"
+    PAUSING = "Pausing"
+    PAUSED = "Paused"
+    RESUMING = "Resuming"
+    STOPPING = "Stopping"
+    TERMINATED = "Terminated"
+    FAILED = "Failed"
+
+
+class Status(Wire):
+    """The public status; ``last_transition_at`` moves whenever ``state`` does."""
+
+    state: State
+    reason: str | None = None
+    message: str | None = None
+    last_transition_at: datetime | None = None
+
+
+class ImageRef(Wire):
+    uri: str
+
+
+class Sandbox(Wire):
+    """Answer of get, list and metadata patch. Null fields are absent; ``metadata`` of a sandbox without any is absent."""
+
+    id: str
+    status: Status
+    created_at: datetime
+    entrypoint: Annotated[list[str], Meta(description="the sandbox's own command")]
+    image: ImageRef | UnsetType = UNSET
+    snapshot_id: str | UnsetType = UNSET
+    platform: PlatformSpec | UnsetType = UNSET
+    metadata: dict[str, str] | UnsetType = UNSET
+    extensions: dict[str, str] | UnsetType = UNSET
+    expires_at: datetime | UnsetType = UNSET
+
+
+class SandboxRecord(Struct, kw_only=True, omit_defaults=True):
+    """The durable record of one sandbox. Only the lifecycle engine changes it, on that sandbox's lane.
+
+    Attributes:
+        runtime: name of the runtime plugin's runtime that realises it.
+        state, reason, message, since: the status; ``since`` is when ``state`` last changed.
+        expires_at: UTC; None means manual clean-up.
+        purge_at: when a Failed create is forgotten (PENDING_FAILURE_TTL); None otherwise.
+        extensions: every extension of the request; only some are echoed (`echoed_extensions`).
+        owner: name of the principal that created it; None when authentication is off.
+        engine_data: what the runtime asked the kernel to keep for it; opaque here.
+        access_token: the secret of ``secureAccess``, if any; never shown in a record's repr.
+    """
+
+    id: str
+    runtime: str
+    state: State
+    since: datetime
+    created_at: datetime
+    entrypoint: list[str]
+    reason: str | None = None
+    message: str | None = None
+    expires_at: datetime | None = None
+    purge_at: datetime | None = None
+    image: str | None = None
+    snapshot_id: str | None = None
+    platform: PlatformSpec | None = None
+    metadata: dict[str, str] = {}
+    extensions: dict[str, str] = {}
+    owner: str | None = None
+    engine_data: dict[str, str] = {}
+
+
+ECHOED_EXTENSION_PREFIX = "opensandbox.extensions."
+
+
+def echoed_extensions(extensions: dict[str, str]) -> dict[str, str]:
+    """Only ``opensandbox.extensions.<x>`` keys are echoed back (contract/api.md section 6)."""
+    return {key: value for key, value in extensions.items() if key.startswith(ECHOED_EXTENSION_PREFIX)}
+
+
+def public(record: SandboxRecord) -> Sandbox:
+    """The wire form of a record."""
+    return Sandbox(
+        id=record.id,
+        status=Status(
+            state=record.state, reason=record.reason, message=record.message, last_transition_at=record.since
+        ),
+        created_at=record.created_at,
+        entrypoint=record.entrypoint,
+        image=UNSET if record.image is None or record.snapshot_id is not None else ImageRef(uri=record.image),
+        snapshot_id=record.snapshot_id or UNSET,
+        platform=record.platform or UNSET,
+        metadata=record.metadata or UNSET,
+        extensions=echoed_extensions(record.extensions) or UNSET,
+        expires_at=record.expires_at or UNSET,
+    )

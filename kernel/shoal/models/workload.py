@@ -1,0 +1,86 @@
+"""What a runtime reports: the workload as its engine sees it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from shoal.models.requests import PlatformSpec
+
+
+class Phase(StrEnum):
+    """The engine's word for a workload, mapped by the runtime."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    EXITED = "exited"
+    """Ended by itself with exit code 0."""
+    FAILED = "failed"
+    """Ended by itself with another exit code, or could not start."""
+
+
+class Adoption(Struct, kw_only=True):
+    """What the engine holds of a sandbox that the store has no record of (another server made it, a store was lost).
+
+    Attributes:
+        expires_at: None means manual clean-up, never "unknown": a runtime that cannot tell leaves the workload out.
+    """
+
+    created_at: datetime
+    entrypoint: list[str]
+    expires_at: datetime | None = None
+    image: str | None = None
+    snapshot_id: str | None = None
+    platform: PlatformSpec | None = None
+    metadata: dict[str, str] = {}
+    extensions: dict[str, str] = {}
+
+
+class Workload(Struct, kw_only=True):
+    """One workload, as last seen.
+
+    Attributes:
+        id: the sandbox id.
+        reason, message: for the public status; ``reason`` is one CamelCase or UPPER_CASE word.
+        since: when the engine says that the phase began; None when it does not say.
+        host: address at which the server itself reaches the sandbox's ports; None while there is none.
+        ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``.
+        public_host, public_ports: the same for clients, where it differs from how the server reaches it.
+        adoption: given whenever the engine knows enough to rebuild a record.
+    """
+
+    id: str
+    phase: Phase
+    reason: str | None = None
+    message: str | None = None
+    since: datetime | None = None
+    host: str | None = None
+    ports: dict[int, str] = {}
+    public_host: str | None = None
+    public_ports: dict[int, str] = {}
+    adoption: Adoption | None = None
+
+    def address(self, port: int) -> str | None:
+        """``host:port`` at which the server reaches ``port``; None while the workload has no address."""
+        if port in self.ports:
+            return self.ports[port]
+        return None if self.host is None else _join(self.host, port)
+
+    def public_address(self, port: int) -> str | None:
+        """``host:port`` for clients; falls back to `address`."""
+        if port in self.public_ports:
+            return self.public_ports[port]
+        return self.address(port) if self.public_host is None else _join(self.public_host, port)
+
+
+class WorkloadGone(Struct, kw_only=True):
+    """A watch's word that a workload no longer exists on the engine."""
+
+    id: str
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

@@ -1,0 +1,66 @@
+"""What a plugin is given when the kernel asks it for its components."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from shoal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from msgspec import Struct
+
+    from shoal.config.settings import Settings
+    from shoal.models.sandbox import SandboxRecord
+
+T = TypeVar("T")
+
+
+class Lifecycle(Protocol):
+    """The part of the lifecycle engine that plugins may use, once the server runs."""
+
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        """The record as it is now, from memory; treat it as read-only."""
+        ...
+
+    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
+        """Move the expiry. With ``only_later`` an earlier time changes nothing. Returns the expiry in force.
+
+        Raises NotFound, Conflict (it never expires, or is on its way out) and InvalidRequest (not in the future).
+        """
+        ...
+
+    async def delete(self, sandbox_id: str) -> None:
+        """Delete it; returns when it is gone. Raises NotFound."""
+        ...
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Pause it. Raises NotFound, Conflict, NotSupported."""
+        ...
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Resume it. Raises NotFound, Conflict, NotSupported."""
+        ...
+
+
+class PluginContext:
+    """Configuration and kernel services for one plugin.
+
+    Attributes:
+        settings: the kernel's own configuration sections.
+        lifecycle: the lifecycle engine; usable from a component's methods, not before `Component.start`.
+    """
+
+    def __init__(self, settings: Settings, sections: Mapping[type, Struct], lifecycle: Lifecycle) -> None:
+        self.settings = settings
+        self.lifecycle = lifecycle
+        self._sections = sections
+
+    def section(self, kind: type[T]) -> T:
+        """The plugin's own section, validated, as the Struct that it named in ``shoal_config_sections``."""
+        try:
+            return self._sections[kind]  # type: ignore[return-value]  # keyed by its own type
+        except KeyError:
+            raise ConfigError(f"{kind.__name__} is not a configuration section that this plugin declared") from None

@@ -1,0 +1,32 @@
+"""What plugins implement, one file per family; hooks hand instances of these to the kernel."""
+
+from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
+from shoal.plugin.interfaces.component import Component
+from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, Ingress
+from shoal.plugin.interfaces.networking import Networking
+from shoal.plugin.interfaces.observer import Observer, Transition
+from shoal.plugin.interfaces.renewal import Access, Renewal
+from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
+from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
+
+__all__ = [
+    "Access",
+    "AuthRequest",
+    "Authenticator",
+    "Capabilities",
+    "Component",
+    "Endpoint",
+    "EndpointQuery",
+    "IdempotencyKey",
+    "Ingress",
+    "LogQuery",
+    "Networking",
+    "Observer",
+    "Principal",
+    "Progress",
+    "Renewal",
+    "Runtime",
+    "SnapshotRecord",
+    "Store",
+    "Transition",
+]

@@ -1,0 +1,66 @@
+"""Authentication: who is asking.
+
+The kernel asks every authenticator in turn, for HTTP and WebSocket alike. The first principal wins; the first exception
+ends the request. With no authenticator at all, everybody is allowed everything.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+from msgspec import Struct
+
+from shoal.errors import Unauthenticated
+from shoal.plugin.interfaces.component import Component
+
+READ, WRITE, PROXY = "read", "write", "proxy"
+ALL_SCOPES: frozenset[str] = frozenset({READ, WRITE, PROXY})
+
+
+class Principal(Struct, kw_only=True, frozen=True):
+    """An authenticated caller.
+
+    Attributes:
+        name: for logs and ownership; never a credential.
+        scopes: ``read`` (GET), ``write`` (everything else), ``proxy`` (proxied requests and WebSockets).
+        namespace, tenant: where its sandboxes live, for runtimes that have namespaces.
+    """
+
+    name: str
+    scopes: frozenset[str] = ALL_SCOPES
+    namespace: str | None = None
+    tenant: str | None = None
+
+
+class AuthRequest(Struct, frozen=True):
+    """What an authenticator may look at.
+
+    Attributes:
+        kind: ``api`` for the control plane's own routes, ``proxy`` for requests that go on to a sandbox.
+        transport: ``http`` or ``websocket``.
+        method, path: as received; ``path`` is decoded and without query.
+        header: ``header("open-sandbox-api-key")``: the value of a header by its lower-case name, or None.
+    """
+
+    kind: Literal["api", "proxy"]
+    transport: Literal["http", "websocket"]
+    method: str
+    path: str
+    header: Callable[[str], str | None]
+
+
+class Authenticator(Component, ABC):
+    """One kind of credential."""
+
+    @abstractmethod
+    async def authenticate(self, request: AuthRequest) -> Principal | None:
+        """The caller; None for "not my kind of credential" (the next one is asked).
+
+        Raises Unauthenticated for "mine, and bad", Unavailable if it cannot tell now.
+        """
+
+    def missing(self) -> Unauthenticated:
+        """The error for a request that carries no credential of any kind; the first authenticator's is used."""
+        return Unauthenticated("MISSING_CREDENTIALS", "This server needs a credential and the request carries none.")

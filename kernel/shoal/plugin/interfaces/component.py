@@ -1,0 +1,24 @@
+"""The life of anything that a plugin hands to the kernel."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class Component:
+    """Base of every interface: opened before the port answers, closed after it stopped answering, pinged by ``/ready``.
+
+    Attributes:
+        name: unique among the components of one family; shown by ``shoal plugins``, logs and ``/ready``.
+    """
+
+    name: ClassVar[str]
+
+    async def start(self) -> None:
+        """Open what is needed. Raises ConfigError if the server must not start without it."""
+
+    async def stop(self) -> None:
+        """Close what `start` opened. Called once, also after a failed start of another component; never raises."""
+
+    async def ping(self) -> None:
+        """Return if this component can do its work now; raise a ShoalError that says why not. At most one a second."""

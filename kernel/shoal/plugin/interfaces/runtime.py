@@ -1,0 +1,144 @@
+"""Runtimes: what makes a workload plan real.
+
+All methods are coroutines on the server's event loop and must not block it: an engine SDK that is synchronous is called
+on threads that the runtime bounds. The kernel never calls two methods for the same sandbox at once, and never more than
+`Runtime.concurrency` of create, delete, pause, resume and snapshot altogether.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import ClassVar
+
+from msgspec import Struct
+
+from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
+from shoal.models.workload import Workload, WorkloadGone
+from shoal.plugin.interfaces.component import Component
+
+Progress = Callable[[str, str], None]
+"""``progress(reason, message)``: shows in the status of a Pending sandbox; cheap, and may be called often."""
+
+
+class Capabilities(Struct, kw_only=True, frozen=True):
+    """What a runtime can do. What it does not declare here is refused by the kernel before anything is touched.
+
+    An operation (pause, snapshot) that is lacking answers 501; a field of a create request that is lacking answers
+    400 ``SANDBOX::INVALID_PARAMETER`` (contract/api.md section 6).
+
+    Attributes:
+        volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
+        platforms: ``os/arch`` pairs a request may ask for; empty accepts none.
+    """
+
+    pause: bool = False
+    snapshots: bool = False
+    pools: bool = False
+    sidecars: bool = False
+    network_policy: bool = False
+    lifecycle_hooks: bool = False
+    secure_access: bool = False
+    signed_endpoints: bool = False
+    image_auth: bool = False
+    volumes: frozenset[str] = frozenset()
+    platforms: frozenset[str] = frozenset()
+
+
+class LogQuery(Struct, kw_only=True, frozen=True):
+    """Which part of the logs: the last ``tail`` lines, not older than ``since`` (UTC), of ``container`` if it has several."""
+
+    tail: int = 100
+    since: datetime | None = None
+    container: str | None = None
+
+
+class Runtime(Component, ABC):
+    """One way to run sandboxes.
+
+    Attributes:
+        name: what ``runtime.type`` and ``extensions["runtime"]`` say.
+        scope: of this runtime's error codes: ``DOCKER`` gives ``DOCKER::SANDBOX_NOT_FOUND``.
+        capabilities: fixed once `start` has returned.
+        concurrency: how many engine operations may run side by side; more wait, first come first served.
+        resync_interval: seconds between two full comparisons of `list` with the view.
+    """
+
+    scope: ClassVar[str]
+    capabilities: Capabilities = Capabilities()
+    concurrency: int = 8
+    resync_interval: float = 60.0
+
+    async def check(self, plan: WorkloadPlan) -> None:
+        """Refuse what cannot be realised, before anything is durable.
+
+        Called on the request path: look at the plan and at memory, not at the engine. Raises InvalidRequest (400) with
+        the contract's code, NotSupported, Conflict or Forbidden.
+        """
+
+    @abstractmethod
+    async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
+        """Make the plan run and return once it does.
+
+        Called again with the same plan after a crash or a temporary failure: whatever an earlier try left under
+        ``plan.id`` is completed or replaced, never doubled. Raises a ShoalError; the kernel then calls `delete`, so a
+        half-made workload need not be cleaned up here.
+        """
+
+    @abstractmethod
+    async def delete(self, sandbox_id: str) -> None:
+        """Remove the workload and everything that `create` made for it. No such workload is success, not an error."""
+
+    async def pause(self, sandbox_id: str) -> Workload:
+        """Freeze a running workload. Called only if ``capabilities.pause``. Raises a ShoalError; then nothing changed."""
+        raise NotImplementedError
+
+    async def resume(self, sandbox_id: str) -> Workload:
+        """Thaw a paused workload. Called only if ``capabilities.pause``."""
+        raise NotImplementedError
+
+    async def apply(self, record: SandboxRecord) -> None:
+        """Told of a renewed expiry or patched metadata before the caller is answered.
+
+        For engines that hold such things themselves (annotations, custom resources); the default needs nothing. Raising
+        refuses the change.
+        """
+
+    @abstractmethod
+    async def list(self) -> list[Workload]:
+        """Every workload of ours on the engine, in any phase. Complete or an error: what is missing counts as gone.
+
+        One broken workload is left as it was last seen or reported as failed; it never fails the list.
+        """
+
+    @abstractmethod
+    def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
+        """Changes as they happen, from the moment of the call; ends or raises when the stream is lost.
+
+        The kernel then waits, lists and watches again, so an event may be missed or repeated without harm.
+        """
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        """The workload's output as text, oldest line first; ``(no logs)`` when there is none."""
+        raise NotImplementedError
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        """What befell the workload, as text of at most ``limit`` lines."""
+        raise NotImplementedError
+
+    async def inspect(self, sandbox_id: str) -> str:
+        """The workload as the engine describes it, as text; secrets masked."""
+        raise NotImplementedError
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        """Capture a running sandbox; returns the reference that a later plan carries as ``snapshot_image``.
+
+        Called only if ``capabilities.snapshots``; repeated with the same id after a crash.
+        """
+        raise NotImplementedError
+
+    async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
+        """Remove a snapshot's content; absent is success. Raises Conflict if a sandbox still uses it."""
+        raise NotImplementedError

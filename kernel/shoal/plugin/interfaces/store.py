@@ -1,0 +1,93 @@
+"""Stores: what must survive the process.
+
+The kernel writes an intent here before it calls an engine, and reads everything back at start. Every method that changes
+something returns only when the change is durable; a call is atomic.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from datetime import datetime
+
+from msgspec import Struct
+
+from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.interfaces.component import Component
+
+
+class IdempotencyKey(Struct, kw_only=True, frozen=True):
+    """What an Idempotency-Key was first used for.
+
+    Attributes:
+        key: the caller's key, made unique per principal by the kernel.
+        fingerprint: SHA-256 of the request; another one under the same key is a conflict.
+        sandbox_id: what the first use made.
+        expires_at: when the key may be forgotten (UTC).
+    """
+
+    key: str
+    fingerprint: str
+    sandbox_id: str
+    expires_at: datetime
+
+
+class SnapshotRecord(Struct, kw_only=True):
+    """The durable record of one snapshot (contract/docker.md section 11); ``image`` is the runtime's own reference."""
+
+    id: str
+    sandbox_id: str
+    runtime: str
+    state: str
+    created_at: datetime
+    updated_at: datetime
+    name: str | None = None
+    namespace: str | None = None
+    image: str | None = None
+    reason: str | None = None
+    message: str | None = None
+    last_transition_at: datetime | None = None
+
+
+class Store(Component, ABC):
+    """Durable storage. `start` opens it, creating or migrating its schema."""
+
+    @abstractmethod
+    async def sandboxes(self) -> list[SandboxRecord]:
+        """Every record, in no particular order. Called once, at start."""
+
+    @abstractmethod
+    async def add(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> None:
+        """A new sandbox with its plan and, if given, its idempotency key, in one commit."""
+
+    @abstractmethod
+    async def save(self, record: SandboxRecord, *, forget_plan: bool = False) -> None:
+        """The record as it now is; with ``forget_plan`` the plan (and the secrets in it) goes in the same commit."""
+
+    @abstractmethod
+    async def plan(self, sandbox_id: str) -> WorkloadPlan | None:
+        """The plan of a sandbox that is not provisioned yet; None once forgotten."""
+
+    @abstractmethod
+    async def remove(self, sandbox_id: str) -> None:
+        """Forget a sandbox and its plan; absent is success. Its idempotency key stays until it expires."""
+
+    @abstractmethod
+    async def idempotency_keys(self) -> list[IdempotencyKey]:
+        """Every key that has not expired. Called once, at start."""
+
+    @abstractmethod
+    async def forget_keys(self, before: datetime) -> None:
+        """Drop the keys that expired before then."""
+
+    @abstractmethod
+    async def snapshots(self) -> list[SnapshotRecord]:
+        """Every snapshot. Called once, at start."""
+
+    @abstractmethod
+    async def save_snapshot(self, snapshot: SnapshotRecord) -> None:
+        """Insert or replace."""
+
+    @abstractmethod
+    async def remove_snapshot(self, snapshot_id: str) -> None:
+        """Forget a snapshot; absent is success."""
