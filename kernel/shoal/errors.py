@@ -18,7 +18,7 @@
     ├── BadGateway              502
     ├── Unavailable             503
     └── GatewayTimeout          504
-    ConfigError                 –       the configuration or a plugin is wrong; the process does not start
+    ConfigError                 -       the configuration or a plugin is wrong; the process does not start
 
 A plugin raises one of these and nothing else; anything else that leaves a plugin is a bug and is answered as a 500
 ``GENERAL::INTERNAL_ERROR`` whose text stays in the log. Codes have the form ``SCOPE::REASON``; the message is for people
