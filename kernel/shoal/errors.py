@@ -21,8 +21,8 @@
     ConfigError                 -       the configuration or a plugin is wrong; the process does not start
 
 A plugin raises one of these and nothing else; anything else that leaves a plugin is a bug and is answered as a 500
-``GENERAL::INTERNAL_ERROR`` whose text stays in the log. Codes have the form ``SCOPE::REASON``; the message is for people
-and never holds a secret or the text of a caller's credentials.
+``GENERAL::INTERNAL_ERROR`` whose text stays in the log. Codes have the form ``SCOPE::REASON``; the message is for
+people and never holds a secret or the text of a caller's credentials.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ class ServerSettings(Section):
     host: Text = "0.0.0.0"  # noqa: S104 - the contract's default; the open-start guard refuses it without a key
     port: Port = 8080
     eip: str | None = None
-    """How clients reach this server in endpoints that it proxies itself: host[:port][/path]; unset = the request's Host."""
+    """How clients reach this server in endpoints that it proxies itself.
+
+    Host[:port][/path]; unset = the request's Host.
+    """
     api_key: str | None = field(default=None)
     """The single-tenant key; read by the authentication plugin, kept here because the contract puts it here."""
     max_sandbox_timeout_seconds: Annotated[int, Meta(ge=60)] | None = None

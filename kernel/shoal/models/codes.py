@@ -1,8 +1,8 @@
 """Machine codes that the wire contract fixes for every runtime (contract/api.md sections 3 to 9 and 15).
 
-Codes whose scope names the runtime (``DOCKER::SANDBOX_NOT_FOUND``) are built from `Runtime.scope` with `scoped`; the ones
-here are the same whichever runtime is active, even where their scope reads like one, because existing clients match on
-them.
+Codes whose scope names the runtime (``DOCKER::SANDBOX_NOT_FOUND``) are built from `Runtime.scope` with `scoped`; the
+ones here are the same whichever runtime is active, even where their scope reads like one, because existing clients
+match on them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ INVALID_EXPIRATION: Final = "DOCKER::INVALID_EXPIRATION"
 INVALID_PORT: Final = "DOCKER::INVALID_PORT"
 ADDRESS_NOT_READY: Final = "KUBERNETES::POD_IP_NOT_AVAILABLE"
 """The one endpoint error that clients poll on (contract/api.md section 21)."""
+
+RUNTIME_NOT_ENABLED: Final = "RUNTIME::NOT_ENABLED"
 
 IDEMPOTENCY_MISMATCH: Final = "SANDBOX::IDEMPOTENCY_KEY_REUSED"
 IDEMPOTENCY_KEY_INVALID: Final = "SANDBOX::INVALID_IDEMPOTENCY_KEY"

@@ -1,7 +1,8 @@
 """The workload plan: everything that a runtime may be asked to realise, in no engine's words.
 
-A create request, once validated, becomes a plan. Networking and other plugins amend it; the runtime realises it. The plan
-is durable until the workload runs, so that a create survives ``kill -9``; then it is forgotten, with the secrets in it.
+A create request, once validated, becomes a plan. Networking and other plugins amend it; the runtime realises it. The
+plan is durable until the workload runs, so that a create survives ``kill -9``; then it is forgotten, with the secrets
+in it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,10 @@ class ImageRef(Wire):
 
 
 class Sandbox(Wire):
-    """Answer of get, list and metadata patch. Null fields are absent; ``metadata`` of a sandbox without any is absent."""
+    """Answer of get, list and metadata patch.
+
+    Null fields are absent; ``metadata`` of a sandbox without any is absent.
+    """
 
     id: str
     status: Status
@@ -56,8 +59,9 @@ class Sandbox(Wire):
     expires_at: datetime | UnsetType = UNSET
 
 
-class SandboxRecord(Struct, kw_only=True, omit_defaults=True):
-    """The durable record of one sandbox. Only the lifecycle engine changes it, on that sandbox's lane.
+class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
+    """The durable record of one sandbox. The lifecycle engine replaces it, on that sandbox's lane, and nobody else
+    does.
 
     Attributes:
         runtime: name of the runtime plugin's runtime that realises it.
@@ -67,7 +71,6 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True):
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).
         owner: name of the principal that created it; None when authentication is off.
         engine_data: what the runtime asked the kernel to keep for it; opaque here.
-        access_token: the secret of ``secureAccess``, if any; never shown in a record's repr.
     """
 
     id: str

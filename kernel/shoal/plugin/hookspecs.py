@@ -1,10 +1,10 @@
 """The whole plugin contract: every hook that the kernel calls, in the order of a server's life.
 
-A plugin is a module (or any object) named by an entry point of the group ``shoal.plugins``; the entry point's name is the
-plugin's name. It implements any of these hooks with ``@hookimpl``, taking any subset of their arguments. Hooks only
-register: the work is done by the typed objects they return (`shoal.plugin.interfaces`). The module must import cheaply and
-without its engine's SDK; import that inside the hook that needs it, where a missing package becomes a clear line about the
-extra to install.
+A plugin is a module (or any object) named by an entry point of the group ``shoal.plugins``; the entry point's name is
+the plugin's name. It implements any of these hooks with ``@hookimpl``, taking any subset of their arguments. Hooks
+only register: the work is done by the typed objects they return (`shoal.plugin.interfaces`). The module must import
+cheaply and without its engine's SDK; import that inside the hook that needs it, where a missing package becomes a
+clear line about the extra to install.
 
 Hooks are called once, while the server starts, outside any request. An exception from a hook stops the start: a
 ConfigError with its own text, anything else as "plugin X failed in hook Y". Built-in plugins have no other way in.
@@ -63,8 +63,8 @@ def shoal_config_sections() -> list[ConfigSection]:
     """The configuration sections that this plugin owns.
 
     Returns:
-        One `ConfigSection` per table. A table that no enabled plugin owns, or a key that no owner knows, stops the start
-        with the nearest known name. Two plugins may own one table; each sees its own keys.
+        One `ConfigSection` per table. A table that no enabled plugin owns, or a key that no owner knows, stops the
+        start with the nearest known name. Two plugins may own one table; each sees its own keys.
     """
 
 
@@ -80,8 +80,8 @@ def shoal_register_store(context: PluginContext) -> Store | None:
 def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
     """Ways to run sandboxes.
 
-    ``runtime.type`` names the default among all that are registered; ``extensions["runtime"]`` of a create picks another.
-    Two of the same name stop the start.
+    ``runtime.type`` names the default among all that are registered; ``extensions["runtime"]`` of a create picks
+    another. Two of the same name stop the start.
     """
 
 

@@ -18,7 +18,10 @@ class Networking(Component):
         return plan
 
     def route(self, workload: Workload, port: int) -> str | None:
-        """``host:port`` by which the server itself reaches ``port``; None leaves it to the next, then to the workload."""
+        """``host:port`` by which the server itself reaches ``port``.
+
+        None leaves it to the next, then to the workload.
+        """
         return None
 
     async def released(self, sandbox_id: str) -> None:

@@ -48,7 +48,10 @@ class Capabilities(Struct, kw_only=True, frozen=True):
 
 
 class LogQuery(Struct, kw_only=True, frozen=True):
-    """Which part of the logs: the last ``tail`` lines, not older than ``since`` (UTC), of ``container`` if it has several."""
+    """Which part of the logs.
+
+    The last ``tail`` lines, not older than ``since`` (UTC), of ``container`` if it has several.
+    """
 
     tail: int = 100
     since: datetime | None = None
@@ -92,7 +95,10 @@ class Runtime(Component, ABC):
         """Remove the workload and everything that `create` made for it. No such workload is success, not an error."""
 
     async def pause(self, sandbox_id: str) -> Workload:
-        """Freeze a running workload. Called only if ``capabilities.pause``. Raises a ShoalError; then nothing changed."""
+        """Freeze a running workload.
+
+        Called only if ``capabilities.pause``. Raises a ShoalError; then nothing changed.
+        """
         raise NotImplementedError
 
     async def resume(self, sandbox_id: str) -> Workload:

@@ -1,7 +1,7 @@
 """Stores: what must survive the process.
 
-The kernel writes an intent here before it calls an engine, and reads everything back at start. Every method that changes
-something returns only when the change is durable; a call is atomic.
+The kernel writes an intent here before it calls an engine, and reads everything back at start. Every method that
+changes something returns only when the change is durable; a call is atomic.
 """
 
 from __future__ import annotations

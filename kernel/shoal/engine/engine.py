@@ -1,0 +1,312 @@
+"""The façade of the lifecycle engine: what the web layer, the proxy and plugins call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+import structlog
+
+from shoal.config.settings import Settings
+from shoal.engine import admission
+from shoal.engine.diagnostics import Diagnostics
+from shoal.engine.expiry import ExpiryScheduler
+from shoal.engine.hosts import Hosts
+from shoal.engine.idempotency import IdempotencyKeys
+from shoal.engine.lanes import Lanes
+from shoal.engine.ledger import Ledger, utcnow
+from shoal.engine.operations import Operations
+from shoal.engine.provision import Provisioner
+from shoal.engine.reach import Reach
+from shoal.engine.reconcile import Reconciler
+from shoal.engine.removal import Remover, due_time
+from shoal.engine.snapshots import Snapshots
+from shoal.errors import Conflict, NotFound
+from shoal.models import codes
+from shoal.models.plan import WorkloadPlan
+from shoal.models.requests import CreateSandbox, MetadataPatch
+from shoal.models.rules import check_create
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.interfaces import Endpoint, IdempotencyKey, LogQuery, Principal, SnapshotRecord, Store
+from shoal.plugin.manager import Components
+from shoal.view.entry import Entry
+from shoal.view.index import View
+from shoal.view.listing import ListQuery, Page
+
+log = structlog.get_logger("shoal.lifecycle")
+T = TypeVar("T")
+
+ENDED = frozenset({State.FAILED, State.TERMINATED, State.STOPPING})
+"""States that end a wait for another one: what is waited for will not come by itself."""
+HOUSEKEEPING_SECONDS = 600.0
+
+
+class LifecycleEngine:
+    """Creates, runs, pauses, renews, reaches and disposes of sandboxes.
+
+    Args:
+        components: what the enabled plugins registered.
+        store: the durable store; started and stopped by the caller.
+    """
+
+    def __init__(self, settings: Settings, components: Components, store: Store) -> None:
+        engine = settings.engine
+        self._settings = settings
+        self._store = store
+        self._networking = components.networking
+        self.view = View()
+        self._lanes = Lanes()
+        self._hosts = Hosts(components.runtimes, components.default_runtime, engine.provision_concurrency)
+        self._ledger = Ledger(store, self.view, components.observers)
+        self._expiry = ExpiryScheduler(self._due)
+        self._remover = Remover(self.view, self._ledger, self._hosts, self._networking, self._expiry)
+        self._provisioner = Provisioner(
+            engine, self.view, self._ledger, store, self._hosts, self._remover, self._expiry
+        )
+        self._operations = Operations(self._ledger, self._hosts, self._expiry)
+        self._diagnostics = Diagnostics(self._hosts)
+        self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)
+        self._reconcilers = [Reconciler(host, self.view, self._ledger, self._lanes) for host in self._hosts]
+        for reconciler in self._reconcilers:
+            reconciler.adopted = self._arm
+        self.reach = Reach(settings, self.view, self._hosts, components)
+        self._snapshots = Snapshots(store, self._hosts, self._lanes)
+        self._housekeeping: asyncio.Task[None] | None = None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read back what is durable, compare it with what runs, and take up what was cut off.
+
+        Returns when reads are true and every expiry is armed. Raises what a runtime raises if it cannot be listed.
+        """
+        for record in await self._store.sandboxes():
+            self._ledger.restore(record)
+        self._keys.restore(await self._store.idempotency_keys())
+        for reconciler in self._reconcilers:
+            await reconciler.compare()
+        await self._snapshots.start()
+        for entry in self.view:
+            self._take_up(entry.record)
+        self._expiry.start()
+        for reconciler in self._reconcilers:
+            reconciler.start()
+        self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Stop firing and following; give operations under way ``grace`` seconds. Sandboxes run on."""
+        self._expiry.stop()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.gather(self._housekeeping, return_exceptions=True)
+        for reconciler in self._reconcilers:
+            await reconciler.stop()
+        await self._lanes.close(grace)
+
+    # --- create -----------------------------------------------------------------------------------------------------
+
+    async def create(
+        self, request: CreateSandbox, *, principal: Principal | None = None, idempotency_key: str | None = None
+    ) -> Entry:
+        """Accept a create: durable when this returns, provisioned behind it.
+
+        Raises InvalidRequest, NotFound or Conflict (a snapshot, an Idempotency-Key), Unavailable (the store).
+        """
+        check_create(request, self._settings.server)
+        if idempotency_key is None:
+            return await self._admit(request, principal, None)
+        fingerprint = admission.fingerprint(request)
+        async with self._keys.hold(idempotency_key, principal) as name:
+            known = self._keys.find(name, fingerprint)
+            if known is None:
+                return await self._admit(request, principal, (name, fingerprint))
+            entry = self.view.get(known)
+            if entry is None:
+                raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
+            return entry
+
+    async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
+        host = self._hosts.pick(request.extensions or {})
+        snapshot = self._snapshots.restorable(request.snapshot_id)
+        admission.refuse_unsupported(request, host)
+        plan = await admission.amend(admission.draw_up(request, host, snapshot), self._networking)
+        await host.runtime.check(plan)
+        record = admission.first_record(plan, principal)
+        used_key = None if key is None else self._keys.draw_up(*key, plan.id)
+        return await asyncio.shield(self._accept(record, plan, used_key))
+
+    async def _accept(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> Entry:
+        """From here on the create happens, whether or not the caller is still there."""
+        entry = await self._ledger.add(record, plan, key)
+        if key is not None:
+            self._keys.remember(key)
+        self._arm(record)
+        self._lanes.post(record.id, lambda: self._provisioner.provision(record.id, plan))
+        return entry
+
+    # --- read -------------------------------------------------------------------------------------------------------
+
+    def entry(self, sandbox_id: str) -> Entry:
+        """The sandbox as it is now, from memory. Raises NotFound."""
+        entry = self.view.get(sandbox_id)
+        if entry is None:
+            raise self._unknown(sandbox_id)
+        return entry
+
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        """`Lifecycle.find`: the record, for plugins."""
+        entry = self.view.get(sandbox_id)
+        return entry.record if entry else None
+
+    def page(self, query: ListQuery) -> Page:
+        """One page of the list, from memory."""
+        return self.view.page(query)
+
+    async def wait(self, sandbox_id: str, states: frozenset[State], timeout: float) -> Entry:  # noqa: ASYNC109
+        """The sandbox once it is in one of ``states``, has ended, or ``timeout`` seconds have passed.
+
+        Raises NotFound.
+        """
+        self.entry(sandbox_id)
+        timeout = min(timeout, self._settings.engine.wait_limit_seconds)
+        entry = await self.view.until(sandbox_id, lambda e: e.record.state in states | ENDED, timeout)
+        if entry is None:
+            raise self._unknown(sandbox_id)
+        return entry
+
+    # --- change -----------------------------------------------------------------------------------------------------
+
+    async def delete(self, sandbox_id: str) -> None:
+        """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises."""
+        self.entry(sandbox_id)
+        self._provisioner.give_up(sandbox_id)
+        await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
+        await self._on_lane(sandbox_id, self._operations.pause)
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Resume it; returns when it runs. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
+        await self._on_lane(sandbox_id, self._operations.resume)
+
+    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
+        """`Lifecycle.renew`."""
+        return await self._on_lane(
+            sandbox_id, lambda record: self._operations.renew(record, expires_at, only_later=only_later)
+        )
+
+    async def patch_metadata(self, sandbox_id: str, patch: MetadataPatch) -> Entry:
+        """Merge ``patch`` into the metadata, atomically. Raises NotFound, InvalidRequest."""
+        changed = await self._on_lane(sandbox_id, lambda record: self._operations.patch_metadata(record, patch))
+        return changed or self.entry(sandbox_id)
+
+    async def _on_lane(self, sandbox_id: str, job: Callable[[SandboxRecord], Coroutine[Any, Any, T]]) -> T:
+        """Run ``job`` with the record as it is once its turn has come."""
+
+        async def turn() -> T:
+            return await job(self.entry(sandbox_id).record)
+
+        self.entry(sandbox_id)
+        return await self._lanes.run(sandbox_id, turn)
+
+    # --- reach ------------------------------------------------------------------------------------------------------
+
+    async def endpoint(
+        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        """What a client is told about a port; waits for a Pending sandbox, bounded."""
+        self.reach.check_query(port, use_server_proxy=use_server_proxy, expires=expires)
+        entry = await self.reach.addressable(self.entry(sandbox_id), port)
+        return self.reach.endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
+
+    def address(self, sandbox_id: str, port: int) -> str | None:
+        """``host:port`` for the proxy if it is known and the sandbox runs; None otherwise. From memory."""
+        return self.reach.address(sandbox_id, port)
+
+    async def await_address(self, sandbox_id: str, port: int) -> str:
+        """The same, waiting for a Pending sandbox. Raises NotFound, Conflict."""
+        return await self.reach.await_address(self.entry(sandbox_id), port)
+
+    def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
+        """The proxy's word of an access."""
+        self.reach.accessed(sandbox_id, port, transport)
+
+    # --- diagnostics ------------------------------------------------------------------------------------------------
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        """The workload's output. Raises NotFound, or what the runtime raises."""
+        return await self._diagnostics.logs(self.entry(sandbox_id), query)
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        """What befell it. Raises NotFound, or what the runtime raises."""
+        return await self._diagnostics.events(self.entry(sandbox_id), limit)
+
+    async def inspect(self, sandbox_id: str) -> str:
+        """How the engine describes it. Raises NotFound, or what the runtime raises."""
+        return await self._diagnostics.inspect(self.entry(sandbox_id))
+
+    # --- snapshots --------------------------------------------------------------------------------------------------
+
+    async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        """Accept a snapshot of a running sandbox. Raises NotFound, Conflict, NotSupported."""
+        return await self._snapshots.create(self.entry(sandbox_id).record, name)
+
+    def list_snapshots(self) -> list[SnapshotRecord]:
+        """Every snapshot, newest first. Raises NotSupported where no runtime has any."""
+        return self._snapshots.all()
+
+    def snapshot(self, snapshot_id: str) -> SnapshotRecord:
+        """One snapshot. Raises NotFound, NotSupported."""
+        return self._snapshots.get(snapshot_id)
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete it; returns when it is gone. Raises NotFound, Conflict, NotSupported."""
+        await self._snapshots.delete(snapshot_id)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _unknown(self, sandbox_id: str) -> NotFound:
+        code = codes.scoped(self._hosts.scope(None), "SANDBOX_NOT_FOUND")
+        return NotFound(code, f"There is no sandbox {sandbox_id[:64]!r}.")
+
+    def _arm(self, record: SandboxRecord) -> None:
+        self._expiry.arm(record.id, due_time(record))
+
+    def _due(self, sandbox_id: str) -> None:
+        self._lanes.post(sandbox_id, lambda: self._remover.expire(sandbox_id))
+
+    def _take_up(self, record: SandboxRecord) -> None:
+        """Continue what the last process was doing with this sandbox, and arm its expiry."""
+        resumption: dict[State, Callable[[SandboxRecord], Awaitable[None]]] = {
+            State.PAUSING: self._operations.pause,
+            State.RESUMING: self._operations.resume,
+        }
+        self._arm(record)
+        if record.state is State.PENDING:
+            self._lanes.post(record.id, lambda: self._provisioner.provision(record.id))
+        elif record.state is State.STOPPING:
+            self._lanes.post(record.id, lambda: self._remover.expire(record.id))
+        elif record.state in resumption:
+            self._lanes.post(record.id, lambda: self._again(record.id, resumption[record.state]))
+
+    async def _again(self, sandbox_id: str, operation: Callable[[SandboxRecord], Awaitable[None]]) -> None:
+        entry = self.view.get(sandbox_id)
+        if entry is None:
+            return
+        try:
+            await operation(entry.record)
+        except Exception as error:
+            log.warning("operation cut off by a restart could not be finished", sandbox_id=sandbox_id, error=str(error))
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            now = utcnow()
+            self._keys.forget(now)
+            try:
+                await self._store.forget_keys(now)
+            except Exception as error:
+                log.warning("housekeeping failed", error=str(error))

@@ -1,0 +1,69 @@
+"""Idempotency keys: the same key and request make the same sandbox, however often and however concurrently it is sent.
+
+The key is durable in the same commit as the sandbox, so a retry after a crash finds it too. It is remembered for
+``engine.idempotency_ttl_seconds``, also past the sandbox's end: a late retry is told so instead of making another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+from shoal.engine.ledger import utcnow
+from shoal.errors import Conflict
+from shoal.models import codes
+from shoal.plugin.interfaces import IdempotencyKey, Principal
+
+
+class IdempotencyKeys:
+    """Every key in force, in memory; the store holds the same."""
+
+    def __init__(self, ttl_seconds: int) -> None:
+        self._ttl = timedelta(seconds=ttl_seconds)
+        self._keys: dict[str, IdempotencyKey] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._users: Counter[str] = Counter()
+
+    def restore(self, keys: Iterable[IdempotencyKey]) -> None:
+        """What the store held at start."""
+        self._keys.update((key.key, key) for key in keys)
+
+    @asynccontextmanager
+    async def hold(self, key: str, principal: Principal | None) -> AsyncIterator[str]:
+        """Serialise the requests that carry this key; yields its name, unique per principal and not the key itself."""
+        owner = principal.name if principal else ""
+        name = hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        self._users[name] += 1
+        try:
+            async with lock:
+                yield name
+        finally:
+            self._users[name] -= 1
+            if not self._users[name]:
+                del self._users[name], self._locks[name]
+
+    def find(self, name: str, fingerprint: str) -> str | None:
+        """The sandbox that this key already made. Raises Conflict if it was for another request."""
+        known = self._keys.get(name)
+        if known is None or known.expires_at <= utcnow():
+            return None
+        if known.fingerprint != fingerprint:
+            raise Conflict(codes.IDEMPOTENCY_MISMATCH, "This Idempotency-Key was used for another request.")
+        return known.sandbox_id
+
+    def draw_up(self, name: str, fingerprint: str, sandbox_id: str) -> IdempotencyKey:
+        """The key to commit together with the sandbox."""
+        return IdempotencyKey(key=name, fingerprint=fingerprint, sandbox_id=sandbox_id, expires_at=utcnow() + self._ttl)
+
+    def remember(self, key: IdempotencyKey) -> None:
+        """It is durable now."""
+        self._keys[key.key] = key
+
+    def forget(self, before: datetime) -> None:
+        """Drop what expired before then."""
+        self._keys = {name: key for name, key in self._keys.items() if key.expires_at > before}

@@ -1,0 +1,81 @@
+"""One writer per sandbox: a lane runs the jobs of one sandbox one after another, in the order they came.
+
+A lane is born with its first job and gone with its last. A job is its own task, in the caller's context (so that its
+log lines carry the request id), and goes on when the caller is cancelled: an operation that was begun is finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_Job = tuple[Callable[[], Coroutine[Any, Any, Any]], "asyncio.Future[Any]", contextvars.Context]
+
+
+class Lanes:
+    """The lanes of all sandboxes."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, deque[_Job]] = {}
+        self._running: dict[str, asyncio.Task[Any]] = {}
+
+    def busy(self, sandbox_id: str) -> bool:
+        """Whether a job of this sandbox is running or waiting."""
+        return sandbox_id in self._running
+
+    def post(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
+        """Queue a job and return the future of its result; nobody needs to await it."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        entry = (job, future, contextvars.copy_context())
+        if sandbox_id in self._running:
+            self._waiting.setdefault(sandbox_id, deque()).append(entry)
+        else:
+            self._start(sandbox_id, entry)
+        return future
+
+    async def run(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Queue a job and wait for its result. Cancelling the caller leaves the job to finish."""
+        return await asyncio.shield(self.post(sandbox_id, job))
+
+    async def close(self, grace: float) -> None:
+        """Drop what is waiting, give what is running ``grace`` seconds, then cancel it.
+
+        What is cut off here is durable as an intent, and finished at the next start.
+        """
+        for sandbox_id in list(self._waiting):
+            for _, future, _ in self._waiting.pop(sandbox_id):
+                future.cancel()
+        tasks = list(self._running.values())
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _start(self, sandbox_id: str, entry: _Job) -> None:
+        job, future, context = entry
+        task = asyncio.get_running_loop().create_task(job(), context=context)
+        self._running[sandbox_id] = task
+        task.add_done_callback(lambda done: self._finish(sandbox_id, done, future))
+
+    def _finish(self, sandbox_id: str, task: asyncio.Task[Any], future: asyncio.Future[Any]) -> None:
+        del self._running[sandbox_id]
+        queue = self._waiting.get(sandbox_id)
+        if queue:
+            entry = queue.popleft()
+            if not queue:
+                del self._waiting[sandbox_id]
+            self._start(sandbox_id, entry)
+        if task.cancelled():
+            future.cancel()
+        elif (error := task.exception()) is not None:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # marks it as looked at: a posted job has no one who awaits it
+        elif not future.done():
+            future.set_result(task.result())

@@ -1,0 +1,113 @@
+"""The ledger: makes a change durable, then visible, then told, always in that order.
+
+Everything that changes a record goes through here, so nothing is visible that a crash could take back, and every
+transition is logged and observed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from shoal.engine import states
+from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.workload import Workload
+from shoal.plugin.interfaces import IdempotencyKey, Observer, Store, Transition
+from shoal.view.entry import Entry
+from shoal.view.index import View
+
+log = structlog.get_logger("shoal.lifecycle")
+
+
+def utcnow() -> datetime:
+    """The present time, with its zone; every time in the kernel has one."""
+    return datetime.now(UTC)
+
+
+class Ledger:
+    """Store, view and observers, changed together."""
+
+    def __init__(self, store: Store, view: View, observers: Sequence[Observer]) -> None:
+        self._store = store
+        self._view = view
+        self._observers = observers
+
+    async def add(
+        self,
+        record: SandboxRecord,
+        plan: WorkloadPlan,
+        key: IdempotencyKey | None = None,
+    ) -> Entry:
+        """A new sandbox. Raises what the store raises; then nothing has happened."""
+        await self._store.add(record, plan, key)
+        return self._show(record, None, before=None)
+
+    async def adopt(self, record: SandboxRecord, workload: Workload) -> Entry:
+        """A sandbox that runs already and has no plan any more."""
+        await self._store.save(record)
+        return self._show(record, workload, before=None)
+
+    async def write(self, record: SandboxRecord, *, forget_plan: bool = False, **changes: Any) -> Entry:
+        """The record with ``changes``; a new ``state`` also sets ``since`` and clears what is not given of reason and
+        message.
+
+        Raises AssertionError for a transition that the state machine does not know: that is a bug of the engine.
+        """
+        before = record.state
+        after: State = changes.get("state", before)
+        assert states.allowed(before, after), f"{record.id}: {before} cannot become {after}"  # noqa: S101 - see docstring
+        if after is not before:
+            changes = {"reason": None, "message": None, "since": utcnow(), **changes}
+        changed = replace(record, **changes)
+        await self._store.save(changed, forget_plan=forget_plan)
+        current = self._view.get(record.id)
+        return self._show(changed, current.workload if current else None, before=before)
+
+    async def erase(self, record: SandboxRecord) -> None:
+        """The sandbox is gone."""
+        await self._store.remove(record.id)
+        self._view.remove(record.id)
+        self._tell(Transition(record=record, before=record.state, after=None, at=utcnow()))
+
+    def see(self, workload: Workload) -> None:
+        """Note where a workload is; its state is the caller's to judge."""
+        entry = self._view.get(workload.id)
+        if entry is not None and entry.workload != workload:
+            self._view.put(Entry(entry.record, workload))
+
+    def progress(self, sandbox_id: str, reason: str, message: str) -> None:
+        """Show how far a create has come. Not durable: a restart begins the create again."""
+        entry = self._view.get(sandbox_id)
+        if entry is not None and entry.record.state is State.PENDING:
+            self._view.put(Entry(replace(entry.record, reason=reason, message=message), entry.workload))
+
+    def restore(self, record: SandboxRecord) -> None:
+        """A record read back at start: visible, neither written nor told again."""
+        self._view.put(Entry(record))
+
+    def _show(self, record: SandboxRecord, workload: Workload | None, *, before: State | None) -> Entry:
+        entry = Entry(record, workload)
+        self._view.put(entry)
+        if before is not record.state:
+            self._tell(Transition(record=record, before=before, after=record.state, at=record.since))
+        return entry
+
+    def _tell(self, event: Transition) -> None:
+        log.info(
+            "sandbox transition",
+            sandbox_id=event.record.id,
+            before=event.before,
+            after=event.after or "gone",
+            runtime=event.record.runtime,
+            reason=event.record.reason,
+        )
+        for observer in self._observers:
+            try:
+                observer.transition(event)
+            except Exception:
+                log.exception("observer failed", observer=observer.name, sandbox_id=event.record.id)

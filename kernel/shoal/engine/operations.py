@@ -1,0 +1,113 @@
+"""Operations on a sandbox that exists: pause, resume, renew, patch. Each runs on the sandbox's lane.
+
+The intent is durable before the engine is called, so that a restart can finish or settle what a crash cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
+
+from shoal.engine import states
+from shoal.engine.expiry import ExpiryScheduler
+from shoal.engine.hosts import Hosts
+from shoal.engine.ledger import Ledger, utcnow
+from shoal.engine.removal import due_time
+from shoal.errors import Conflict, InvalidRequest, NotSupported
+from shoal.models import codes
+from shoal.models.requests import MetadataPatch
+from shoal.models.rules import check_metadata_patch
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.workload import Workload
+from shoal.plugin.interfaces import Runtime
+from shoal.view.entry import Entry
+
+_UNDER_WAY = {State.PAUSING: State.RUNNING, State.RESUMING: State.PAUSED}
+"""Intermediate states, and where a failure falls back to."""
+
+
+class Operations:
+    """Runs on a sandbox's lane, with the record as it is there."""
+
+    def __init__(self, ledger: Ledger, hosts: Hosts, expiry: ExpiryScheduler) -> None:
+        self._ledger = ledger
+        self._hosts = hosts
+        self._expiry = expiry
+
+    async def pause(self, record: SandboxRecord) -> None:
+        """Running to Paused. Raises Conflict in another state, NotSupported, or what the runtime raises."""
+        self.require_pause(record)
+        if record.state not in (State.RUNNING, State.PAUSING):
+            raise self.wrong_state(record, "SANDBOX_NOT_RUNNING", "running")
+        await self._through(record, State.PAUSING, lambda runtime: runtime.pause(record.id), State.PAUSED)
+
+    async def resume(self, record: SandboxRecord) -> None:
+        """Paused to Running. Raises Conflict in another state, NotSupported, or what the runtime raises."""
+        self.require_pause(record)
+        if record.state not in (State.PAUSED, State.RESUMING):
+            raise self.wrong_state(record, "SANDBOX_NOT_PAUSED", "paused")
+        await self._through(record, State.RESUMING, lambda runtime: runtime.resume(record.id), State.RUNNING)
+
+    async def renew(self, record: SandboxRecord, expires_at: datetime, *, only_later: bool) -> datetime:
+        """Move the expiry. Raises Conflict if there is none, or the sandbox is on its way out."""
+        if record.expires_at is None:
+            raise Conflict(codes.INVALID_EXPIRATION, "This sandbox has no expiry: it is removed only when deleted.")
+        if record.state is State.STOPPING:
+            raise self.wrong_state(record, "SANDBOX_STOPPING", "renewable")
+        if expires_at <= utcnow():
+            raise InvalidRequest(codes.INVALID_EXPIRATION, "expiresAt must be in the future.")
+        if only_later and expires_at <= record.expires_at:
+            return record.expires_at
+        entry = await self._change(record, expires_at=expires_at)
+        self._expiry.arm(record.id, due_time(entry.record))
+        return expires_at
+
+    async def patch_metadata(self, record: SandboxRecord, patch: MetadataPatch) -> Entry | None:
+        """JSON Merge Patch; None if nothing changed. Raises InvalidRequest for a reserved or malformed key or value."""
+        check_metadata_patch(patch)
+        merged = {**record.metadata, **{key: value for key, value in patch.items() if value is not None}}
+        for key, value in patch.items():
+            if value is None:
+                merged.pop(key, None)
+        return await self._change(record, metadata=merged) if merged != record.metadata else None
+
+    def require_pause(self, record: SandboxRecord) -> None:
+        """Raise NotSupported if the runtime cannot pause."""
+        runtime = self._hosts.of(record).runtime
+        if not runtime.capabilities.pause:
+            code = codes.scoped(runtime.scope, "PAUSE_NOT_SUPPORTED")
+            raise NotSupported(code, f"The {runtime.name} runtime cannot pause sandboxes.")
+
+    def wrong_state(self, record: SandboxRecord, reason: str, wanted: str) -> Conflict:
+        """The 409 for an operation that the present state does not allow."""
+        code = codes.scoped(self._hosts.scope(record), reason)
+        return Conflict(code, f"The sandbox is {record.state.value}, not {wanted}.")
+
+    async def _change(self, record: SandboxRecord, **changes: Any) -> Entry:
+        """Write a change that the engine may hold too; undone if the runtime refuses it."""
+        entry = await self._ledger.write(record, **changes)
+        if record.state in states.SETTLED and record.purge_at is None:
+            try:
+                await self._hosts.of(record).runtime.apply(entry.record)
+            except Exception:
+                await self._ledger.write(entry.record, **{name: getattr(record, name) for name in changes})
+                raise
+        return entry
+
+    async def _through(
+        self, record: SandboxRecord, between: State, call: Callable[[Runtime], Awaitable[Workload]], wanted: State
+    ) -> None:
+        if record.state is not between:
+            record = (await self._ledger.write(record, state=between)).record
+        try:
+            async with self._hosts.of(record).call(record.id) as runtime:
+                workload = await call(runtime)
+        except Exception:
+            await self._ledger.write(record, state=_UNDER_WAY[between])
+            raise
+        self._ledger.see(workload)
+        reached = states.settled(workload.phase)
+        await self._ledger.write(record, state=reached, reason=workload.reason, message=workload.message)
+        if reached is not wanted:
+            raise self.wrong_state(record, f"SANDBOX_{between.upper()}_FAILED", wanted.lower())

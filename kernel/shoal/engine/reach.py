@@ -1,0 +1,124 @@
+"""Reach: from a sandbox and a port to an address for the proxy, or an endpoint for a client; from the view alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from shoal.config.settings import Settings
+from shoal.engine.hosts import Hosts
+from shoal.engine.ledger import utcnow
+from shoal.engine.states import REACHABLE_SOON
+from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound
+from shoal.models import codes
+from shoal.models.sandbox import State
+from shoal.models.workload import Workload
+from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery
+from shoal.plugin.manager import Components
+from shoal.view.entry import Entry
+from shoal.view.index import View
+
+
+class Reach:
+    """Address and endpoint look-up."""
+
+    def __init__(self, settings: Settings, view: View, hosts: Hosts, components: Components) -> None:
+        self._wait = settings.engine.endpoint_wait_seconds
+        self._internal = settings.proxy.resolve_internal
+        self._view = view
+        self._hosts = hosts
+        self._networking = components.networking
+        self._ingresses = components.ingresses
+        self._renewals = components.renewals
+
+    def check_query(self, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
+        """Raise InvalidRequest for a question that has no answer (contract/api.md section 8)."""
+        if use_server_proxy and expires is not None:
+            raise InvalidRequest(codes.INVALID_PARAMETER, "use_server_proxy and expires exclude each other.")
+        check_port(port)
+
+    def address(self, sandbox_id: str, port: int) -> str | None:
+        """Where the proxy finds a running sandbox's port; None if it does not run or has no address yet."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.record.state is not State.RUNNING or entry.workload is None:
+            return None
+        return self._route(entry.workload, port)
+
+    async def await_address(self, entry: Entry, port: int) -> str:
+        """The same, waiting while the sandbox is on its way. Raises NotFound, or Conflict if it is not running."""
+        check_port(port)
+        entry = await self.addressable(entry, port)
+        address = self.address(entry.record.id, port)
+        if address is None:
+            raise self._not_running(entry)
+        return address
+
+    async def addressable(self, entry: Entry, port: int) -> Entry:
+        """The entry once the port has an address.
+
+        Waits ``engine.endpoint_wait_seconds`` for a sandbox on its way; at the bound, NotFound with the one code that
+        clients poll on (contract/api.md section 21). Raises Conflict for one that has ended.
+        """
+
+        def done(now: Entry) -> bool:
+            return now.record.state not in REACHABLE_SOON or self._known(now, port)
+
+        if not done(entry):
+            later = await self._view.until(entry.record.id, done, self._wait)
+            if later is None:
+                scope = self._hosts.scope(entry.record)
+                raise NotFound(codes.scoped(scope, "SANDBOX_NOT_FOUND"), "The sandbox was deleted meanwhile.")
+            entry = later
+        if self._known(entry, port) and entry.record.state not in (State.TERMINATED, State.FAILED, State.STOPPING):
+            return entry
+        if entry.record.state in (*REACHABLE_SOON, State.RUNNING):
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
+        raise self._not_running(entry)
+
+    def endpoint(self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str) -> Endpoint:
+        """What the first ingress that has an answer tells the client."""
+        workload = entry.workload
+        address = self._route(workload, port) if workload else None
+        assert workload is not None  # noqa: S101 - `addressable` saw to it
+        assert address is not None  # noqa: S101 - the same
+        query = EndpointQuery(
+            record=entry.record,
+            workload=workload,
+            port=port,
+            base=base,
+            internal_address=address,
+            use_server_proxy=use_server_proxy,
+            expires=expires,
+        )
+        for ingress in self._ingresses:
+            endpoint = ingress.endpoint(query)
+            if endpoint is not None:
+                return endpoint
+        raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
+
+    def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
+        """Tell every renewal plugin."""
+        if self._renewals:
+            access = Access(sandbox_id, port, transport, utcnow())
+            for renewal in self._renewals:
+                renewal.accessed(access)
+
+    def _known(self, entry: Entry, port: int) -> bool:
+        return entry.workload is not None and self._route(entry.workload, port) is not None
+
+    def _route(self, workload: Workload, port: int) -> str | None:
+        for concern in self._networking:
+            address = concern.route(workload, port)
+            if address is not None:
+                return address
+        return workload.address(port) if self._internal else workload.public_address(port)
+
+    def _not_running(self, entry: Entry) -> Conflict:
+        code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_RUNNING")
+        why = f": {entry.record.message}" if entry.record.message else "."
+        return Conflict(code, f"The sandbox is {entry.record.state.value}{why}")
+
+
+def check_port(port: int) -> None:
+    """Raise InvalidRequest unless ``port`` is 1..65535."""
+    if not 1 <= port <= 65535:
+        raise InvalidRequest(codes.INVALID_PORT, "port must be between 1 and 65535.")

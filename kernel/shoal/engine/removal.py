@@ -1,0 +1,85 @@
+"""Removal: delete and expiry, from the durable intent to the last trace.
+
+Once a record is Stopping, removal is bound to happen: a failure is retried until the runtime says that the workload is
+gone, across restarts, and only then is the record forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from shoal.engine.expiry import ExpiryScheduler
+from shoal.engine.hosts import Hosts
+from shoal.engine.ledger import Ledger, utcnow
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.interfaces import Networking
+from shoal.view.index import View
+
+log = structlog.get_logger("shoal.lifecycle")
+
+RETRY_SECONDS = 30.0
+"""Wait before a removal that failed is tried again (contract/docker.md section 10)."""
+
+
+class Remover:
+    """Runs on a sandbox's lane."""
+
+    def __init__(
+        self, view: View, ledger: Ledger, hosts: Hosts, networking: Sequence[Networking], expiry: ExpiryScheduler
+    ) -> None:
+        self._view = view
+        self._ledger = ledger
+        self._hosts = hosts
+        self._networking = networking
+        self._expiry = expiry
+
+    async def remove(self, record: SandboxRecord, reason: str) -> None:
+        """Remove the sandbox for ``reason`` (``DELETED``, ``EXPIRED``, …).
+
+        Raises what the runtime raised; the record then stays Stopping and the expiry scheduler will try again.
+        """
+        self._hosts.of(record)  # refused before anything is durable if its runtime is not enabled
+        if record.state is not State.STOPPING:
+            record = (await self._ledger.write(record, state=State.STOPPING, reason=reason)).record
+        try:
+            await self.clear(record)
+        except Exception:
+            self._expiry.arm(record.id, utcnow().timestamp() + RETRY_SECONDS)
+            raise
+        await self._ledger.erase(record)
+        self._expiry.disarm(record.id)
+
+    async def clear(self, record: SandboxRecord) -> None:
+        """Remove what is on the engine, and let networking go of its part; the record stays."""
+        async with self._hosts.of(record).call(record.id) as runtime:
+            await runtime.delete(record.id)
+        for networking in self._networking:
+            await networking.released(record.id)
+
+    async def expire(self, sandbox_id: str) -> None:
+        """The scheduler's word that it may be over: judge again, and remove if it is. Never raises."""
+        entry = self._view.get(sandbox_id)
+        if entry is None:
+            return
+        record = entry.record
+        if record.state is not State.STOPPING:
+            due = due_time(record)
+            if due is None or due > utcnow().timestamp():
+                self._expiry.arm(sandbox_id, due)
+                return
+        try:
+            await self.remove(record, "EXPIRED")
+        except Exception as error:
+            self._expiry.arm(sandbox_id, utcnow().timestamp() + RETRY_SECONDS)
+            log.warning("removal failed, will be retried", sandbox_id=sandbox_id, error=str(error), after=RETRY_SECONDS)
+
+
+def due_time(record: SandboxRecord) -> float | None:
+    """When the record is to be removed without anybody asking (Unix seconds); None for never.
+
+    A create that failed is kept for its own time, whatever expiry was asked for.
+    """
+    moment = record.purge_at or record.expires_at
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,148 @@
+"""Snapshots: captured by the runtime, catalogued in the store, outliving their sandbox (contract/api.md section 9).
+
+The row is durable before the runtime is called. A restart takes up what was cut off: capturing is repeated under the
+same id, deleting is tried again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import structlog
+from msgspec.structs import replace
+
+from shoal.engine.hosts import Host, Hosts
+from shoal.engine.lanes import Lanes
+from shoal.engine.ledger import utcnow
+from shoal.errors import Conflict, NotFound, NotSupported, ShoalError
+from shoal.models import codes
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.interfaces import SnapshotRecord, Store
+
+log = structlog.get_logger("shoal.snapshots")
+
+CREATING, READY, FAILED, DELETING = "Creating", "Ready", "Failed", "Deleting"
+
+
+class Snapshots:
+    """The catalogue, in memory and in the store. Capturing runs on the source sandbox's lane."""
+
+    def __init__(self, store: Store, hosts: Hosts, lanes: Lanes) -> None:
+        self._store = store
+        self._hosts = hosts
+        self._lanes = lanes
+        self._rows: dict[str, SnapshotRecord] = {}
+
+    async def start(self) -> None:
+        """Read the catalogue back and take up what was cut off."""
+        for row in await self._store.snapshots():
+            self._rows[row.id] = row
+            if row.state == CREATING:
+                self._lanes.post(row.sandbox_id, lambda row=row: self._capture(row))  # type: ignore[misc]  # bound now
+            elif row.state == DELETING:
+                self._lanes.post(row.id, lambda row=row: self._remove_quietly(row))  # type: ignore[misc]  # bound now
+
+    async def create(self, record: SandboxRecord, name: str | None) -> SnapshotRecord:
+        """Accept a snapshot of a running sandbox. Raises NotSupported before anything else, then Conflict."""
+        self._capable(record.runtime)
+        if record.state is not State.RUNNING:
+            message = f"The sandbox is {record.state.value}; only a running one is captured."
+            raise Conflict(codes.SNAPSHOT_INVALID_SOURCE_STATE, message)
+        now = utcnow()
+        row = SnapshotRecord(
+            id=str(uuid.uuid4()),
+            sandbox_id=record.id,
+            runtime=record.runtime,
+            state=CREATING,
+            created_at=now,
+            updated_at=now,
+            name=name,
+            reason="snapshot_accepted",
+            last_transition_at=now,
+        )
+        await self._write(row)
+        self._lanes.post(record.id, lambda: self._capture(row))
+        return row
+
+    def all(self) -> list[SnapshotRecord]:
+        """Every snapshot, newest first, then by id descending. Raises NotSupported where no runtime has any."""
+        self._any_capable()
+        return sorted(self._rows.values(), key=lambda row: (row.created_at, row.id), reverse=True)
+
+    def get(self, snapshot_id: str) -> SnapshotRecord:
+        """One snapshot. Raises NotFound, NotSupported."""
+        self._any_capable()
+        row = self._rows.get(snapshot_id)
+        if row is None:
+            raise NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
+        return row
+
+    def restorable(self, snapshot_id: str | None) -> SnapshotRecord | None:
+        """The snapshot that a create restores from; None if it asks for none. Raises NotFound, Conflict."""
+        if snapshot_id is None or not snapshot_id.strip():
+            return None
+        row = self._rows.get(snapshot_id.strip())
+        if row is None:
+            raise NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
+        if row.state != READY:
+            raise Conflict(codes.SNAPSHOT_NOT_READY, f"The snapshot is {row.state}, not Ready.")
+        return row
+
+    async def delete(self, snapshot_id: str) -> None:
+        """Delete content and row. Raises NotFound, NotSupported, and Conflict while it is being made or is in use."""
+        self.get(snapshot_id)
+        await self._lanes.run(snapshot_id, lambda: self._delete(snapshot_id))
+
+    async def _delete(self, snapshot_id: str) -> None:
+        row = self.get(snapshot_id)
+        if row.state == CREATING:
+            raise Conflict(codes.SNAPSHOT_INVALID_STATE, "The snapshot is still being made.")
+        row = await self._write(row, state=DELETING, reason="snapshot_delete_requested", message=None)
+        await self._remove(row)
+
+    async def _remove(self, row: SnapshotRecord) -> None:
+        if row.image is not None:
+            async with self._capable(row.runtime).call(row.id) as runtime:
+                await runtime.delete_snapshot(row.id, row.image)
+        await self._store.remove_snapshot(row.id)
+        self._rows.pop(row.id, None)
+
+    async def _remove_quietly(self, row: SnapshotRecord) -> None:
+        try:
+            await self._remove(row)
+        except Exception as error:
+            log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error))
+
+    async def _capture(self, row: SnapshotRecord) -> None:
+        try:
+            async with self._capable(row.runtime).call(row.sandbox_id) as runtime:
+                image = await runtime.snapshot(row.sandbox_id, row.id)
+        except ShoalError as error:
+            await self._write(row, state=FAILED, reason="snapshot_runtime_failed", message=error.message)
+        except Exception:
+            log.exception("snapshot failed in an unforeseen way", snapshot_id=row.id, sandbox_id=row.sandbox_id)
+            await self._write(row, state=FAILED, reason="snapshot_runtime_failed", message="The runtime failed.")
+        else:
+            await self._write(row, state=READY, reason="snapshot_runtime_ready", image=image)
+
+    async def _write(self, row: SnapshotRecord, **changes: Any) -> SnapshotRecord:
+        now = utcnow()
+        moved = {"last_transition_at": now} if changes.get("state", row.state) != row.state else {}
+        row = replace(row, updated_at=now, **moved, **changes)
+        await self._store.save_snapshot(row)
+        self._rows[row.id] = row
+        log.info(
+            "snapshot transition", snapshot_id=row.id, after=row.state, sandbox_id=row.sandbox_id, reason=row.reason
+        )
+        return row
+
+    def _capable(self, runtime: str) -> Host:
+        for host in self._hosts:
+            if host.runtime.name == runtime and host.runtime.capabilities.snapshots:
+                return host
+        raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, f"The {runtime} runtime has no snapshots.")
+
+    def _any_capable(self) -> None:
+        if not any(host.runtime.capabilities.snapshots for host in self._hosts):
+            raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, "No enabled runtime has snapshots.")

@@ -1,0 +1,63 @@
+"""The state machine, as pure functions.
+
+::
+
+    Pending ──► Running ◄──► Pausing, Paused, Resuming
+       │           │  ╲            │
+       ▼           ▼   ╲           ▼
+    Failed      Terminated      Stopping ──► gone
+
+Every state leads to Stopping (delete, expiry). Terminated and Failed are what the engine reports of a workload that
+ended by itself; a create that could not be realised is Failed as well, with ``purge_at`` set.
+"""
+
+from __future__ import annotations
+
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.workload import Phase
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.RUNNING, State.PAUSED, State.FAILED, State.TERMINATED, State.STOPPING}),
+    State.RUNNING: frozenset({State.PAUSING, State.PAUSED, State.TERMINATED, State.FAILED, State.STOPPING}),
+    State.PAUSING: frozenset({State.PAUSED, State.RUNNING, State.TERMINATED, State.FAILED, State.STOPPING}),
+    State.PAUSED: frozenset({State.RESUMING, State.RUNNING, State.TERMINATED, State.FAILED, State.STOPPING}),
+    State.RESUMING: frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.FAILED, State.STOPPING}),
+    State.TERMINATED: frozenset({State.RUNNING, State.PAUSED, State.FAILED, State.STOPPING}),
+    State.FAILED: frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.STOPPING}),
+    State.STOPPING: frozenset(),
+}
+"""From each state, the states that may follow it; Stopping is followed by nothing but being gone."""
+
+_OF_PHASE: dict[Phase, State] = {
+    Phase.RUNNING: State.RUNNING,
+    Phase.PAUSED: State.PAUSED,
+    Phase.EXITED: State.TERMINATED,
+    Phase.FAILED: State.FAILED,
+}
+
+SETTLED: frozenset[State] = frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.FAILED})
+"""States in which nothing is under way, so that what the engine reports decides."""
+
+REACHABLE_SOON: frozenset[State] = frozenset({State.PENDING, State.RESUMING})
+"""States in which waiting for an address makes sense."""
+
+
+def allowed(before: State, after: State) -> bool:
+    """Whether ``after`` may follow ``before``; a state may always be followed by itself."""
+    return before is after or after in TRANSITIONS[before]
+
+
+def observed(record: SandboxRecord, phase: Phase) -> State | None:
+    """The state that a settled record should have, given what the engine reports; None if it tells nothing.
+
+    A create that failed for good (``purge_at`` set) stays Failed whatever its remains look like, and a workload that
+    the engine is still starting tells nothing about a sandbox that has run already.
+    """
+    if record.state not in SETTLED or record.purge_at is not None:
+        return None
+    return _OF_PHASE.get(phase)
+
+
+def settled(phase: Phase) -> State:
+    """The state of a workload that was just created, paused or resumed, by the phase that the runtime returned."""
+    return _OF_PHASE.get(phase, State.RUNNING)
