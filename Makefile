@@ -1,0 +1,53 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up .venv first, from pinned and hashed packages.
+# `make lock` renews the pins; `make lint`, `make types`, `make unit` are the parts of `make test`.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.PHONY: demo test lint types unit setup setup-dev lock clean
+
+demo: $(VENV)/.run
+	$(BIN)/shoal demo
+
+test: lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+setup: $(VENV)/.run
+setup-dev: $(VENV)/.dev
+
+# What `shoal serve` needs, and shoal itself from this checkout.
+$(VENV)/.run: constraints-run.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "shoal needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "setting up $(VENV) ..."
+	@$(PIP) install --require-hashes -r constraints-run.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+# What the tests, the linters and the type checker need besides.
+$(VENV)/.dev: $(VENV)/.run constraints.txt
+	@echo "setting up the development tools ..."
+	@$(PIP) install --require-hashes -r constraints.txt
+	@touch $@
+
+lock:
+	$(LOCK) --all-extras --group dev --group build pyproject.toml -o constraints.txt
+	$(LOCK) --group build --constraint constraints.txt pyproject.toml -o constraints-run.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
