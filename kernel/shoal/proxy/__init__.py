@@ -1,1 +1,27 @@
+"""HTTP streaming to a port of a sandbox, from the view to the wire (contract/api.md section 15).
 
+::
+
+    target.py      the raw request path, taken apart without decoding it
+    seam.py        what the proxy asks of the lifecycle engine
+    headers.py     which headers travel, in which direction (pure functions)
+    http.py        `HttpProxy`: one ASGI request to one sandbox
+    client.py      the client's half of an exchange: gathers or pumps the body, notices when the client leaves
+    connection.py  the upstream's half: one HTTP/1.1 connection on an asyncio transport, with back-pressure
+    response.py    the bytes of an upstream's answer, parsed without I/O
+    pool.py        bounded reuse of upstream connections, and dialling
+    failures.py    what goes wrong, as errors that name no internal address
+
+A WebSocket leg is a sibling of ``http.py``: it takes the same `ProxyTarget` and `Directory`, and of ``headers.py`` the
+same `read_request` and `forwarded_headers`, so that both kinds of traffic are resolved, filtered and counted as one. It
+dials its own connections, for an upgraded one is never reused.
+"""
+
+from __future__ import annotations
+
+from shoal.proxy.failures import ResponseCut
+from shoal.proxy.http import HttpProxy
+from shoal.proxy.seam import Directory
+from shoal.proxy.target import ProxyTarget, parse_target
+
+__all__ = ["Directory", "HttpProxy", "ProxyTarget", "ResponseCut", "parse_target"]

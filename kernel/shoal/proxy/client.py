@@ -1,0 +1,128 @@
+"""The client's half of an exchange: the only reader of ASGI's ``receive`` while a request is proxied.
+
+A body that is short is gathered; any other is pumped by a task, with back-pressure. Then, and for a request without a
+body after a moment's grace, the client is watched: when it leaves, the exchange is cancelled wherever it stands. The
+grace keeps requests that are answered promptly free of a second task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from shoal.errors import InternalError, ShoalError
+from shoal.models.codes import INTERNAL_ERROR
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from shoal.proxy.asgi import Receive
+    from shoal.proxy.connection import UpstreamConnection
+
+GRACE_SECONDS = 0.05
+"""A client that leaves earlier is noticed this late."""
+CONTINUE_SECONDS = 1.0
+"""How long an upstream may think about ``Expect: 100-continue`` before it gets the body anyway (RFC 9110 10.1.1)."""
+
+
+class _Left(Exception):
+    """The client is gone; nobody is there to be told."""
+
+
+class Client:
+    """A context manager around the whole exchange; leaving it is silent when it is the client that left."""
+
+    __slots__ = ("_gone", "_loop", "_main", "_receive", "_task", "_timer")
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._gone = False
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self.stop()
+        if isinstance(error, _Left):
+            return True
+        if not self._gone or self._main is None:
+            return False
+        # As asyncio.timeout does: a cancellation from elsewhere is not ours to swallow.
+        return self._main.uncancel() == 0 and isinstance(error, asyncio.CancelledError)
+
+    def stop(self) -> None:
+        """Read no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def gather(self) -> bytes:
+        """The whole body, for one that is known to be short."""
+        pieces: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise _Left
+            pieces.append(message.get("body", b""))
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+
+    def watch(self) -> None:
+        """From a moment later on, cancel the exchange when the client leaves."""
+        self._timer = self._loop.call_later(GRACE_SECONDS, self._start_watch)
+
+    def pump(self, connection: UpstreamConnection, *, chunked: bool, expects_continue: bool) -> None:
+        """Send the body on as it comes, then watch."""
+        self._task = self._loop.create_task(self._pump(connection, chunked=chunked, expects_continue=expects_continue))
+
+    def _start_watch(self) -> None:
+        self._task = self._loop.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._leave()
+
+    def _leave(self) -> None:
+        self._gone = True
+        if self._main is not None:
+            self._main.cancel()
+
+    async def _pump(self, connection: UpstreamConnection, *, chunked: bool, expects_continue: bool) -> None:
+        try:
+            if expects_continue and not await connection.go_ahead(CONTINUE_SECONDS):
+                await asyncio.sleep(GRACE_SECONDS)  # the answer goes out; reading before would ask for the body
+            elif not await self._forward(connection, chunked=chunked):
+                return
+        except ShoalError:
+            return  # the exchange hears the same from the connection, after whatever answer came before
+        except Exception as error:
+            failure = InternalError(INTERNAL_ERROR, "The request's body could not be read.")
+            failure.__cause__ = error
+            connection.fail(failure)
+            return
+        await self._watch()
+
+    async def _forward(self, connection: UpstreamConnection, *, chunked: bool) -> bool:
+        """Whether the client is still there at the end of its body."""
+        send = connection.write_chunk if chunked else connection.write
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._leave()
+                return False
+            send(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+            await connection.drain()
+        if chunked:
+            connection.write(b"0\r\n\r\n")
+        connection.end_request()
+        return True

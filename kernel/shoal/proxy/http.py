@@ -1,0 +1,118 @@
+"""`HttpProxy`: one ASGI request, carried to a port of a sandbox and back (contract/api.md section 15).
+
+Nothing is invented and nothing interpreted: no User-Agent, no Accept-Encoding, no cookie jar, no redirect followed, no
+environment proxy. Only a Location that begins at the service's root is led back through the proxy.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from shoal.errors import Unauthenticated
+from shoal.proxy.client import Client
+from shoal.proxy.exchange import Exchange
+from shoal.proxy.failures import refused
+from shoal.proxy.headers import (
+    SECURE_ACCESS,
+    forwarded_headers,
+    framing,
+    read_request,
+    request_head,
+    with_endpoint_headers,
+)
+from shoal.proxy.pool import ConnectionPool, destination
+
+if TYPE_CHECKING:
+    from shoal.config.settings import ProxySettings
+    from shoal.proxy.asgi import Header, Receive, Scope, Send
+    from shoal.proxy.headers import RequestHeaders
+    from shoal.proxy.seam import Directory
+    from shoal.proxy.target import ProxyTarget
+
+SECURE_ACCESS_REFUSED: Final = "MISSING_OR_INVALID_SECURE_ACCESS"
+
+
+class HttpProxy:
+    """The proxy of one server.
+
+    Args:
+        directory: who knows the sandboxes' addresses.
+        settings: time-outs, and connections per sandbox.
+        eip: how clients reach this server, ``[scheme://]host[:port][/path]``; its path leads rewritten Locations.
+    """
+
+    def __init__(self, directory: Directory, settings: ProxySettings, *, eip: str | None = None) -> None:
+        self._directory = directory
+        self._response_limit = settings.response_timeout_seconds
+        self._read_limit = settings.read_timeout_seconds
+        self._base = eip_path(eip) if eip else None
+        self.pool = ConnectionPool(
+            connect_limit=settings.connect_timeout_seconds,
+            idle_limit=settings.idle_connection_seconds,
+            per_address=settings.max_connections_per_sandbox,
+        )
+
+    async def aclose(self) -> None:
+        """Close idle connections; exchanges under way go on to their end."""
+        await self.pool.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
+        """Answer one request of scope type ``http``; returns without an answer when the client left first.
+
+        Raises, before anything was sent, InvalidRequest, Unauthenticated, NotSupported, BadGateway, GatewayTimeout,
+        InternalError and what the directory raises; after that, ResponseCut.
+        """
+        request = read_request(scope["headers"])
+        if request.websocket:
+            raise refused("A plain request cannot be upgraded to a WebSocket.")
+        with Client(receive) as client:
+            address, endpoint_headers = await self._resolve(request, target)
+            place = destination(address)
+            head = self._head(scope, request, place.authority, place.prefix + target.path, endpoint_headers)
+            exchange = Exchange(
+                self.pool, place, client, response_limit=self._response_limit, read_limit=self._read_limit
+            )
+            answer = await exchange.ask(scope["method"], head, request)
+            base = target.mount if self._base is None else self._base
+            await exchange.answer(answer, send, base + target.route)
+
+    async def _resolve(self, request: RequestHeaders, target: ProxyTarget) -> tuple[str, list[Header]]:
+        """Address, then the secure-access check, then news of the access: the contract's order."""
+        directory, sandbox_id, port = self._directory, target.sandbox_id, target.port
+        address = directory.address(sandbox_id, port)
+        if address is None:
+            address = await directory.await_address(sandbox_id, port)
+        endpoint_headers = directory.upstream_headers(sandbox_id, port)
+        if endpoint_headers:
+            check_secure_access(endpoint_headers, request.secure_access)
+        if not request.skip_renewal:
+            directory.accessed(sandbox_id, port, "http")
+        return address, endpoint_headers
+
+    def _head(
+        self, scope: Scope, request: RequestHeaders, authority: bytes, path: bytes, endpoint_headers: list[Header]
+    ) -> bytes:
+        """The request's head as the upstream gets it; path and query byte for byte."""
+        query = scope["query_string"]
+        headers = with_endpoint_headers(request.kept, endpoint_headers) if endpoint_headers else request.kept
+        forwarded = forwarded_headers(scope["scheme"], request.host, scope["client"])
+        target = path + b"?" + query if query else path
+        return request_head(scope["method"].encode(), target, authority, [*headers, *forwarded, *framing(request)])
+
+
+def check_secure_access(endpoint_headers: list[Header], presented: bytes | None) -> None:
+    """Compare the caller's token with the endpoint's, in constant time; an endpoint without one is open.
+
+    Raises Unauthenticated.
+    """
+    for name, token in endpoint_headers:
+        if name.lower() == SECURE_ACCESS and not hmac.compare_digest(presented or b"", token):
+            raise Unauthenticated(SECURE_ACCESS_REFUSED, "The OpenSandbox-Secure-Access header is missing or wrong.")
+
+
+def eip_path(eip: str) -> bytes:
+    """The path in an ``eip``, without a trailing slash: ``https://a.example/base/`` is ``/base``."""
+    _, _, rest = eip.strip().rpartition("://")
+    _, slash, path = rest.partition("/")
+    return (slash + path).rstrip("/").encode()

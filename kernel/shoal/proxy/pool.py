@@ -1,0 +1,205 @@
+"""Upstream connections, reused newest first and bounded: per address, and in total.
+
+A lane holds what concerns one address. A connection counts from the moment it is dialled to the moment its transport is
+gone, so the bounds are on sockets. Whoever finds its lane full, or the whole pool, waits its turn; a wait ends
+when a connection of the lane is parked or gone, and where the pool is full the connection idle longest makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import lru_cache
+from typing import NamedTuple
+
+from shoal.proxy.connection import UpstreamConnection
+from shoal.proxy.failures import connection_failed, no_free_connection
+
+MAX_CONNECTIONS = 4096
+"""Upstream connections of the whole process."""
+
+
+class Destination(NamedTuple):
+    """Where an address points: ``authority`` is what Host says, ``prefix`` what goes before every path."""
+
+    host: str
+    port: int
+    authority: bytes
+    prefix: bytes
+
+
+@lru_cache(maxsize=4096)
+def destination(address: str) -> Destination:
+    """``host:port[/prefix]`` taken apart; an IPv6 host stands in brackets."""
+    authority, slash, prefix = address.partition("/")
+    host, _, port = authority.rpartition(":")
+    return Destination(host.strip("[]"), int(port), authority.encode(), (slash + prefix).rstrip("/").encode())
+
+
+class _Lane:
+    __slots__ = ("callers", "idle", "open", "waiters")
+
+    def __init__(self) -> None:
+        self.idle: list[UpstreamConnection] = []
+        self.open = 0
+        self.callers = 0  # that wait or dial; the lane stays while there are any
+        self.waiters: deque[asyncio.Future[None]] = deque()
+
+
+class ConnectionPool:
+    """Connections to sandboxes' ports.
+
+    Args:
+        connect_limit: seconds to wait for a turn, and again to connect.
+        idle_limit: seconds that an unused connection is kept; 0 = none is.
+        per_address: connections to one address.
+        total: connections to all of them.
+    """
+
+    def __init__(
+        self, *, connect_limit: float, idle_limit: float, per_address: int, total: int = MAX_CONNECTIONS
+    ) -> None:
+        self._connect_limit = connect_limit
+        self._idle_limit = idle_limit
+        self._per_address = per_address
+        self._total = total
+        self._lanes: dict[bytes, _Lane] = {}
+        self._open = 0
+        self._idle: dict[UpstreamConnection, bytes] = {}  # oldest first, with the lane
+        self._waiters: list[asyncio.Future[None]] = []  # for room in the pool, whichever lane makes it
+        self._closed = False
+
+    @property
+    def open(self) -> int:
+        """Connections that exist, in use or not."""
+        return self._open
+
+    @property
+    def idle(self) -> int:
+        """Connections kept for reuse."""
+        return len(self._idle)
+
+    def reuse(self, place: Destination, *, probe: bool) -> UpstreamConnection | None:
+        """An idle connection, newest first, or None. ``probe``: ask the socket, too, whether the upstream closed it."""
+        lane = self._lanes.get(place.authority)
+        while lane is not None and lane.idle:
+            connection = lane.idle.pop()
+            del self._idle[connection]
+            if connection.unpark(probe=probe):
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self, place: Destination, *, fresh: bool = False) -> UpstreamConnection:
+        """A new connection or, when it takes waiting and unless it must be ``fresh``, one that was put back meanwhile.
+
+        Raises InternalError when no turn comes in time, BadGateway when the upstream can't be connected to in time.
+        """
+        lane = self._lanes.setdefault(place.authority, _Lane())
+        lane.callers += 1
+        try:
+            connection = await self._turn(lane, place, fresh=fresh) if self._is_full(lane) else None
+            return connection or await self._dial(lane, place)
+        finally:
+            lane.callers -= 1
+            self._drop_if_unused(place.authority)
+
+    def release(self, place: Destination, connection: UpstreamConnection) -> None:
+        """The exchange is over: keep the connection if it can serve another, else drop it."""
+        lane = self._lanes.get(place.authority)
+        if lane is None or self._closed or not self._idle_limit or not connection.reusable:
+            connection.abort()
+            return
+        connection.park(self._idle_limit)
+        lane.idle.append(connection)
+        self._idle[connection] = place.authority
+        self._wake(lane)
+
+    async def aclose(self) -> None:
+        """Close what is idle; what is in use closes when its exchange ends."""
+        self._closed = True
+        for connection in list(self._idle):
+            connection.close()
+
+    def _is_full(self, lane: _Lane) -> bool:
+        return lane.open >= self._per_address or self._open >= self._total
+
+    async def _turn(self, lane: _Lane, place: Destination, *, fresh: bool) -> UpstreamConnection | None:
+        """Wait for a connection that is put back, or until lane and pool have room for a new one (None)."""
+        try:
+            async with asyncio.timeout(self._connect_limit):
+                while self._is_full(lane):
+                    if not fresh and (connection := self.reuse(place, probe=True)):
+                        return connection
+                    self._make_room(lane)
+                    await self._queue(lane)
+        except TimeoutError:
+            raise no_free_connection() from None
+        return None
+
+    def _make_room(self, lane: _Lane) -> None:
+        """Close an idle connection where that helps; its room is there when the transport is gone."""
+        if lane.open >= self._per_address:
+            if lane.idle:
+                lane.idle[0].close()
+        elif self._idle:
+            next(iter(self._idle)).close()
+
+    async def _queue(self, lane: _Lane) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue = lane.waiters if lane.open >= self._per_address else self._waiters
+        queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._wake(lane)  # the turn came, and somebody else can use it
+            else:
+                queue.remove(turn)
+            raise
+
+    def _wake(self, lane: _Lane) -> None:
+        """Something changed for ``lane``: its next in line looks again, or everyone who waits for the pool."""
+        while lane.waiters:
+            turn = lane.waiters.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        waiters, self._waiters = self._waiters, []
+        for turn in waiters:
+            if not turn.done():
+                turn.set_result(None)
+
+    async def _dial(self, lane: _Lane, place: Destination) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        lane.open += 1
+        self._open += 1
+        try:
+            async with asyncio.timeout(self._connect_limit):
+                _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), place.host, place.port)
+        except BaseException as error:
+            self._gone(lane, place.authority)
+            if isinstance(error, OSError):  # a TimeoutError is one
+                raise connection_failed() from error
+            raise
+        connection.on_lost = lambda lost: self._lost(lane, place.authority, lost)
+        if connection.closed:
+            self._gone(lane, place.authority)
+            raise connection_failed()
+        return connection
+
+    def _lost(self, lane: _Lane, key: bytes, connection: UpstreamConnection) -> None:
+        if self._idle.pop(connection, None) is not None:
+            lane.idle.remove(connection)
+        self._gone(lane, key)
+
+    def _gone(self, lane: _Lane, key: bytes) -> None:
+        lane.open -= 1
+        self._open -= 1
+        self._wake(lane)
+        self._drop_if_unused(key)
+
+    def _drop_if_unused(self, key: bytes) -> None:
+        lane = self._lanes.get(key)
+        if lane is not None and not lane.open and not lane.callers:
+            del self._lanes[key]

@@ -1,0 +1,30 @@
+"""What the proxy asks of the lifecycle engine; addresses come from memory, never from an engine call."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from shoal.proxy.asgi import Header
+
+
+class Directory(Protocol):
+    """Where a sandbox's ports are, and who wants to hear that they were used."""
+
+    def address(self, sandbox_id: str, port: int) -> str | None:
+        """``host:port[/prefix]`` of a running sandbox's port, at once; None when it takes a wait or an error to say."""
+        ...
+
+    async def await_address(self, sandbox_id: str, port: int) -> str:
+        """The address, after a bounded wait for a Pending sandbox.
+
+        Raises NotFound, Conflict (not running) and whatever else `ShoalError` the state calls for.
+        """
+        ...
+
+    def upstream_headers(self, sandbox_id: str, port: int) -> list[Header]:
+        """The endpoint's own headers. An ``OpenSandbox-Secure-Access`` among them is what callers must present."""
+        ...
+
+    def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
+        """A request is on its way to the port. Returns at once and never raises."""
+        ...

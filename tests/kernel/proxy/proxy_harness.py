@@ -1,0 +1,249 @@
+"""The proxy between real sockets: a scripted upstream, a uvicorn around `HttpProxy`, and a raw client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import uvicorn
+from shoal.config.settings import ProxySettings
+from shoal.errors import NotFound, ShoalError
+from shoal.proxy import HttpProxy, ResponseCut, parse_target
+from shoal.proxy.asgi import Header, Receive, Scope, Send
+
+PATIENCE = 30.0
+"""Seconds after which a wait in a test is given up; no test passes or fails by how long it takes below that."""
+
+Script = Callable[["Peer"], Awaitable[None]]
+
+
+class Peer:
+    """One connection that an `Upstream` accepted."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def head(self) -> bytes:
+        """The next request's head, to the blank line; empty at the end of the connection."""
+        try:
+            return await self.reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError:
+            return b""
+
+    async def chunked_body(self) -> list[bytes]:
+        """The chunks of a body, as they were framed."""
+        chunks: list[bytes] = []
+        while True:
+            size = int(await self.reader.readline(), 16)
+            data = (await self.reader.readexactly(size + 2))[:-2]
+            if not size:
+                return chunks
+            chunks.append(data)
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+class Upstream:
+    """A service in a sandbox, scripted byte by byte. ``heads`` are the request heads that `answering` scripts saw."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.peers: list[Peer] = []
+        self.heads: list[bytes] = []
+        self.address = ""
+
+    @property
+    def connections(self) -> int:
+        return len(self.peers)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        peer = Peer(reader, writer)
+        self.peers.append(peer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._script(peer)
+        except asyncio.CancelledError:
+            pass
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Upstream]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
+        self.address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def answering(*answers: bytes, close: bool = False) -> Upstream:
+    """An upstream that gives these answers in turn on each connection, the last one for ever."""
+
+    async def script(peer: Peer) -> None:
+        turn = 0
+        while head := await peer.head():
+            upstream.heads.append(head)
+            length = header(head, b"content-length")
+            if length:
+                await peer.reader.readexactly(int(length))
+            await peer.send(answers[min(turn, len(answers) - 1)])
+            turn += 1
+            if close:
+                return
+
+    upstream = Upstream(script)
+    return upstream
+
+
+def header(head: bytes, name: bytes) -> bytes | None:
+    """The first value of a header in a raw head."""
+    values = headers(head, name)
+    return values[0] if values else None
+
+
+def headers(head: bytes, name: bytes) -> list[bytes]:
+    """All values of a header in a raw head, in order."""
+    lines = head.split(b"\r\n")[1:]
+    return [line.split(b":", 1)[1].strip() for line in lines if line.split(b":", 1)[0].lower() == name.lower()]
+
+
+class Sandboxes:
+    """A `shoal.proxy.Directory` over a dictionary; every address of a sandbox serves all of its ports."""
+
+    def __init__(self, **addresses: str) -> None:
+        self.addresses = addresses
+        self.pending: dict[str, asyncio.Future[str]] = {}
+        self.headers: list[Header] = []
+        self.accesses: list[tuple[str, int, str]] = []
+
+    def address(self, sandbox_id: str, port: int) -> str | None:
+        return self.addresses.get(sandbox_id)
+
+    async def await_address(self, sandbox_id: str, port: int) -> str:
+        if sandbox_id in self.pending:
+            return await self.pending[sandbox_id]
+        raise NotFound("TEST::SANDBOX_NOT_FOUND", "No such sandbox.")
+
+    def upstream_headers(self, sandbox_id: str, port: int) -> list[Header]:
+        return self.headers
+
+    def accessed(self, sandbox_id: str, port: int, transport: str) -> None:
+        self.accesses.append((sandbox_id, port, transport))
+
+
+class Edge:
+    """The smallest edge: routes by raw path, renders errors, lets a cut response be cut."""
+
+    def __init__(self, proxy: HttpProxy) -> None:
+        self.proxy = proxy
+        self.under_way = 0
+        self.finished = 0
+        self.cuts: list[ResponseCut] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.under_way += 1
+        try:
+            target = parse_target(scope["raw_path"])
+            assert target is not None, scope["raw_path"]
+            await self.proxy(scope, receive, send, target)
+        except ShoalError as error:
+            await _render(error, send)
+        except ResponseCut as cut:
+            self.cuts.append(cut)
+        finally:
+            self.under_way -= 1
+            self.finished += 1
+
+
+async def _render(error: ShoalError, send: Send) -> None:
+    body = json.dumps({"code": error.code, "message": error.message}).encode()
+    head: list[Header] = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": error.status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Front:
+    """A running server with the proxy in it."""
+
+    def __init__(self, edge: Edge, port: int, sandboxes: Sandboxes) -> None:
+        self.edge = edge
+        self.proxy = edge.proxy
+        self.port = port
+        self.sandboxes = sandboxes
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def raw(self, request: bytes) -> bytes:
+        """Everything that comes back on a connection of its own; ``request`` should ask for a close."""
+        reader, writer = await self.open()
+        writer.write(request)
+        try:
+            return await asyncio.wait_for(reader.read(), PATIENCE)
+        finally:
+            writer.close()
+
+    async def get(self, path: str, *lines: str) -> tuple[int, bytes, bytes]:
+        """Status, head and body of a GET by hand."""
+        request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: shoal.test", "Connection: close", *lines, "", ""])
+        head, _, body = (await self.raw(request.encode())).partition(b"\r\n\r\n")
+        return int(head.split()[1]), head, body
+
+    async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+
+@contextlib.asynccontextmanager
+async def front(
+    *, settings: ProxySettings | None = None, eip: str | None = None, sandboxes: Sandboxes | None = None, **at: str
+) -> AsyncIterator[Front]:
+    """Serve the proxy with uvicorn in this loop; ``at`` maps sandbox ids to addresses."""
+    sandboxes = sandboxes or Sandboxes(**at)
+    proxy = HttpProxy(sandboxes, settings or ProxySettings(), eip=eip)
+    edge = Edge(proxy)
+    config = uvicorn.Config(
+        edge, host="127.0.0.1", port=0, lifespan="off", log_config=None, http="httptools", server_header=False
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve())
+    try:
+        await until(lambda: server.started or task.done())
+        if task.done():
+            task.result()
+        port: int = server.servers[0].sockets[0].getsockname()[1]
+        yield Front(edge, port, sandboxes)
+    finally:
+        server.force_exit = server.should_exit = True
+        await task
+        await proxy.aclose()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the test's process keeps its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
+    """Wait for something that the loop will bring about."""
+    async with asyncio.timeout(patience):
+        while not condition():
+            await asyncio.sleep(0.005)
