@@ -1,0 +1,26 @@
+"""Every benchmark in one run, as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+
+import creates
+import reads
+import records
+import restart
+
+
+def main() -> None:
+    argv = sys.argv[1:]
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "unknown")
+    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores of {cpu}, Linux {platform.release()}, "
+          f"Python {platform.python_version()}\n", flush=True)
+    for bench in (reads, creates, records, restart):
+        print(bench.main(argv), flush=True)
+
+
+if __name__ == "__main__":
+    main()
