@@ -230,6 +230,10 @@ class LifecycleEngine:
         """The same, waiting for a Pending sandbox. Raises NotFound, Conflict."""
         return await self.reach.await_address(self.entry(sandbox_id), port)
 
+    def upstream_headers(self, sandbox_id: str, port: int) -> list[tuple[bytes, bytes]]:
+        """What the proxy adds to requests to this port, from memory."""
+        return self.reach.upstream_headers(sandbox_id)
+
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """The proxy's word of an access."""
         self.reach.accessed(sandbox_id, port, transport)

@@ -95,6 +95,13 @@ class Reach:
                 return endpoint
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
 
+    def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
+        """What the workload wants requests to carry, as the proxy sends it."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.workload is None:
+            return []
+        return [(name.lower().encode(), value.encode()) for name, value in entry.workload.headers.items()]
+
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """Tell every renewal plugin."""
         if self._renewals:

@@ -49,6 +49,7 @@ class Workload(Struct, kw_only=True):
         host: address at which the server itself reaches the sandbox's ports; None while there is none.
         ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``.
         public_host, public_ports: the same for clients, where it differs from how the server reaches it.
+        headers: what requests to its ports must carry (an access token); part of every endpoint, never logged.
         adoption: given whenever the engine knows enough to rebuild a record.
     """
 
@@ -61,6 +62,7 @@ class Workload(Struct, kw_only=True):
     ports: dict[int, str] = {}
     public_host: str | None = None
     public_ports: dict[int, str] = {}
+    headers: dict[str, str] = {}
     adoption: Adoption | None = None
 
     def address(self, port: int) -> str | None:
