@@ -1,0 +1,43 @@
+"""`build`: the whole web layer, wired by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+
+from shoal.config.settings import Settings
+from shoal.plugin.interfaces import Authenticator
+from shoal.web import routes
+from shoal.web.edge import Edge
+from shoal.web.seam import Access, Proxy, Readiness, Sandboxes
+
+
+def build(
+    sandboxes: Sandboxes,
+    *,
+    settings: Settings,
+    authenticators: Sequence[Authenticator],
+    proxy: Proxy,
+    readiness: Readiness,
+    access: Access,
+    version: str,
+    lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+) -> Edge:
+    """The ASGI application.
+
+    Args:
+        sandboxes: the lifecycle engine.
+        authenticators: who may come in, asked in this order; none leaves the server open.
+        proxy: takes the requests for sandboxes' ports.
+        readiness: asked by ``/ready``.
+        access: takes one entry a request; must not block.
+        version: answered by ``/version``.
+        lifespan: entered before the port answers, left after it stopped.
+    """
+    return Edge(
+        routes.build(sandboxes, readiness, settings, version),
+        authenticators=authenticators,
+        proxy=proxy,
+        access=access,
+        lifespan=lifespan,
+    )

@@ -1,0 +1,116 @@
+"""One request and its answer, as the edge sees them: identity, time, status, and the headers that every answer gets."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable
+
+from shoal.plugin.interfaces import Principal
+from shoal.proxy.asgi import Header, Message, Scope, Send
+from shoal.web import cors
+from shoal.web.seam import AccessEntry
+
+KEY = "shoal.exchange"
+"""Where resources find the exchange in the ASGI scope."""
+CLIENT_CLOSED_REQUEST = 499
+_LONGEST_REQUEST_ID = 128
+_UUID4_CLEAR = ~(0xF << 76 | 0x3 << 62)
+_UUID4_SET = 0x4 << 76 | 0x2 << 62
+
+
+class Exchange:
+    """State of one request.
+
+    Attributes:
+        headers: request headers by lower-case name; the last of a repeated one.
+        principal: who asks, once known.
+        route, sandbox_id: for the access log, once routed.
+        status: of the answer; 0 before it began.
+        complete: the answer went out to its end.
+    """
+
+    __slots__ = (
+        "_extra",
+        "_reflects_origin",
+        "_send",
+        "_started",
+        "complete",
+        "headers",
+        "principal",
+        "request_id",
+        "route",
+        "sandbox_id",
+        "status",
+    )
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._started = time.perf_counter()
+        self._send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.request_id = request_id(self.headers.get(b"x-request-id"))
+        self._extra: list[Header] = [(b"x-request-id", self.request_id.encode("ascii"))]
+        origin = self.headers.get(b"origin")
+        self._reflects_origin = origin is not None
+        if origin is not None:
+            self._extra += cors.response_headers(origin)
+        self.principal: Principal | None = None
+        self.route: str | None = None
+        self.sandbox_id: str | None = None
+        self.status = 0
+        self.complete = False
+
+    async def send(self, message: Message) -> None:
+        """ASGI send, with the headers that every answer gets."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = self._with_extra(message.get("headers", ()))
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.complete = True
+        await self._send(message)
+
+    async def respond(self, status: int, headers: Iterable[Header], content: bytes) -> None:
+        """A whole answer at once."""
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": content})
+
+    def header(self, name: str) -> str | None:
+        """A request header by its lower-case name."""
+        value = self.headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def entry(self, scope: Scope) -> AccessEntry:
+        """The access line of this request, as things stand."""
+        client = scope.get("client")
+        return AccessEntry(
+            request_id=self.request_id,
+            client=client[0] if client else None,
+            principal=self.principal.name if self.principal else None,
+            method=scope.get("method", "WEBSOCKET"),
+            route=self.route,
+            path=scope["path"],
+            sandbox_id=self.sandbox_id,
+            status=self.status or CLIENT_CLOSED_REQUEST,
+            duration=time.perf_counter() - self._started,
+            complete=self.complete,
+        )
+
+    def _with_extra(self, headers: Iterable[Header]) -> list[Header]:
+        answer = [*headers]
+        if self._reflects_origin and any(name == cors.ALLOW_ORIGIN for name, _ in answer):
+            # A sandbox's service that speaks CORS itself has the last word on it.
+            return [*answer, self._extra[0]]
+        return answer + self._extra
+
+
+def request_id(sent: bytes | None) -> str:
+    """The caller's id, trimmed and cut to 128 printable ASCII characters; a new one if that leaves nothing."""
+    if sent is not None:
+        text = sent[: 4 * _LONGEST_REQUEST_ID].decode("latin-1")
+        if not (text.isascii() and text.isprintable()):
+            text = "".join(char for char in text if char.isascii() and char.isprintable())
+        text = text.strip()[:_LONGEST_REQUEST_ID]
+        if text:
+            return text
+    # `uuid.uuid4` asks the system for entropy that an id for logs does not need, at a tenth of a read's whole cost.
+    return f"{random.getrandbits(128) & _UUID4_CLEAR | _UUID4_SET:032x}"  # noqa: S311 - names a request, guards nothing

@@ -1,0 +1,1 @@
+"""The routes' responders, one file per section of the contract."""

@@ -1,0 +1,36 @@
+"""How responders answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from falcon.asgi import Request, Response
+
+from shoal.plugin.interfaces import Principal
+from shoal.web.exchange import KEY, Exchange
+
+_encoder = msgspec.json.Encoder()
+
+
+def json_bytes(resp: Response, content: bytes) -> None:
+    """Answer with JSON that is encoded already."""
+    resp.data = content
+    resp.content_type = "application/json"
+
+
+def json(resp: Response, value: Any) -> None:
+    """Answer with a value as JSON; a Secret in it is an error, not a leak."""
+    json_bytes(resp, _encoder.encode(value))
+
+
+def text(resp: Response, content: str) -> None:
+    """Answer with plain text."""
+    resp.data = content.encode("utf-8", "replace")
+    resp.content_type = "text/plain; charset=utf-8"
+
+
+def principal(req: Request) -> Principal | None:
+    """Who asks."""
+    exchange: Exchange = req.scope[KEY]
+    return exchange.principal

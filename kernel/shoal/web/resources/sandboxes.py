@@ -1,0 +1,163 @@
+"""Create, list, get, delete and metadata of sandboxes (contract/api.md sections 6 and 7)."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import msgspec
+from falcon.asgi import Request, Response
+from msgspec import UNSET
+
+from shoal.config.settings import Settings
+from shoal.errors import InvalidRequest, ValidationFailed
+from shoal.models import codes
+from shoal.models.requests import CreateSandbox, MetadataPatch
+from shoal.models.rules import schema_problems, tidied
+from shoal.models.sandbox import State, public
+from shoal.view.entry import Entry
+from shoal.view.listing import ListQuery
+from shoal.web.parse import Body, Query
+from shoal.web.resources import answer
+from shoal.web.seam import Sandboxes
+
+DEFAULT_WAIT_SECONDS = 30.0
+_LAST_PAGE = 2**40
+"""Pages beyond are as empty as this one, and their index still fits a machine word."""
+_LONGEST_KEY = 255
+_STATES = {state.lower(): state for state in State}
+_FIRST_PAGE = ListQuery()
+
+_create: Body[CreateSandbox] = Body(CreateSandbox)
+_patch: Body[MetadataPatch] = Body(MetadataPatch)
+
+
+class SandboxCollection:
+    """``/sandboxes``"""
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._limit = settings.server.max_body_bytes
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Accept a create."""
+        request = await _create.require(req, self._limit)
+        problems = schema_problems(request)
+        if problems:
+            raise ValidationFailed(problems)
+        key = _idempotency_key(req)
+        entry = await self._sandboxes.create(tidied(request), principal=answer.principal(req), idempotency_key=key)
+        resp.status = 202
+        resp.set_header("Location", f"/v1/sandboxes/{entry.record.id}")
+        answer.json_bytes(resp, _created(entry))
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """One page, assembled from the entries' own JSON."""
+        query = list_query(req) if req.query_string else _FIRST_PAGE
+        page = self._sandboxes.page(query)
+        shown = min(query.page, _LAST_PAGE)
+        answer.json_bytes(
+            resp,
+            b'{"items":[%b],"pagination":%b}'
+            % (b",".join([entry.json for entry in page.items]), pagination(shown, query.page_size, page.total)),
+        )
+
+
+class SandboxItem:
+    """``/sandboxes/{sandbox_id}``"""
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._wait_limit = settings.engine.wait_limit_seconds
+
+    async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
+        """The sandbox; with ``wait``, once it is in one of those states or the time is up."""
+        entry = await self._awaited(req, sandbox_id) if req.query_string else self._sandboxes.entry(sandbox_id)
+        answer.json_bytes(resp, entry.json)
+
+    async def on_delete(self, _req: Request, resp: Response, sandbox_id: str) -> None:
+        """Delete it."""
+        await self._sandboxes.delete(sandbox_id)
+        resp.status = 204
+
+    async def _awaited(self, req: Request, sandbox_id: str) -> Entry:
+        query = Query(req)
+        wanted = query.texts("wait")
+        timeout = query.number("timeout", DEFAULT_WAIT_SECONDS, ge=0)
+        if any(word.strip().lower() not in _STATES for word in wanted):
+            query.refuse("wait", "literal_error", f"expected one of {', '.join(State)}")
+        query.check()
+        if not wanted:
+            return self._sandboxes.entry(sandbox_id)
+        states = frozenset(_STATES[word.strip().lower()] for word in wanted)
+        return await self._sandboxes.wait(sandbox_id, states, min(timeout, self._wait_limit))
+
+
+class SandboxMetadata:
+    """``/sandboxes/{sandbox_id}/metadata``"""
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._limit = settings.server.max_body_bytes
+
+    async def on_patch(self, req: Request, resp: Response, sandbox_id: str) -> None:
+        """JSON Merge Patch over the metadata; the whole sandbox comes back."""
+        patch = await _patch.require(req, self._limit)
+        entry = await self._sandboxes.patch_metadata(sandbox_id, patch)
+        answer.json_bytes(resp, entry.json)
+
+
+def list_query(req: Request) -> ListQuery:
+    """The filter and page of a list. Raises ValidationFailed, InvalidRequest."""
+    query = Query(req)
+    states = query.texts("state")
+    page, page_size = page_of(query)
+    query.check()
+    return ListQuery(
+        states=frozenset(state.lower() for state in states) if states else None,
+        metadata=_metadata_filter(query.text("metadata") or ""),
+        page=min(page, _LAST_PAGE),
+        page_size=page_size,
+    )
+
+
+def page_of(query: Query) -> tuple[int, int]:
+    """``page`` and ``pageSize``."""
+    return query.integer("page", 1, ge=1), query.integer("pageSize", 20, ge=1, le=200)
+
+
+def pagination(page: int, page_size: int, total: int) -> bytes:
+    """The five fields that every list carries, as JSON."""
+    pages = -(-total // page_size)
+    return b'{"page":%d,"pageSize":%d,"totalItems":%d,"totalPages":%d,"hasNextPage":%b}' % (
+        page,
+        page_size,
+        total,
+        pages,
+        b"true" if page < pages else b"false",
+    )
+
+
+def _metadata_filter(text: str) -> dict[str, str]:
+    """The second, inner query string of the ``metadata`` parameter (section 7)."""
+    if not text:
+        return {}
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, strict_parsing=True))
+    except ValueError:
+        message = "metadata must be URL-encoded key=value pairs joined by '&'."
+        raise InvalidRequest(codes.INVALID_METADATA_FORMAT, message) from None
+
+
+def _idempotency_key(req: Request) -> str | None:
+    key: str | None = req.get_header("Idempotency-Key")
+    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
+        message = f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters."
+        raise InvalidRequest(codes.IDEMPOTENCY_KEY_INVALID, message)
+    return key
+
+
+def _created(entry: Entry) -> bytes:
+    """The answer to a create, which names neither image nor snapshot (section 6)."""
+    sandbox = public(entry.record)
+    sandbox.image = sandbox.snapshot_id = UNSET
+    return msgspec.json.encode(sandbox)

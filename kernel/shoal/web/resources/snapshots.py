@@ -1,0 +1,110 @@
+"""Snapshots (contract/api.md section 9)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from falcon.asgi import Request, Response
+
+from shoal.config.settings import Settings
+from shoal.models.requests import CreateSnapshot, Wire
+from shoal.plugin.interfaces import SnapshotRecord
+from shoal.web.parse import Body, Query
+from shoal.web.resources import answer
+from shoal.web.resources.sandboxes import page_of, pagination
+from shoal.web.seam import Sandboxes
+
+_create: Body[CreateSnapshot] = Body(CreateSnapshot, optional=True)
+
+
+class SnapshotStatus(Wire):
+    """``state`` is Creating, Ready, Failed or Deleting."""
+
+    state: str
+    reason: str | None = None
+    message: str | None = None
+    last_transition_at: datetime | None = None
+
+
+class Snapshot(Wire):
+    """Answer of create, get and list; null fields are absent."""
+
+    id: str
+    sandbox_id: str
+    status: SnapshotStatus
+    created_at: datetime
+    name: str | None = None
+
+
+class SandboxSnapshots:
+    """``/sandboxes/{sandbox_id}/snapshots``"""
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._limit = settings.server.max_body_bytes
+
+    async def on_post(self, req: Request, resp: Response, sandbox_id: str) -> None:
+        """Accept a snapshot."""
+        request = await _create.read(req, self._limit)
+        record = await self._sandboxes.create_snapshot(sandbox_id, request.name if request else None)
+        resp.status = 202
+        resp.set_header("Location", f"/v1/snapshots/{record.id}")
+        answer.json(resp, public(record))
+
+
+class SnapshotCollection:
+    """``/snapshots``"""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """One page of those that match; totals count every match."""
+        query = Query(req)
+        page, page_size = page_of(query)
+        query.check()
+        states = set(query.texts("state"))
+        sandbox_id, name = query.text("sandboxId"), query.text("name")
+        found = [
+            record
+            for record in self._sandboxes.list_snapshots()
+            if (not states or record.state in states)
+            and sandbox_id in (None, record.sandbox_id)
+            and name in (None, record.name)
+        ]
+        items = [public(record) for record in found[(page - 1) * page_size : page * page_size]]
+        tail = pagination(page, page_size, len(found))
+        answer.json_bytes(resp, b'{"items":%b,"pagination":%b}' % (msgspec.json.encode(items), tail))
+
+
+class SnapshotItem:
+    """``/snapshots/{snapshot_id}``"""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+
+    async def on_get(self, _req: Request, resp: Response, snapshot_id: str) -> None:
+        """The snapshot."""
+        answer.json(resp, public(self._sandboxes.snapshot(snapshot_id)))
+
+    async def on_delete(self, _req: Request, resp: Response, snapshot_id: str) -> None:
+        """Delete it."""
+        await self._sandboxes.delete_snapshot(snapshot_id)
+        resp.status = 204
+
+
+def public(record: SnapshotRecord) -> Snapshot:
+    """The wire form of a record."""
+    return Snapshot(
+        id=record.id,
+        sandbox_id=record.sandbox_id,
+        name=record.name,
+        created_at=record.created_at,
+        status=SnapshotStatus(
+            state=record.state,
+            reason=record.reason,
+            message=record.message,
+            last_transition_at=record.last_transition_at,
+        ),
+    )

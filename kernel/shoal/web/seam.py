@@ -1,0 +1,134 @@
+"""What the web layer asks of the rest of the kernel, as Protocols: it imports neither the engine nor the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from shoal.models.requests import CreateSandbox, MetadataPatch
+from shoal.models.sandbox import State
+from shoal.plugin.interfaces import Endpoint, LogQuery, Principal, SnapshotRecord
+from shoal.proxy.asgi import Receive, Scope, Send
+from shoal.proxy.target import ProxyTarget
+from shoal.view.entry import Entry
+from shoal.view.listing import ListQuery, Page
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI application; the libraries disagree on the types of what it takes."""
+Readiness = Callable[[], Awaitable[dict[str, str | None]]]
+"""Each component's name, and why it cannot work now; None if it can."""
+
+
+class Sandboxes(Protocol):
+    """The lifecycle engine. Every method raises a ShoalError and nothing else on purpose."""
+
+    async def create(
+        self, request: CreateSandbox, *, principal: Principal | None, idempotency_key: str | None
+    ) -> Entry:
+        """Accept a create whose schema was checked; durable when it returns."""
+        ...
+
+    def entry(self, sandbox_id: str) -> Entry:
+        """The sandbox as it is now, from memory."""
+        ...
+
+    async def wait(self, sandbox_id: str, states: frozenset[State], timeout: float) -> Entry:  # noqa: ASYNC109 - bounded
+        """The sandbox once it is in one of ``states``, has ended, or ``timeout`` seconds have passed."""
+        ...
+
+    def page(self, query: ListQuery) -> Page:
+        """One page of the list, from memory."""
+        ...
+
+    async def patch_metadata(self, sandbox_id: str, patch: MetadataPatch) -> Entry:
+        """Merge ``patch`` into the metadata, atomically."""
+        ...
+
+    async def delete(self, sandbox_id: str) -> None:
+        """Delete it."""
+        ...
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Pause it."""
+        ...
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Resume it."""
+        ...
+
+    async def renew(self, sandbox_id: str, expires_at: datetime) -> datetime:
+        """Move the expiry; the one in force."""
+        ...
+
+    async def endpoint(
+        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        """What a client is told about a port."""
+        ...
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        """The workload's output."""
+        ...
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        """What befell it."""
+        ...
+
+    async def inspect(self, sandbox_id: str) -> str:
+        """How its engine describes it."""
+        ...
+
+    async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        """Accept a snapshot."""
+        ...
+
+    def list_snapshots(self) -> list[SnapshotRecord]:
+        """Every snapshot, newest first."""
+        ...
+
+    def snapshot(self, snapshot_id: str) -> SnapshotRecord:
+        """One snapshot."""
+        ...
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Delete it."""
+        ...
+
+
+class Proxy(Protocol):
+    """The HTTP proxy: answers by ``send``, or raises a ShoalError before the answer began."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
+        """Carry one request to the sandbox's port and its answer back."""
+        ...
+
+
+class AccessEntry(Struct, kw_only=True):
+    """One request, for the access log.
+
+    Attributes:
+        principal: name of the caller; None when authentication is off or failed.
+        route: the template that matched, ``/v1/sandboxes/{sandbox_id}``; None where none did.
+        path: as received, decoded, without the query.
+        status: 499 when the caller left before an answer began.
+        duration: seconds, from the request's head to the end of the answer.
+        complete: False when the answer was cut off.
+    """
+
+    request_id: str
+    client: str | None
+    principal: str | None
+    method: str
+    route: str | None
+    path: str
+    sandbox_id: str | None
+    status: int
+    duration: float
+    complete: bool
+
+
+Access = Callable[[AccessEntry], None]
+"""Where access entries go; must not block."""
