@@ -68,7 +68,9 @@ class LifecycleEngine:
         self._operations = Operations(self._ledger, self._hosts, self._expiry)
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)
-        self._reconcilers = [Reconciler(host, self.view, self._ledger, self._lanes) for host in self._hosts]
+        self._reconcilers = [
+            Reconciler(host, self.view, self._ledger, self._lanes, self._remover) for host in self._hosts
+        ]
         for reconciler in self._reconcilers:
             reconciler.adopted = self._arm
         self.reach = Reach(settings, self.view, self._hosts, components)
@@ -88,7 +90,7 @@ class LifecycleEngine:
         for reconciler in self._reconcilers:
             await reconciler.compare()
         await self._snapshots.start()
-        for entry in self.view:
+        for entry in sorted(self.view, key=lambda entry: entry.record.created_at):
             self._take_up(entry.record)
         self._expiry.start()
         for reconciler in self._reconcilers:
@@ -117,15 +119,20 @@ class LifecycleEngine:
         check_create(request, self._settings.server)
         if idempotency_key is None:
             return await self._admit(request, principal, None)
-        fingerprint = admission.fingerprint(request)
-        async with self._keys.hold(idempotency_key, principal) as name:
-            known = self._keys.find(name, fingerprint)
-            if known is None:
-                return await self._admit(request, principal, (name, fingerprint))
-            entry = self.view.get(known)
-            if entry is None:
-                raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
-            return entry
+        name, fingerprint = self._keys.name(idempotency_key, principal), admission.fingerprint(request)
+        return await self._lanes.run(name, lambda: self._create_once(request, principal, name, fingerprint))
+
+    async def _create_once(
+        self, request: CreateSandbox, principal: Principal | None, name: str, fingerprint: str
+    ) -> Entry:
+        """Runs on the key's own lane: requests with one key come one after another, and one begun is finished."""
+        known = self._keys.find(name, fingerprint)
+        if known is None:
+            return await self._admit(request, principal, (name, fingerprint))
+        entry = self.view.get(known)
+        if entry is None:
+            raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
+        return entry
 
     async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
         host = self._hosts.pick(request.extensions or {})
@@ -135,7 +142,7 @@ class LifecycleEngine:
         await host.runtime.check(plan)
         record = admission.first_record(plan, principal)
         used_key = None if key is None else self._keys.draw_up(*key, plan.id)
-        return await asyncio.shield(self._accept(record, plan, used_key))
+        return await self._lanes.run(record.id, lambda: self._accept(record, plan, used_key))
 
     async def _accept(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> Entry:
         """From here on the create happens, whether or not the caller is still there."""
@@ -182,7 +189,10 @@ class LifecycleEngine:
         """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises."""
         self.entry(sandbox_id)
         self._provisioner.give_up(sandbox_id)
-        await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
+        try:
+            await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
+        finally:
+            self._provision_on(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> None:
         """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
@@ -280,7 +290,18 @@ class LifecycleEngine:
         self._expiry.arm(record.id, due_time(record))
 
     def _due(self, sandbox_id: str) -> None:
-        self._lanes.post(sandbox_id, lambda: self._remover.expire(sandbox_id))
+        async def end() -> None:
+            await self._remover.expire(sandbox_id)
+            self._provision_on(sandbox_id)
+
+        self._provisioner.give_up(sandbox_id)
+        self._lanes.post(sandbox_id, end)
+
+    def _provision_on(self, sandbox_id: str) -> None:
+        """A create that was given up for a removal goes on if the removal did not happen."""
+        entry = self.view.get(sandbox_id)
+        if entry is not None and entry.record.state is State.PENDING:
+            self._lanes.post(sandbox_id, lambda: self._provisioner.provision(sandbox_id))
 
     def _take_up(self, record: SandboxRecord) -> None:
         """Continue what the last process was doing with this sandbox, and arm its expiry."""

@@ -76,12 +76,14 @@ class ExpiryScheduler:
     def _fire(self) -> None:
         self._timer = None
         now = self._clock()
-        while self._heap and self._heap[0][0] <= now:
-            moment, sandbox_id = heapq.heappop(self._heap)
-            if self._times.get(sandbox_id) == moment:
-                del self._times[sandbox_id]
-                self._due(sandbox_id)
-        self._plan()
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                moment, sandbox_id = heapq.heappop(self._heap)
+                if self._times.get(sandbox_id) == moment:
+                    del self._times[sandbox_id]
+                    self._due(sandbox_id)
+        finally:
+            self._plan()  # whatever one callee does, the others are still to come
 
     def _compact(self) -> None:
         """Frequent renewals leave outdated pairs behind; rebuild before they outnumber the armed ones."""

@@ -6,11 +6,8 @@ The key is durable in the same commit as the sandbox, so a retry after a crash f
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from shoal.engine.ledger import utcnow
@@ -25,27 +22,15 @@ class IdempotencyKeys:
     def __init__(self, ttl_seconds: int) -> None:
         self._ttl = timedelta(seconds=ttl_seconds)
         self._keys: dict[str, IdempotencyKey] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._users: Counter[str] = Counter()
 
     def restore(self, keys: Iterable[IdempotencyKey]) -> None:
         """What the store held at start."""
         self._keys.update((key.key, key) for key in keys)
 
-    @asynccontextmanager
-    async def hold(self, key: str, principal: Principal | None) -> AsyncIterator[str]:
-        """Serialise the requests that carry this key; yields its name, unique per principal and not the key itself."""
+    def name(self, key: str, principal: Principal | None) -> str:
+        """What the key is remembered and serialised by: unique per principal, and not the key itself."""
         owner = principal.name if principal else ""
-        name = hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
-        lock = self._locks.setdefault(name, asyncio.Lock())
-        self._users[name] += 1
-        try:
-            async with lock:
-                yield name
-        finally:
-            self._users[name] -= 1
-            if not self._users[name]:
-                del self._users[name], self._locks[name]
+        return hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
 
     def find(self, name: str, fingerprint: str) -> str | None:
         """The sandbox that this key already made. Raises Conflict if it was for another request."""

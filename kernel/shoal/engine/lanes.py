@@ -12,8 +12,17 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import structlog
+
+from shoal.errors import ShoalError, Unavailable
+from shoal.models import codes
+
 T = TypeVar("T")
 _Job = tuple[Callable[[], Coroutine[Any, Any, Any]], "asyncio.Future[Any]", contextvars.Context]
+log = structlog.get_logger("shoal.lifecycle")
+
+LAST_SECONDS = 1.0
+"""How long `Lanes.close` waits for a job that it has cancelled; one that will not end is left behind."""
 
 
 class Lanes:
@@ -22,40 +31,62 @@ class Lanes:
     def __init__(self) -> None:
         self._waiting: dict[str, deque[_Job]] = {}
         self._running: dict[str, asyncio.Task[Any]] = {}
+        self._closed = False
 
     def busy(self, sandbox_id: str) -> bool:
         """Whether a job of this sandbox is running or waiting."""
         return sandbox_id in self._running
 
     def post(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
-        """Queue a job and return the future of its result; nobody needs to await it."""
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        entry = (job, future, contextvars.copy_context())
-        if sandbox_id in self._running:
-            self._waiting.setdefault(sandbox_id, deque()).append(entry)
-        else:
-            self._start(sandbox_id, entry)
-        return future
+        """Queue a job that nobody needs to await; its failure is logged. Returns the future of its result."""
+
+        async def logged() -> T:
+            try:
+                return await job()
+            except ShoalError as error:
+                log.warning("background work on a sandbox failed", sandbox_id=sandbox_id, error=str(error))
+                raise
+            except Exception:
+                log.exception("background work on a sandbox failed", sandbox_id=sandbox_id)
+                raise
+
+        return self._queue(sandbox_id, logged)
 
     async def run(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Queue a job and wait for its result. Cancelling the caller leaves the job to finish."""
-        return await asyncio.shield(self.post(sandbox_id, job))
+        """Queue a job and wait for its result. Cancelling the caller leaves the job to finish.
+
+        Raises what the job raises, and Unavailable if the lanes close before it is done.
+        """
+        return await asyncio.shield(self._queue(sandbox_id, job))
 
     async def close(self, grace: float) -> None:
-        """Drop what is waiting, give what is running ``grace`` seconds, then cancel it.
+        """Take no more jobs, drop what is waiting, give what is running ``grace`` seconds, then cancel it.
 
         What is cut off here is durable as an intent, and finished at the next start.
         """
+        self._closed = True
         for sandbox_id in list(self._waiting):
             for _, future, _ in self._waiting.pop(sandbox_id):
-                future.cancel()
+                _fail(future, _stopping())
         tasks = list(self._running.values())
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=grace)
         for task in late:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if late:
+            await asyncio.wait(late, timeout=LAST_SECONDS)
+
+    def _queue(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        entry = (job, future, contextvars.copy_context())
+        if self._closed:
+            _fail(future, _stopping())
+        elif sandbox_id in self._running:
+            self._waiting.setdefault(sandbox_id, deque()).append(entry)
+        else:
+            self._start(sandbox_id, entry)
+        return future
 
     def _start(self, sandbox_id: str, entry: _Job) -> None:
         job, future, context = entry
@@ -72,10 +103,19 @@ class Lanes:
                 del self._waiting[sandbox_id]
             self._start(sandbox_id, entry)
         if task.cancelled():
-            future.cancel()
+            _fail(future, _stopping())
         elif (error := task.exception()) is not None:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # marks it as looked at: a posted job has no one who awaits it
+            _fail(future, error)
         elif not future.done():
             future.set_result(task.result())
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # marks it as looked at: a posted job has no one who awaits it
+
+
+def _stopping() -> Unavailable:
+    """Not CancelledError: the caller's own task was not cancelled, and has an answer to give."""
+    return Unavailable(codes.SERVER_STOPPING, "The server is stopping; the operation may have to be repeated.")

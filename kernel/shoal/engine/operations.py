@@ -11,7 +11,7 @@ from typing import Any
 
 from shoal.engine import states
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Hosts
+from shoal.engine.hosts import Hosts, own_cancellation
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.removal import due_time
 from shoal.errors import Conflict, InvalidRequest, NotSupported
@@ -86,13 +86,16 @@ class Operations:
 
     async def _change(self, record: SandboxRecord, **changes: Any) -> Entry:
         """Write a change that the engine may hold too; undone if the runtime refuses it."""
+        if record.state not in states.SETTLED or record.purge_at is not None:
+            return await self._ledger.write(record, **changes)
+        runtime = self._hosts.of(record).runtime  # refused before anything is durable if it is not enabled
         entry = await self._ledger.write(record, **changes)
-        if record.state in states.SETTLED and record.purge_at is None:
-            try:
-                await self._hosts.of(record).runtime.apply(entry.record)
-            except Exception:
-                await self._ledger.write(entry.record, **{name: getattr(record, name) for name in changes})
-                raise
+        try:
+            with own_cancellation():
+                await runtime.apply(entry.record)
+        except Exception:
+            await self._ledger.write(entry.record, **{name: getattr(record, name) for name in changes})
+            raise
         return entry
 
     async def _through(

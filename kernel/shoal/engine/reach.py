@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import structlog
+
 from shoal.config.settings import Settings
 from shoal.engine.hosts import Hosts
 from shoal.engine.ledger import utcnow
@@ -16,6 +18,8 @@ from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery
 from shoal.plugin.manager import Components
 from shoal.view.entry import Entry
 from shoal.view.index import View
+
+log = structlog.get_logger("shoal.reach")
 
 
 class Reach:
@@ -107,7 +111,10 @@ class Reach:
         if self._renewals:
             access = Access(sandbox_id, port, transport, utcnow())
             for renewal in self._renewals:
-                renewal.accessed(access)
+                try:
+                    renewal.accessed(access)
+                except Exception:
+                    log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
 
     def _known(self, entry: Entry, port: int) -> bool:
         return entry.workload is not None and self._route(entry.workload, port) is not None

@@ -1,48 +1,65 @@
 """Reconciliation: keeps the view true to what really runs (level-triggered, as Kubernetes controllers are).
 
 For each runtime: a watch tells of changes as they happen, and a full comparison at start, at intervals and after each
-gap of the watch repairs whatever a stream lost. Everything is judged on the sandbox's own lane; what was seen before
-the last engine call on a sandbox ended is stale, and asks for a fresh comparison instead of deciding anything.
+gap of the watch repairs whatever a stream lost. Everything is judged on the sandbox's own lane, one judgement at a
+time, by the latest that was seen. What was seen before the last engine call on a sandbox ended is stale: it decides
+nothing, and asks for a fresh comparison. An event never makes or ends a record, only a full list does: the last words
+of a workload that was deleted or replaced arrive late.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
 from shoal.engine import states
-from shoal.engine.hosts import Host
+from shoal.engine.hosts import Host, own_cancellation
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger
-from shoal.models.sandbox import SandboxRecord
+from shoal.engine.removal import Remover
+from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.view.index import View
 
-_Job = Callable[[], Coroutine[Any, Any, None]]
 log = structlog.get_logger("shoal.reconcile")
 
 SOON = 0.25
 """Seconds to wait before a comparison that an event asked for, so that a burst costs one."""
+EVENT_LAG = 0.5
+"""Seconds that an event may have been on its way; within them after an engine call it is taken as stale."""
 STALE = 60.0
 """Seconds; no event or list of the engine is older than this when it is judged."""
+AGAIN = 5.0
+"""Seconds before a comparison or a judgement that failed is tried again."""
 BACKOFF_FIRST, BACKOFF_MOST = 0.2, 30.0
 """Seconds between two tries to watch again."""
+
+
+class Sighting(NamedTuple):
+    """One sandbox, as the engine showed it at a moment (monotonic); ``workload`` None is "not there"."""
+
+    workload: Workload | None
+    seen_at: float
+    listed: bool
 
 
 class Reconciler:
     """Follows one runtime."""
 
-    def __init__(self, host: Host, view: View, ledger: Ledger, lanes: Lanes) -> None:
+    def __init__(self, host: Host, view: View, ledger: Ledger, lanes: Lanes, remover: Remover) -> None:
         self._host = host
         self._view = view
         self._ledger = ledger
         self._lanes = lanes
+        self._remover = remover
         self._tasks: list[asyncio.Task[None]] = []
         self._wanted = asyncio.Event()
+        self._latest: dict[str, tuple[Sighting, asyncio.Future[None]]] = {}
+        self._events: dict[str, float] = {}
         self.adopted: Callable[[SandboxRecord], None] = lambda record: None
         """Called with every sandbox that was found running without a record."""
 
@@ -62,56 +79,106 @@ class Reconciler:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def compare(self) -> None:
-        """One full comparison; returns when every difference has been dealt with. Raises what `Runtime.list` raises."""
+        """One full comparison; returns when every difference has been dealt with.
+
+        Raises what `Runtime.list` raises, or the first failure to write down a difference.
+        """
+        judged = await asyncio.gather(*await self._look(), return_exceptions=True)
+        failures = [outcome for outcome in judged if isinstance(outcome, BaseException)]
+        if failures:
+            raise failures[0]
+
+    async def _look(self) -> list[asyncio.Future[None]]:
+        """List what runs, and have every difference judged; returns the judgements under way."""
         seen_at = time.monotonic()
-        found = {workload.id: workload for workload in await self._host.runtime.list()}
-        jobs = {
-            found_id: self._judge(workload, seen_at) for found_id, workload in found.items() if self._differs(workload)
-        }
+        self._host.prune(seen_at - STALE)
+        self._events = {key: moment for key, moment in self._events.items() if moment >= seen_at - STALE}
+        with own_cancellation():
+            found = {workload.id: workload for workload in await self._host.runtime.list()}
+        judgements = [
+            self._judge_soon(workload.id, Sighting(workload, seen_at, listed=True))
+            for workload in found.values()
+            if self._differs(workload)
+        ]
         for entry in self._view:
             record = entry.record
-            if record.runtime == self._host.runtime.name and record.id not in found and _should_exist(record):
-                jobs[record.id] = self._judge_gone(record.id, seen_at)
-        await asyncio.gather(*(self._lanes.post(sandbox_id, job) for sandbox_id, job in jobs.items()))
-        self._host.prune(seen_at - STALE)
+            if self._ours(record) and record.id not in found and self._should_exist(record):
+                judgements.append(self._judge_soon(record.id, Sighting(None, seen_at, listed=True)))
+        return judgements
 
     def _differs(self, workload: Workload) -> bool:
         entry = self._view.get(workload.id)
         if entry is None:
             return True
         state = states.observed(entry.record, workload.phase)
-        return entry.workload != workload or state not in (None, entry.record.state)
+        return entry.workload != workload or state not in (None, entry.record.state) or _is_remains(entry.record)
 
-    def _judge(self, workload: Workload, seen_at: float) -> _Job:
-        async def job() -> None:
-            entry = self._view.get(workload.id)
-            if self._host.changed_since(workload.id, seen_at):
+    def _judge_soon(self, sandbox_id: str, sighting: Sighting) -> asyncio.Future[None]:
+        """Have the sighting judged on the lane; one judgement waits there at most, and the latest sighting counts."""
+        pending = self._latest.get(sandbox_id)
+        if pending is None:
+            judgement = self._lanes.post(sandbox_id, lambda: self._judge(sandbox_id))
+        elif pending[0].seen_at > sighting.seen_at:
+            return pending[1]
+        else:
+            judgement = pending[1]
+        self._latest[sandbox_id] = (sighting, judgement)
+        return judgement
+
+    async def _judge(self, sandbox_id: str) -> None:
+        sighting, _ = self._latest.pop(sandbox_id)
+        try:
+            await self._decide(sandbox_id, sighting)
+        except Exception:
+            asyncio.get_running_loop().call_later(AGAIN, self._wanted.set)
+            raise
+
+    async def _decide(self, sandbox_id: str, sighting: Sighting) -> None:
+        entry = self._view.get(sandbox_id)
+        workload = sighting.workload
+        if entry is None:
+            if workload is None or (not sighting.listed and self._host.changed_since(sandbox_id, 0.0)):
+                return  # the echo of a removal of ours
+            if self._stale(sandbox_id, sighting) or not sighting.listed:
                 self._wanted.set()
-            elif entry is None:
+            else:
                 await self._adopt(workload)
-            elif entry.record.runtime == self._host.runtime.name:
-                await self._observe(entry.record, workload)
+        elif not self._ours(entry.record) or (workload is not None and not self._differs(workload)):
+            return
+        elif self._stale(sandbox_id, sighting):
+            self._wanted.set()
+        elif workload is not None:
+            await self._observe(entry.record, workload)
+        elif not self._should_exist(entry.record):
+            return
+        elif not sighting.listed:
+            self._wanted.set()
+        else:
+            log.warning("workload vanished from the engine", sandbox_id=sandbox_id, runtime=self._host.runtime.name)
+            await self._remover.forget(entry.record)
 
-        return job
+    def _stale(self, sandbox_id: str, sighting: Sighting) -> bool:
+        """Whether something happened to it that the sighting cannot know of."""
+        newer = self._events.get(sandbox_id, -1.0) if sighting.listed else -1.0
+        return newer >= sighting.seen_at or self._host.changed_since(sandbox_id, sighting.seen_at)
 
     async def _observe(self, record: SandboxRecord, workload: Workload) -> None:
         self._ledger.see(workload)
+        if record.state in states.UNDER_WAY and not self._tasks:
+            return  # found so at start: it will be finished, not settled
         state = states.observed(record, workload.phase)
         if state is not None and state is not record.state:
             await self._ledger.write(record, state=state, reason=workload.reason, message=workload.message)
+        elif _is_remains(record):
+            await self._remover.clear(record)
 
-    def _judge_gone(self, sandbox_id: str, seen_at: float) -> _Job:
-        async def job() -> None:
-            entry = self._view.get(sandbox_id)
-            if entry is None or entry.record.runtime != self._host.runtime.name or not _should_exist(entry.record):
-                return
-            if self._host.changed_since(sandbox_id, seen_at):
-                self._wanted.set()
-                return
-            log.warning("workload vanished from the engine", sandbox_id=sandbox_id, runtime=self._host.runtime.name)
-            await self._ledger.erase(entry.record)
+    def _ours(self, record: SandboxRecord) -> bool:
+        return record.runtime == self._host.runtime.name
 
-        return job
+    def _should_exist(self, record: SandboxRecord) -> bool:
+        """Whether the engine must hold a workload for this record; one being made, unmade or failed need not."""
+        settled = states.SETTLED | states.UNDER_WAY if self._tasks else states.SETTLED
+        return record.state in settled and record.purge_at is None
 
     async def _adopt(self, workload: Workload) -> None:
         """Take over a workload that nobody recorded: another server's, or one that a lost store knew."""
@@ -140,38 +207,43 @@ class Reconciler:
     async def _watch(self) -> None:
         backoff = BACKOFF_FIRST
         while True:
+            self._wanted.set()  # for what happened before the watch began
             try:
-                async for change in self._host.runtime.watch():
-                    backoff = BACKOFF_FIRST
-                    self._note(change)
+                with own_cancellation():
+                    async for change in self._host.runtime.watch():
+                        backoff = BACKOFF_FIRST
+                        self._note(change)
                 log.warning("watch ended", runtime=self._host.runtime.name)
             except Exception as error:
                 log.warning("watch lost", runtime=self._host.runtime.name, error=str(error), again_in=backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, BACKOFF_MOST)
-            self._wanted.set()
 
     def _note(self, change: Workload | WorkloadGone) -> None:
-        seen_at = time.monotonic()
-        if isinstance(change, WorkloadGone):
-            self._lanes.post(change.id, self._judge_gone(change.id, seen_at))
-        else:
-            self._lanes.post(change.id, self._judge(change, seen_at))
+        now = time.monotonic()
+        workload = None if isinstance(change, WorkloadGone) else change
+        self._events[change.id] = now
+        if workload is None or self._differs(workload):
+            self._judge_soon(change.id, Sighting(workload, now - EVENT_LAG, listed=False))
 
     async def _resync(self) -> None:
+        interval = self._host.runtime.resync_interval
+        pause = interval
         while True:
             try:
-                await asyncio.wait_for(self._wanted.wait(), self._host.runtime.resync_interval)
+                await asyncio.wait_for(self._wanted.wait(), pause)
                 await asyncio.sleep(SOON)
             except TimeoutError:
                 pass
             self._wanted.clear()
             try:
-                await self.compare()
+                await self._look()
+                pause = interval
             except Exception as error:
-                log.warning("comparison failed", runtime=self._host.runtime.name, error=str(error))
+                pause = min(AGAIN, interval)
+                log.warning("comparison failed", runtime=self._host.runtime.name, error=str(error), again_in=pause)
 
 
-def _should_exist(record: SandboxRecord) -> bool:
-    """Whether the engine must hold a workload for this record; one that is being made, unmade or failed need not."""
-    return record.state in states.SETTLED and record.purge_at is None
+def _is_remains(record: SandboxRecord) -> bool:
+    """Whether the engine must not hold a workload for this record: its create failed, and so did the clean-up."""
+    return record.purge_at is not None and record.state is not State.STOPPING

@@ -45,9 +45,16 @@ class Remover:
             record = (await self._ledger.write(record, state=State.STOPPING, reason=reason)).record
         try:
             await self.clear(record)
+            await self._ledger.erase(record)
         except Exception:
             self._expiry.arm(record.id, utcnow().timestamp() + RETRY_SECONDS)
             raise
+        self._expiry.disarm(record.id)
+
+    async def forget(self, record: SandboxRecord) -> None:
+        """The workload vanished from the engine by itself: let go of the rest. Raises what networking raises."""
+        for networking in self._networking:
+            await networking.released(record.id)
         await self._ledger.erase(record)
         self._expiry.disarm(record.id)
 

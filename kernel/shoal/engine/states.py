@@ -38,6 +38,9 @@ _OF_PHASE: dict[Phase, State] = {
 SETTLED: frozenset[State] = frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.FAILED})
 """States in which nothing is under way, so that what the engine reports decides."""
 
+UNDER_WAY: frozenset[State] = frozenset({State.PAUSING, State.RESUMING})
+"""States that last as long as an operation; one that outlives it was cut off before its outcome was durable."""
+
 REACHABLE_SOON: frozenset[State] = frozenset({State.PENDING, State.RESUMING})
 """States in which waiting for an address makes sense."""
 
@@ -48,12 +51,13 @@ def allowed(before: State, after: State) -> bool:
 
 
 def observed(record: SandboxRecord, phase: Phase) -> State | None:
-    """The state that a settled record should have, given what the engine reports; None if it tells nothing.
+    """The state that a record should have, given what the engine reports; None if it tells nothing.
 
-    A create that failed for good (``purge_at`` set) stays Failed whatever its remains look like, and a workload that
-    the engine is still starting tells nothing about a sandbox that has run already.
+    Asked on the sandbox's lane, where no operation is under way, so that one which seems to be was cut off. A create
+    that failed for good (``purge_at`` set) stays Failed whatever its remains look like, and a workload that the engine
+    is still starting tells nothing about a sandbox that has run already.
     """
-    if record.state not in SETTLED or record.purge_at is not None:
+    if record.state not in SETTLED | UNDER_WAY or record.purge_at is not None:
         return None
     return _OF_PHASE.get(phase)
 
