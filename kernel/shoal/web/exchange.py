@@ -113,4 +113,4 @@ def request_id(sent: bytes | None) -> str:
         if text:
             return text
     # `uuid.uuid4` asks the system for entropy that an id for logs does not need, at a tenth of a read's whole cost.
-    return f"{random.getrandbits(128) & _UUID4_CLEAR | _UUID4_SET:032x}"  # noqa: S311 - names a request, guards nothing
+    return f"{random.getrandbits(128) & _UUID4_CLEAR | _UUID4_SET:032x}"

@@ -63,6 +63,7 @@ class Operation(Struct, kw_only=True):
         errors: statuses besides those that every operation shares.
         parameters: beyond those that the path names.
         headers: of a success.
+        creates: the path parameter that other operations take and this one's answer holds as ``id``.
     """
 
     method: str
@@ -77,6 +78,7 @@ class Operation(Struct, kw_only=True):
     body_required: bool = True
     headers: tuple[str, ...] = ()
     public: bool = False
+    creates: str | None = None
 
 
 TEXT = "text"
@@ -123,6 +125,7 @@ OPERATIONS = (
         answers=(Sandbox,),
         errors=(400, 404, 409, 413, 429, 501),
         body=CreateSandbox,
+        creates="sandbox_id",
         headers=("Location",),
         parameters=(
             {
@@ -222,7 +225,7 @@ OPERATIONS = (
         errors=(400, 404, 501),
         headers=("Deprecation",),
         parameters=(
-            _query("scope", _STRING, f"container or all. {_SCOPE}"),
+            _query("scope", {"type": "string", "enum": ["container", "all"]}, _SCOPE),
             _query("tail", {**_TAIL, "default": 100}, "Plain text only: last lines.", deprecated=True),
             _query("since", _STRING, "Plain text only: not older than, as 10m or 1h.", deprecated=True),
             _query("container", _STRING, "Plain text only: which container.", deprecated=True),
@@ -237,7 +240,7 @@ OPERATIONS = (
         errors=(400, 404, 501),
         headers=("Deprecation",),
         parameters=(
-            _query("scope", _STRING, f"runtime or all. {_SCOPE}"),
+            _query("scope", {"type": "string", "enum": ["runtime", "all"]}, _SCOPE),
             _query("limit", {**_LIMIT, "default": 50}, "Plain text only: most lines.", deprecated=True),
         ),
     ),
@@ -270,6 +273,7 @@ OPERATIONS = (
         answers=(Snapshot,),
         errors=(400, 404, 409, 413, 429, 501),
         body=CreateSnapshot,
+        creates="snapshot_id",
         body_required=False,
         headers=("Location",),
     ),
@@ -344,12 +348,14 @@ def document() -> bytes:
 def _operation(row: Operation, mount: str, refs: dict[str, Document]) -> Document:
     shared = () if row.public else _SHARED_ERRORS
     answers: Document = {str(row.status): _success(row, refs)}
+    if row.creates:
+        answers[str(row.status)]["links"] = _links(row.creates, mount)
     for status in sorted({*row.errors, *shared}):
         answers[str(status)] = _response(status, {"application/json": {"schema": refs[str(ErrorBody)]}})
     if row.name == "getReadiness":
         answers["503"] = _response(503, {"application/json": {"schema": refs[str(ReadyReport)]}})
     operation: Document = {
-        "operationId": row.name + ("V1" if mount else ""),
+        "operationId": _operation_id(row, mount),
         "summary": row.summary,
         "parameters": [*_path_parameters(row.path), *row.parameters, _REQUEST_ID],
         "responses": answers,
@@ -395,6 +401,20 @@ def _response(status: int, content: Document, headers: Iterable[str] = ()) -> Do
     if content:
         response["content"] = content
     return response
+
+
+def _links(parameter: str, mount: str) -> Document:
+    """From what was created to the operations on it."""
+    return {
+        name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}}
+        for row in OPERATIONS
+        if f"{{{parameter}}}" in row.path
+        for name in [_operation_id(row, mount)]
+    }
+
+
+def _operation_id(row: Operation, mount: str) -> str:
+    return row.name + ("V1" if mount else "")
 
 
 def _path_parameters(path: str) -> list[Document]:

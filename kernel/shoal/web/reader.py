@@ -35,7 +35,7 @@ def snake_names(kind: Any) -> frozenset[str]:
 
 def has_times(kind: Any) -> bool:
     """Whether a time is anywhere inside: msgspec alone would leave one without a zone as it is."""
-    return any(isinstance(part, inspect.DateTimeType) for part in _parts(inspect.type_info(kind)))
+    return any(isinstance(part, inspect.DateTimeType) for part in parts(inspect.type_info(kind)))
 
 
 def problem(loc: Loc, kind: str, msg: str, ctx: dict[str, str | int | float] | None = None) -> FieldProblem:
@@ -184,7 +184,7 @@ def _literal(info: inspect.LiteralType, value: Any) -> Any:
     return value
 
 
-def _parts(info: inspect.Type) -> Iterable[inspect.Type]:
+def parts(info: inspect.Type) -> Iterable[inspect.Type]:
     """The type and every type inside it."""
     yield info
     match info:
@@ -199,10 +199,10 @@ def _parts(info: inspect.Type) -> Iterable[inspect.Type]:
         case _:
             inner = []
     for each in inner:
-        yield from _parts(each)
+        yield from parts(each)
 
 
 def _snake(info: inspect.Type) -> Iterable[str]:
-    for part in _parts(info):
+    for part in parts(info):
         if isinstance(part, inspect.StructType):
             yield from (field.name for field in part.fields if field.name != field.encode_name)

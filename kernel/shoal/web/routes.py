@@ -70,6 +70,9 @@ class _Notes:
     """Notes what was routed to: for the access line, and where something may change, for the log lines on the way."""
 
     async def process_resource(self, req: Request, _resp: Response, _resource: object, params: dict[str, Any]) -> None:
+        if "" in params.values():
+            # Falcon takes the nothing after a trailing slash for a value.
+            raise falcon.HTTPRouteNotFound
         exchange = req.scope[KEY]
         exchange.route = req.uri_template
         exchange.sandbox_id = sandbox_id = params.get("sandbox_id")

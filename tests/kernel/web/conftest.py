@@ -1,0 +1,65 @@
+"""The web layer in process, on the stand-ins of `fakes`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from tests.kernel.web.fakes import AccessLog, EchoProxy, MemorySandboxes
+
+from shoal.config.settings import Settings
+from shoal.plugin.interfaces import Authenticator
+from shoal.web.app import build
+from shoal.web.edge import Edge
+
+
+@dataclass
+class Web:
+    """One web layer and what it was wired to."""
+
+    sandboxes: MemorySandboxes = field(default_factory=MemorySandboxes)
+    proxy: EchoProxy = field(default_factory=EchoProxy)
+    access: AccessLog = field(default_factory=AccessLog)
+    settings: Settings = field(default_factory=Settings)
+    authenticators: list[Authenticator] = field(default_factory=list)
+    reasons: dict[str, str | None] = field(default_factory=lambda: {"store": None})
+
+    async def readiness(self) -> dict[str, str | None]:
+        return self.reasons
+
+    def app(self) -> Edge:
+        return build(
+            self.sandboxes,
+            settings=self.settings,
+            authenticators=self.authenticators,
+            proxy=self.proxy,
+            readiness=self.readiness,
+            access=self.access,
+            version="1.2.3",
+        )
+
+
+@pytest.fixture
+def web() -> Web:
+    return Web()
+
+
+@pytest.fixture
+async def connect(web: Web) -> AsyncIterator[Callable[[], httpx.AsyncClient]]:
+    """``connect()`` builds the application as ``web`` then says, and gives a client of it."""
+    clients: list[httpx.AsyncClient] = []
+
+    def client() -> httpx.AsyncClient:
+        clients.append(httpx.AsyncClient(transport=httpx.ASGITransport(web.app()), base_url="http://shoal.test:8080"))
+        return clients[-1]
+
+    yield client
+    for each in clients:
+        await each.aclose()
+
+
+@pytest.fixture
+def client(connect: Callable[[], httpx.AsyncClient]) -> httpx.AsyncClient:
+    return connect()

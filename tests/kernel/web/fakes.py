@@ -1,0 +1,197 @@
+"""Small working stand-ins for the lifecycle engine, the proxy and an authenticator: what the web layer is tested on."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from shoal.errors import Conflict, NotFound, Unauthenticated
+from shoal.models.requests import CreateSandbox, MetadataPatch
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.interfaces import Authenticator, AuthRequest, Endpoint, LogQuery, Principal, SnapshotRecord
+from shoal.proxy.asgi import Receive, Scope, Send
+from shoal.proxy.target import ProxyTarget
+from shoal.view.entry import Entry
+from shoal.view.index import View
+from shoal.view.listing import ListQuery, Page
+from shoal.web.seam import AccessEntry
+
+EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class MemorySandboxes:
+    """Sandboxes that exist in memory alone. ``calls`` holds what the last call of each method was given."""
+
+    def __init__(self) -> None:
+        self.view = View()
+        self.calls: dict[str, object] = {}
+        self.failure: Exception | None = None
+        self.captured: dict[str, SnapshotRecord] = {}
+        self.text = "line\n"
+
+    def add(self, state: State = State.RUNNING, metadata: dict[str, str] | None = None) -> str:
+        """One more sandbox, younger than those before."""
+        record = SandboxRecord(
+            id=str(uuid.uuid4()),
+            runtime="memory",
+            state=state,
+            since=EPOCH,
+            created_at=EPOCH + timedelta(seconds=len(self.view)),
+            entrypoint=["sleep", "1"],
+            image="host",
+            metadata=metadata or {},
+        )
+        self.view.put(Entry(record))
+        return record.id
+
+    async def create(
+        self, request: CreateSandbox, *, principal: Principal | None, idempotency_key: str | None
+    ) -> Entry:
+        self._noted("create", (request, principal, idempotency_key))
+        return self.entry(self.add(State.PENDING, request.metadata))
+
+    def entry(self, sandbox_id: str) -> Entry:
+        self._noted("entry", sandbox_id)
+        entry = self.view.get(sandbox_id)
+        if entry is None:
+            raise NotFound("MEMORY::SANDBOX_NOT_FOUND", "No such sandbox.")
+        return entry
+
+    async def wait(self, sandbox_id: str, states: frozenset[State], timeout: float) -> Entry:  # noqa: ASYNC109
+        self._noted("wait", (states, timeout))
+        entry = await self.view.until(sandbox_id, lambda e: e.record.state in states, timeout)
+        return entry or self.entry(sandbox_id)
+
+    def page(self, query: ListQuery) -> Page:
+        self._noted("page", query)
+        return self.view.page(query)
+
+    async def patch_metadata(self, sandbox_id: str, patch: MetadataPatch) -> Entry:
+        record = self.entry(sandbox_id).record
+        merged = {key: value for key, value in {**record.metadata, **patch}.items() if value is not None}
+        self.view.put(Entry(replace(record, metadata=merged)))
+        return self.entry(sandbox_id)
+
+    async def delete(self, sandbox_id: str) -> None:
+        self.entry(sandbox_id)
+        self.view.remove(sandbox_id)
+
+    async def pause(self, sandbox_id: str) -> None:
+        self._move(sandbox_id, State.RUNNING, State.PAUSED)
+
+    async def resume(self, sandbox_id: str) -> None:
+        self._move(sandbox_id, State.PAUSED, State.RUNNING)
+
+    async def renew(self, sandbox_id: str, expires_at: datetime) -> datetime:
+        self.entry(sandbox_id)
+        self._noted("renew", expires_at)
+        return expires_at
+
+    async def endpoint(
+        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        self.entry(sandbox_id)
+        self._noted("endpoint", (port, use_server_proxy, expires, base))
+        return Endpoint(endpoint=f"{base}/sandboxes/{sandbox_id}/proxy/{port}")
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        self.entry(sandbox_id)
+        self._noted("logs", query)
+        return self.text
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        self.entry(sandbox_id)
+        self._noted("events", limit)
+        return self.text
+
+    async def inspect(self, sandbox_id: str) -> str:
+        self.entry(sandbox_id)
+        self._noted("inspect", sandbox_id)
+        raise NotImplementedError
+
+    async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        self.entry(sandbox_id)
+        record = SnapshotRecord(
+            id=str(uuid.uuid4()),
+            sandbox_id=sandbox_id,
+            runtime="memory",
+            state="Creating",
+            created_at=EPOCH,
+            updated_at=EPOCH,
+            name=name,
+            reason="snapshot_accepted",
+        )
+        self.captured[record.id] = record
+        return record
+
+    def list_snapshots(self) -> list[SnapshotRecord]:
+        self._noted("list_snapshots", None)
+        return list(self.captured.values())
+
+    def snapshot(self, snapshot_id: str) -> SnapshotRecord:
+        if snapshot_id not in self.captured:
+            raise NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
+        return self.captured[snapshot_id]
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        self.snapshot(snapshot_id)
+        del self.captured[snapshot_id]
+
+    def _move(self, sandbox_id: str, before: State, after: State) -> None:
+        record = self.entry(sandbox_id).record
+        if record.state is not before:
+            raise Conflict("MEMORY::WRONG_STATE", f"The sandbox is {record.state}.")
+        self.view.put(Entry(replace(record, state=after)))
+
+    def _noted(self, name: str, given: object) -> None:
+        self.calls[name] = given
+        if self.failure is not None:
+            raise self.failure
+
+
+class EchoProxy:
+    """Answers a proxied request with what it was asked for; ``headers`` are the service's own."""
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.failure: Exception | None = None
+        self.failure_after_head: Exception | None = None
+        self.asked = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
+        self.asked += 1
+        if self.failure is not None:
+            raise self.failure
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        if self.failure_after_head is not None:
+            raise self.failure_after_head
+        content = b"%b %d %b" % (scope["method"].encode(), target.port, target.path)
+        await send({"type": "http.response.body", "body": content})
+
+
+class WordAuthenticator(Authenticator):
+    """The header ``x-word`` names the scopes: ``read+write``."""
+
+    name = "word"
+
+    async def authenticate(self, request: AuthRequest) -> Principal | None:
+        await asyncio.sleep(0)
+        word = request.header("x-word")
+        if word is None:
+            return None
+        if word == "wrong":
+            raise Unauthenticated("INVALID_WORD", "The word is not known.")
+        return Principal(name=word, scopes=frozenset(word.split("+")))
+
+
+class AccessLog:
+    """Keeps the entries."""
+
+    def __init__(self) -> None:
+        self.entries: list[AccessEntry] = []
+
+    def __call__(self, entry: AccessEntry) -> None:
+        self.entries.append(entry)

@@ -1,0 +1,233 @@
+"""Bodies: lenient where the contract says so, everything wrong reported at once, and never anything but those two."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import msgspec.inspect
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shoal.errors import ValidationFailed
+from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, RenewExpiration
+from shoal.models.secret import Secret, decode_hook
+from shoal.web import coerce
+from shoal.web.coerce import Mismatch
+from shoal.web.parse import Body
+from shoal.web.reader import parts, reader_of
+
+KINDS: list[Any] = [CreateSandbox, RenewExpiration, CreateSnapshot, MetadataPatch]
+BODIES = [Body[Any](kind) for kind in KINDS]
+
+WORDS = [
+    name
+    for kind in KINDS
+    for part in parts(msgspec.inspect.type_info(kind))
+    if isinstance(part, msgspec.inspect.StructType)
+    for field in part.fields
+    for name in (field.name, field.encode_name)
+]
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+    st.sampled_from(["60", "61.0", "true", "off", "2030-01-01", "/data", "linux", "1.0", "1Gi", ""]),
+)
+names = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(WORDS),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(names, inner, max_size=5)),
+    max_leaves=25,
+)
+objects = st.dictionaries(names, values, max_size=8)
+
+
+def failure(body: Body[Any], raw: bytes) -> ValidationFailed | None:
+    """Why ``raw`` does not fit; None if it does. Any other exception is a bug."""
+    try:
+        body.parse(raw)
+    except ValidationFailed as failed:
+        return failed
+    return None
+
+
+@given(index=st.integers(0, len(KINDS) - 1), value=st.one_of(objects, values))
+def test_json_becomes_the_type_or_a_list_of_problems(index: int, value: Any) -> None:
+    raw = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    failed = failure(BODIES[index], raw)
+    if failed is not None:
+        assert failed.problems
+        assert all(problem.loc[0] == "body" and problem.msg for problem in failed.problems)
+    else:
+        assert isinstance(BODIES[index].parse(raw), dict if KINDS[index] is MetadataPatch else KINDS[index])
+
+
+@given(raw=st.binary(max_size=200))
+def test_any_bytes_at_all(raw: bytes) -> None:
+    for body in BODIES:
+        failed = failure(body, raw)
+        assert failed is None or failed.problems
+
+
+@given(value=objects)
+def test_what_fits_exactly_reads_the_same_either_way(value: Any) -> None:
+    raw = json.dumps(value).encode()
+    try:
+        exact = msgspec.json.decode(raw, type=CreateSandbox, dec_hook=decode_hook)
+    except (msgspec.DecodeError, ValueError):
+        exact = None
+    problems: list[Any] = []
+    lenient = reader_of(CreateSandbox)(json.loads(raw), ("body",), problems)
+    assert bool(problems) == (lenient is None)
+    if problems:
+        assert exact is None or b"_" in raw
+    elif exact is not None and b"_" not in raw:
+        assert exact == lenient
+
+
+@given(value=objects)
+def test_messages_hold_no_value_that_was_sent(value: Any) -> None:
+    planted = "zq7hunter2"
+
+    def plant(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: plant(each) for key, each in part.items()}
+        if isinstance(part, list):
+            return [plant(each) for each in part]
+        return planted
+
+    for body in BODIES:
+        failed = failure(body, json.dumps(plant(value)).encode())
+        if failed is not None:
+            assert planted not in msgspec.json.encode(failed.problems).decode()
+            assert planted not in failed.message
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"\xff", b'"\\ud800"', b"1e999", b"1" * 5000]
+)
+def test_broken_json(raw: bytes) -> None:
+    for body in BODIES:
+        with pytest.raises(ValidationFailed):
+            body.parse(raw)
+
+
+def test_a_million_problems_are_not_all_reported() -> None:
+    with pytest.raises(ValidationFailed) as failed:
+        Body(CreateSandbox).parse(json.dumps({"entrypoint": [1] * 100_000}).encode())
+    assert len(failed.value.problems) == 100
+
+
+def test_both_spellings() -> None:
+    snake = {"snapshot_id": "s", "resource_limits": {"cpu": "1"}, "network_policy": {"default_action": "deny"}}
+    parsed = Body(CreateSandbox).parse(json.dumps(snake).encode())
+    assert parsed is not None
+    assert (parsed.snapshot_id, parsed.resource_limits) == ("s", {"cpu": "1"})
+    assert parsed.network_policy is not None
+    assert parsed.network_policy.default_action == "deny"
+    escaped = Body(CreateSandbox).parse(b'{"snapshot\\u005fid": "s"}')
+    assert escaped is not None
+    assert escaped.snapshot_id == "s"
+    both = Body(CreateSandbox).parse(b'{"snapshot_id": "snake", "snapshotId": "camel"}')
+    assert both is not None
+    assert both.snapshot_id == "camel"
+
+
+def test_closed_objects_and_open_ones() -> None:
+    Body(CreateSandbox).parse(b'{"whatever": 1, "image": {"uri": "x", "more": 2}}')
+    with pytest.raises(ValidationFailed) as failed:
+        Body(CreateSandbox).parse(b'{"lifecycle": {"preStart": {"command": ["x"], "bad": 1}, "worse": 2}}')
+    assert [(each.type, each.loc) for each in failed.value.problems] == [
+        ("extra_forbidden", ["body", "lifecycle", "preStart", "bad"]),
+        ("extra_forbidden", ["body", "lifecycle", "worse"]),
+    ]
+
+
+def test_password_is_a_secret_either_way() -> None:
+    for image in (
+        '{"uri":"x","auth":{"username":"u","password":"hunter2"}}',
+        '{"uri":"x","auth":{"username":"u","password":"hunter2"},"_":1}',
+    ):
+        parsed = Body(CreateSandbox).parse(f'{{"secureAccess":"1","image":{image}}}'.encode())
+        assert parsed is not None
+        assert parsed.image is not None
+        assert parsed.image.auth is not None
+        assert parsed.image.auth.password == Secret("hunter2")
+        assert "hunter2" not in repr(parsed)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        ("2030-01-02", datetime(2030, 1, 2, tzinfo=UTC)),
+        ("2030-01-02t03:04z", datetime(2030, 1, 2, 3, 4, tzinfo=UTC)),
+        ("2030-01-02 03:04:05.1234567", datetime(2030, 1, 2, 3, 4, 5, 123456, tzinfo=UTC)),
+        ("2030-01-02T03:04:05-0130", datetime(2030, 1, 2, 4, 34, 5, tzinfo=UTC)),
+        (1_900_000_000, datetime.fromtimestamp(1_900_000_000, UTC)),
+        ("1900000000", datetime.fromtimestamp(1_900_000_000, UTC)),
+        (1_900_000_000_000, datetime.fromtimestamp(1_900_000_000, UTC)),
+        (1_900_000_000.5, datetime.fromtimestamp(1_900_000_000.5, UTC)),
+    ],
+)
+def test_times(sent: object, read: datetime) -> None:
+    assert coerce.moment(sent) == read
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        "",
+        "soon",
+        "2030-13-01",
+        "2030-W01-1",
+        "20300101T000000Z",
+        True,
+        None,
+        [],
+        1e300,
+        "9" * 500,
+        "0001-01-01T00:00:00+01:00",
+    ],
+)
+def test_no_times(sent: object) -> None:
+    with pytest.raises(Mismatch):
+        coerce.moment(sent)
+
+
+@given(st.one_of(scalars, st.text(), st.floats()))
+def test_scalars_are_read_or_mismatch(value: Any) -> None:
+    for read in (coerce.integer, coerce.number, coerce.boolean, coerce.moment):
+        try:
+            found = read(value)
+        except Mismatch:
+            continue
+        assert type(found) is {"integer": int, "number": float, "boolean": bool, "moment": datetime}[read.__name__]
+
+
+@given(st.integers())
+def test_integers_arrive_as_text_and_whole_floats(value: int) -> None:
+    assert coerce.integer(value) == coerce.integer(f" {value} ") == coerce.integer(f"{value}.0") == value
+    if abs(value) < 2**53:
+        assert coerce.integer(float(value)) == value
+
+
+@pytest.mark.parametrize("value", [True, None, 1.5, "1.5", "", "one", "1_000", "٣", "1" * 401, [], {}])
+def test_no_integers(value: object) -> None:
+    with pytest.raises(Mismatch):
+        coerce.integer(value)
+
+
+def test_optional_body() -> None:
+    assert Body(CreateSnapshot, optional=True).parse(b"null") is None
+    with pytest.raises(ValidationFailed):
+        Body(CreateSnapshot).parse(b"null")
