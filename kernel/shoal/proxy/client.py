@@ -1,8 +1,8 @@
 """The client's half of an exchange: the only reader of ASGI's ``receive`` while a request is proxied.
 
-A body that is short is gathered; any other is pumped by a task, with back-pressure. Then, and for a request without a
-body after a moment's grace, the client is watched: when it leaves, the exchange is cancelled wherever it stands. The
-grace keeps requests that are answered promptly free of a second task.
+A body that is short is gathered; any other is pumped by a task, with back-pressure. Once nothing more is to be read,
+the client is watched: when it leaves, the exchange is cancelled wherever it stands. Watching begins after a moment's
+grace, which keeps requests that are answered promptly free of a second task.
 """
 
 from __future__ import annotations

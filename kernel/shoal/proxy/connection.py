@@ -33,6 +33,7 @@ class UpstreamConnection(asyncio.Protocol):
     Attributes:
         closed: the transport is gone.
         reused: it served an exchange before this one.
+        reading_paused, writing_paused: back-pressure is on, in that direction.
         silent: nothing was heard in this exchange.
         on_lost: called once, when the transport is gone.
     """
@@ -44,18 +45,18 @@ class UpstreamConnection(asyncio.Protocol):
         "_idle",
         "_loop",
         "_reader",
-        "_reading_paused",
         "_request_sent",
         "_response",
         "_response_limit",
         "_timer",
         "_transport",
         "_writer",
-        "_writing_paused",
         "closed",
         "on_lost",
+        "reading_paused",
         "reused",
         "silent",
+        "writing_paused",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -68,8 +69,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
         self._continue: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
-        self._reading_paused = False
-        self._writing_paused = False
+        self.reading_paused = False
+        self.writing_paused = False
         self._request_sent = False
         self._response_limit = 0.0
         self._idle = False
@@ -106,7 +107,7 @@ class UpstreamConnection(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the transport takes more. Raises GatewayTimeout when the upstream takes nothing for too long."""
         self._check()
-        if self._writing_paused:
+        if self.writing_paused:
             self._writer = self._loop.create_future()
             stalled = self._loop.call_later(self._response_limit, self.fail, timed_out())
             try:
@@ -168,8 +169,8 @@ class UpstreamConnection(asyncio.Protocol):
             await self._heard()
             self._deadline = 0.0
         body = response.take()
-        if self._reading_paused:
-            self._reading_paused = False
+        if self.reading_paused:
+            self.reading_paused = False
             self._transport.resume_reading()
         return body
 
@@ -182,6 +183,16 @@ class UpstreamConnection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Both sides said all they had to, and the upstream expects more."""
         return self.complete and self._response.keep_alive and self._request_sent and not self._lost
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of the answer that wait to be read."""
+        return self._response.buffered
+
+    @property
+    def unsent(self) -> int:
+        """Bytes of the request that the upstream has not taken yet."""
+        return self._transport.get_write_buffer_size()
 
     def fail(self, error: Exception) -> None:
         """End the exchange with ``error`` and drop the connection."""
@@ -284,8 +295,8 @@ class UpstreamConnection(asyncio.Protocol):
             failure.__cause__ = error
             self.fail(failure)
             return
-        if response.buffered >= READ_AHEAD and not self._reading_paused:
-            self._reading_paused = True
+        if response.buffered >= READ_AHEAD and not self.reading_paused:
+            self.reading_paused = True
             self._transport.pause_reading()
         _wake(self._reader)
         if response.continued or response.head is not None:
@@ -314,10 +325,10 @@ class UpstreamConnection(asyncio.Protocol):
         return response_failed("broke its answer off") if begun else response_failed()
 
     def pause_writing(self) -> None:
-        self._writing_paused = True
+        self.writing_paused = True
 
     def resume_writing(self) -> None:
-        self._writing_paused = False
+        self.writing_paused = False
         _wake(self._writer)
 
 

@@ -64,11 +64,11 @@ class Exchange:
 
     async def _short_body(self, request: RequestHeaders) -> bytes | None:
         """The body, if it can be had whole; None leaves it to be pumped."""
-        body: bytes | None = b""
-        if request.has_body:
-            if request.chunked or request.expects_continue or (request.content_length or 0) > GATHER_BYTES:
-                return None
-            body = await self._client.gather()
+        if not request.has_body:
+            return b""
+        if request.chunked or request.expects_continue or (request.content_length or 0) > GATHER_BYTES:
+            return None
+        body = await self._client.gather()
         self._client.watch()
         return body
 

@@ -67,6 +67,8 @@ class HttpProxy:
         if request.websocket:
             raise refused("A plain request cannot be upgraded to a WebSocket.")
         with Client(receive) as client:
+            if not request.has_body:
+                client.watch()
             address, endpoint_headers = await self._resolve(request, target)
             place = destination(address)
             head = self._head(scope, request, place.authority, place.prefix + target.path, endpoint_headers)

@@ -8,7 +8,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import httpx
 import uvicorn
+
 from shoal.config.settings import ProxySettings
 from shoal.errors import NotFound, ShoalError
 from shoal.proxy import HttpProxy, ResponseCut, parse_target
@@ -80,8 +82,8 @@ class Upstream:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Upstream]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20)
-        self.address = "127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**20, backlog=1024)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:
@@ -108,6 +110,11 @@ def answering(*answers: bytes, close: bool = False) -> Upstream:
 
     upstream = Upstream(script)
     return upstream
+
+
+def ok(body: bytes = b"ok", *lines: bytes) -> bytes:
+    """A plain 200 of known length; ``lines`` are further headers."""
+    return b"\r\n".join([b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body), *lines, b"", body])
 
 
 def header(head: bytes, name: bytes) -> bytes | None:
@@ -180,15 +187,13 @@ async def _render(error: ShoalError, send: Send) -> None:
 class Front:
     """A running server with the proxy in it."""
 
-    def __init__(self, edge: Edge, port: int, sandboxes: Sandboxes) -> None:
+    def __init__(self, edge: Edge, server: uvicorn.Server, sandboxes: Sandboxes) -> None:
         self.edge = edge
         self.proxy = edge.proxy
-        self.port = port
+        self.server = server
+        self.port: int = server.servers[0].sockets[0].getsockname()[1]
         self.sandboxes = sandboxes
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=PATIENCE)
 
     async def raw(self, request: bytes) -> bytes:
         """Everything that comes back on a connection of its own; ``request`` should ask for a close."""
@@ -199,11 +204,11 @@ class Front:
         finally:
             writer.close()
 
-    async def get(self, path: str, *lines: str) -> tuple[int, bytes, bytes]:
-        """Status, head and body of a GET by hand."""
-        request = "\r\n".join([f"GET {path} HTTP/1.1", "Host: shoal.test", "Connection: close", *lines, "", ""])
-        head, _, body = (await self.raw(request.encode())).partition(b"\r\n\r\n")
-        return int(head.split()[1]), head, body
+    async def get(self, path: str, *lines: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes, bytes]:
+        """Status, head and body of one request; ``lines`` are headers."""
+        request = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: shoal.test", "Connection: close", *lines, "", ""])
+        head, _, answer = (await self.raw(request.encode("latin-1") + body)).partition(b"\r\n\r\n")
+        return int(head.split()[1]), head, answer
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -218,32 +223,24 @@ async def front(
     proxy = HttpProxy(sandboxes, settings or ProxySettings(), eip=eip)
     edge = Edge(proxy)
     config = uvicorn.Config(
-        edge, host="127.0.0.1", port=0, lifespan="off", log_config=None, http="httptools", server_header=False
+        edge, host="127.0.0.1", port=0, lifespan="off", log_config=None, proxy_headers=False, server_header=False
     )
-    server = _Server(config)
-    task = asyncio.create_task(server.serve())
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
     try:
-        await until(lambda: server.started or task.done())
-        if task.done():
-            task.result()
-        port: int = server.servers[0].sockets[0].getsockname()[1]
-        yield Front(edge, port, sandboxes)
+        running = Front(edge, server, sandboxes)
+        async with running.http:
+            yield running
     finally:
-        server.force_exit = server.should_exit = True
-        await task
+        server.force_exit = True
+        await server.shutdown()
         await proxy.aclose()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the test's process keeps its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
     """Wait for something that the loop will bring about."""
     async with asyncio.timeout(patience):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to offer
             await asyncio.sleep(0.005)

@@ -1,0 +1,328 @@
+"""Upstream connections: when one is reused, when it is not, and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import pytest
+from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, ok, until
+
+from shoal.config.settings import ProxySettings
+from shoal.errors import BadGateway, InternalError
+from shoal.proxy.connection import UpstreamConnection
+from shoal.proxy.pool import ConnectionPool, Destination, destination
+
+PROXY = "/sandboxes/s/proxy/80/"
+
+
+def pool_of(*, per_address: int = 8, total: int = 64, wait: float = PATIENCE) -> ConnectionPool:
+    return ConnectionPool(connect_limit=wait, idle_limit=PATIENCE, per_address=per_address, total=total)
+
+
+async def exchange(connection: UpstreamConnection) -> None:
+    connection.begin(headless=False, response_limit=PATIENCE)
+    connection.write(b"GET / HTTP/1.1\r\n\r\n")
+    connection.end_request()
+    await connection.head()
+    while not connection.complete:
+        await connection.read(0)
+
+
+async def held(pool: ConnectionPool, place: Destination) -> UpstreamConnection:
+    """A connection that has served one exchange and is not yet put back."""
+    connection = await pool.connect(place)
+    await exchange(connection)
+    return connection
+
+
+def test_addresses() -> None:
+    assert destination("10.0.0.1:80") == Destination("10.0.0.1", 80, b"10.0.0.1:80", b"")
+    assert destination("[::1]:80/a/b/") == Destination("::1", 80, b"[::1]:80", b"/a/b")
+    assert destination("name.test:80/") == Destination("name.test", 80, b"name.test:80", b"")
+
+
+async def test_one_connection_serves_many_requests() -> None:
+    async with answering(ok()).running() as upstream, front(s=upstream.address) as server:
+        for _ in range(5):
+            assert (await server.get(PROXY))[0] == 200
+        assert (server.proxy.pool.open, server.proxy.pool.idle) == (1, 1)
+    assert upstream.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ok(b"ab", b"Connection: close"),
+        b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabgarbage",
+    ],
+)
+async def test_a_connection_that_cannot_be_trusted_is_not_reused(answer: bytes) -> None:
+    async with answering(answer).running() as upstream, front(s=upstream.address) as server:
+        for _ in range(3):
+            assert (await server.get(PROXY))[2] == b"ab"
+    assert upstream.connections == 3
+
+
+async def test_an_answer_nobody_asked_for_is_nobodys() -> None:
+    async with answering(ok(b"mine")).running() as upstream, front(s=upstream.address) as server:
+        assert (await server.get(PROXY))[2] == b"mine"
+        await upstream.peers[0].send(ok(b"evil"))
+        await until(lambda: server.proxy.pool.open == 0)
+        assert (await server.get(PROXY))[2] == b"mine"
+    assert upstream.connections == 2
+
+
+async def test_an_idle_connection_that_the_upstream_closes_is_forgotten() -> None:
+    async with answering(ok()).running() as upstream, front(s=upstream.address) as server:
+        await server.get(PROXY)
+        upstream.peers[0].writer.close()
+        await until(lambda: server.proxy.pool.open == 0)
+        assert (await server.get(PROXY))[0] == 200
+
+
+async def test_an_idle_connection_is_dropped_in_time() -> None:
+    settings = ProxySettings(idle_connection_seconds=0.1)
+    async with answering(ok()).running() as upstream, front(s=upstream.address, settings=settings) as server:
+        await server.get(PROXY)
+        await until(lambda: server.proxy.pool.open == 0)
+
+
+async def test_no_idle_time_means_no_reuse() -> None:
+    settings = ProxySettings(idle_connection_seconds=0)
+    async with answering(ok()).running() as upstream, front(s=upstream.address, settings=settings) as server:
+        for _ in range(2):
+            assert (await server.get(PROXY))[0] == 200
+    assert upstream.connections == 2
+
+
+def closing_on_the_second_request(seen: list[bytes], after: bytes = b"") -> Upstream:
+    """Answers the first request of its first connection, and ends the second unanswered; other connections are fine."""
+
+    async def script(peer: Peer) -> None:
+        first = len(upstream.peers) == 1
+        while head := await peer.head():
+            await peer.reader.readexactly(int(header(head, b"content-length") or 0))
+            seen.append(head.split(b" ")[0])
+            if first and len(seen) == 2:
+                await peer.send(after)
+                return
+            await peer.send(ok())
+
+    upstream = Upstream(script)
+    return upstream
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "repeated"),
+    [("GET", b"", True), ("PUT", b"abc", True), ("DELETE", b"", True), ("POST", b"abc", False), ("PATCH", b"", False)],
+)
+async def test_a_stale_connection_is_replaced_where_asking_twice_is_harmless(
+    method: str, body: bytes, repeated: bool
+) -> None:
+    seen: list[bytes] = []
+    async with closing_on_the_second_request(seen).running() as upstream, front(s=upstream.address) as server:
+        await server.get(PROXY)
+        status, _, answer = await server.get(PROXY, f"Content-Length: {len(body)}", method=method, body=body)
+    assert seen == [b"GET", method.encode()] + [method.encode()] * repeated
+    assert (status, upstream.connections) == ((200, 2) if repeated else (502, 1))
+    assert repeated or json.loads(answer)["code"] == "BACKEND_RESPONSE_FAILED"
+
+
+async def test_an_upstream_that_began_to_answer_is_not_asked_again() -> None:
+    seen: list[bytes] = []
+    upstream = closing_on_the_second_request(seen, b"HTTP/1.1 2")
+    async with upstream.running(), front(s=upstream.address) as server:
+        await server.get(PROXY)
+        assert (await server.get(PROXY))[0] == 502
+    assert (seen, upstream.connections) == ([b"GET", b"GET"], 1)
+
+
+async def test_a_fresh_connection_is_not_replaced() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
+        assert (await server.get(PROXY))[0] == 502
+    assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("probe", [True, False])
+async def test_the_socket_itself_knows_of_a_close_that_the_loop_has_not_heard_of(probe: bool) -> None:
+    pool = pool_of()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        place = destination("{}:{}".format(*listener.getsockname()))
+        connection = await pool.connect(place)
+        accepted, _ = listener.accept()
+        accepted.sendall(ok(b""))
+        await exchange(connection)
+        pool.release(place, connection)
+        accepted.close()  # and no turn of the loop from here to the reuse
+        assert (pool.reuse(place, probe=probe) is None) is probe
+    await pool.aclose()
+    connection.abort()
+    await until(lambda: pool.open == 0)
+
+
+async def test_the_newest_idle_connection_is_taken_first() -> None:
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(), destination(upstream.address)
+        first, second = await held(pool, place), await held(pool, place)
+        pool.release(place, first)
+        pool.release(place, second)
+        assert pool.reuse(place, probe=True) is second
+        assert pool.reuse(place, probe=True) is first
+        assert pool.reuse(place, probe=True) is None
+        pool.release(place, first)
+        pool.release(place, second)
+        await pool.aclose()
+        await until(lambda: pool.open == 0)
+
+
+async def test_a_full_lane_hands_over_what_is_put_back() -> None:
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(per_address=1), destination(upstream.address)
+        connection = await held(pool, place)
+        waiting = [asyncio.create_task(pool.connect(place)) for _ in range(3)]
+        await asyncio.sleep(0)
+        for waiter in waiting:
+            assert not waiter.done()
+            pool.release(place, connection)
+            assert await waiter is connection
+            await exchange(connection)
+        connection.abort()
+        await until(lambda: pool.open == 0)
+
+
+@pytest.mark.parametrize("change", ["cancelled", "gone"])
+async def test_a_full_lane_moves_on(change: str) -> None:
+    """A waiter that gives up after its turn came, and a connection that dies, both let the next one in."""
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(per_address=1), destination(upstream.address)
+        connection = await held(pool, place)
+        first, second = (asyncio.create_task(pool.connect(place)) for _ in range(2))
+        await asyncio.sleep(0)
+        if change == "cancelled":
+            pool.release(place, connection)
+            first.cancel()
+        else:
+            connection.abort()
+            (await first).abort()
+        (await asyncio.wait_for(second, PATIENCE)).abort()
+        await until(lambda: pool.open == 0)
+
+
+async def test_a_fresh_connection_displaces_an_idle_one() -> None:
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(per_address=1), destination(upstream.address)
+        connection = await held(pool, place)
+        pool.release(place, connection)
+        fresh = await asyncio.wait_for(pool.connect(place, fresh=True), PATIENCE)
+        assert fresh is not connection
+        assert pool.open == 1
+        fresh.abort()
+        await until(lambda: pool.open == 0)
+
+
+async def test_a_full_pool_drops_what_has_been_idle_longest() -> None:
+    async with answering(ok()).running() as one, answering(ok()).running() as other:
+        pool, place, elsewhere = pool_of(total=2), destination(one.address), destination(other.address)
+        old, young = await held(pool, place), await held(pool, place)
+        pool.release(place, old)
+        pool.release(place, young)
+        third = await asyncio.wait_for(pool.connect(elsewhere), PATIENCE)
+        assert (old.closed, young.closed, pool.open, pool.idle) == (True, False, 2, 1)
+        third.abort()
+        await pool.aclose()
+        await until(lambda: pool.open == 0)
+
+
+async def test_a_full_pool_lets_the_next_in_when_one_goes() -> None:
+    async with answering(ok()).running() as one, answering(ok()).running() as other:
+        pool, place, elsewhere = pool_of(total=1), destination(one.address), destination(other.address)
+        connection = await held(pool, place)
+        waiting = asyncio.create_task(pool.connect(elsewhere))
+        await asyncio.sleep(0)
+        pool.release(place, connection)
+        (await asyncio.wait_for(waiting, PATIENCE)).abort()
+        assert connection.closed
+        await until(lambda: pool.open == 0)
+
+
+@pytest.mark.parametrize("limits", [{"per_address": 1}, {"total": 1}])
+async def test_a_turn_that_does_not_come(limits: dict[str, int]) -> None:
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(wait=0.1, **limits), destination(upstream.address)
+        connection = await held(pool, place)
+        with pytest.raises(InternalError) as caught:
+            await pool.connect(place)
+        assert caught.value.code == "GENERAL::UNKNOWN_ERROR"
+        pool.release(place, connection)
+        assert pool.reuse(place, probe=True) is connection
+        connection.abort()
+        await until(lambda: pool.open == 0)
+
+
+async def test_a_failed_dial_leaves_room() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place = destination("{}:{}".format(*probe.getsockname()))
+        pool = pool_of(per_address=1)
+        for _ in range(3):
+            with pytest.raises(BadGateway):
+                await pool.connect(place)
+    assert pool.open == 0
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_a_cancelled_dial_leaves_room(steps: int) -> None:
+    async with answering(ok()).running() as upstream:
+        pool, place = pool_of(per_address=1), destination(upstream.address)
+        dialling = asyncio.create_task(pool.connect(place))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        dialling.cancel()
+        outcome = (await asyncio.gather(dialling, return_exceptions=True))[0]
+        if isinstance(outcome, UpstreamConnection):
+            outcome.abort()
+        await until(lambda: pool.open == 0)
+        (await pool.connect(place)).abort()
+        await until(lambda: pool.open == 0)
+
+
+async def test_requests_beyond_the_limit_wait_their_turn() -> None:
+    busy: list[int] = []
+    most = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal most
+        while await peer.head():
+            busy.append(1)
+            most = max(most, len(busy))
+            await asyncio.sleep(0)
+            busy.pop()
+            await peer.send(ok())
+
+    settings = ProxySettings(max_connections_per_sandbox=3)
+    async with Upstream(script).running() as upstream, front(s=upstream.address, settings=settings) as server:
+        answers = await asyncio.gather(*(server.get(PROXY) for _ in range(50)))
+        assert {status for status, _, _ in answers} == {200}
+        assert server.proxy.pool.open <= 3
+    assert upstream.connections <= 3 >= most
+
+
+async def test_closing_the_proxy_closes_what_is_idle() -> None:
+    ended = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        while await peer.head():
+            await peer.send(ok())
+        ended.set()
+
+    async with Upstream(script).running() as upstream:
+        async with front(s=upstream.address) as server:
+            await server.get(PROXY)
+        await asyncio.wait_for(ended.wait(), PATIENCE)
