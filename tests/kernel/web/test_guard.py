@@ -14,6 +14,10 @@ from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal
 from shoal.web import guard
 from shoal.web.guard import ask_on_terminal, is_loopback, refuse_open_start
 
+LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "::ffff:127.0.0.1", "localhost", "LocalHost"]
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is tested
+OPEN = [EVERYWHERE, "::", "10.0.0.1", "::ffff:10.0.0.1", "example.com", "localhost.example.com", "127.1"]
+
 
 class Anybody(Authenticator):
     name = "anybody"
@@ -30,18 +34,13 @@ def unasked() -> str | None:
     raise AssertionError("nobody should be asked")
 
 
-@pytest.mark.parametrize(
-    "host", ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "::ffff:127.0.0.1", "localhost", "LocalHost"]
-)
+@pytest.mark.parametrize("host", LOOPBACK)
 def test_loopback_needs_no_authentication(host: str) -> None:
     assert is_loopback(host)
     refuse_open_start(settings(host), [], {}, ask=unasked)
 
 
-@pytest.mark.parametrize(
-    "host",
-    ["0.0.0.0", "::", "10.0.0.1", "192.168.1.2", "::ffff:10.0.0.1", "example.com", "localhost.example.com", "127.1"],
-)
+@pytest.mark.parametrize("host", OPEN)
 def test_an_open_address_is_refused(host: str) -> None:
     with pytest.raises(ConfigError, match="without authentication") as caught:
         refuse_open_start(settings(host), [], {}, ask=lambda: None)
@@ -49,7 +48,7 @@ def test_an_open_address_is_refused(host: str) -> None:
 
 
 def test_an_authenticator_is_enough() -> None:
-    refuse_open_start(settings("0.0.0.0"), [Anybody()], {}, ask=unasked)  # noqa: S104 - what is tested
+    refuse_open_start(settings(EVERYWHERE), [Anybody()], {}, ask=unasked)
 
 
 def test_consent_in_the_environment() -> None:

@@ -1,0 +1,17 @@
+"""The keys of ``[ingress]`` that matter without a gateway; a gateway plugin may own the same table for the others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from shoal.config.settings import Section
+
+
+class IngressSettings(Section):
+    """``[ingress]``.
+
+    Attributes:
+        mode: ``direct``: clients are told the sandbox's own address; ``gateway``: a gateway plugin tells them its own.
+    """
+
+    mode: Literal["direct", "gateway"] = "direct"

@@ -1,0 +1,27 @@
+"""What the kernel calls."""
+
+from __future__ import annotations
+
+from shoal.plugin import ConfigSection, PluginContext, hookimpl
+from shoal.plugin.interfaces import Ingress
+from shoal_direct.config import IngressSettings
+from shoal_direct.ingresses import DirectIngress, ServerProxyIngress
+
+
+@hookimpl
+def shoal_wanted() -> bool:
+    """Always: beside a gateway it still answers for the server's own proxy."""
+    return True
+
+
+@hookimpl
+def shoal_config_sections() -> list[ConfigSection]:
+    """``[ingress]``."""
+    return [ConfigSection("ingress", IngressSettings)]
+
+
+@hookimpl
+def shoal_register_ingresses(context: PluginContext) -> list[Ingress]:
+    """The server's proxy always; the direct address unless a gateway is configured."""
+    proxy = ServerProxyIngress(context.settings.server.eip)
+    return [proxy, DirectIngress()] if context.section(IngressSettings).mode == "direct" else [proxy]

@@ -1,0 +1,58 @@
+"""The two ways in that need nothing in between (contract/api.md section 8)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shoal.errors import InvalidRequest
+from shoal.models import codes
+from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress
+
+_SCHEMES: Final = ("http://", "https://")
+
+
+class DirectIngress(Ingress):
+    """The sandbox's own address, as clients reach it."""
+
+    name = "direct"
+    priority = 0
+
+    def endpoint(self, query: EndpointQuery) -> Endpoint | None:
+        """``host:port``; None if the workload has no address of its own.
+
+        Raises InvalidRequest for ``expires``: nothing stands in between that could check a signature.
+        """
+        if query.expires is not None:
+            raise InvalidRequest(codes.API_NOT_SUPPORTED, "Signed endpoints need a gateway; ingress.mode is direct.")
+        address = query.workload.public_address(query.port)
+        return None if address is None else Endpoint(endpoint=address)
+
+
+class ServerProxyIngress(Ingress):
+    """This server's own proxy, for clients that ask for it.
+
+    Args:
+        eip: how clients reach this server (``server.eip``); blank or None leaves it to the request's Host.
+    """
+
+    name = "server-proxy"
+    priority = 100
+
+    def __init__(self, eip: str | None) -> None:
+        self._base = without_scheme(eip or "")
+
+    def endpoint(self, query: EndpointQuery) -> Endpoint | None:
+        """``{base}/sandboxes/{id}/proxy/{port}``, whatever the ingress mode; None unless it was asked for."""
+        if not query.use_server_proxy:
+            return None
+        base = self._base or query.base
+        return Endpoint(endpoint=f"{base.rstrip('/')}/sandboxes/{query.record.id}/proxy/{query.port}")
+
+
+def without_scheme(address: str) -> str:
+    """``host[:port][/path]`` of an address that may be a URL; clients put their own scheme before it."""
+    address = address.strip()
+    for scheme in _SCHEMES:
+        if address.lower().startswith(scheme):
+            address = address[len(scheme) :]
+    return address.rstrip("/")
