@@ -29,8 +29,8 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Endpoint, IdempotencyKey, LogQuery, Principal, SnapshotRecord, Store
-from shoal.plugin.manager import Components
 from shoal.view.entry import Entry
 from shoal.view.index import View
 from shoal.view.listing import ListQuery, Page

@@ -14,8 +14,8 @@ from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
+from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery
-from shoal.plugin.manager import Components
 from shoal.view.entry import Entry
 from shoal.view.index import View
 

@@ -1,0 +1,124 @@
+"""The composition: one object that wires configuration, plugins, store, engine and web together, by hand.
+
+Nothing here is global, so two of them live in one process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+import shoal
+from shoal.config.loader import Loaded
+from shoal.engine.engine import LifecycleEngine
+from shoal.logs import log_access
+from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.interfaces import Component
+from shoal.plugin.manager import PluginManager
+from shoal.proxy import HttpProxy
+from shoal.readiness import Readiness
+from shoal.store.sqlite import SqliteStore
+from shoal.web.app import build
+from shoal.web.guard import refuse_open_start
+
+log = structlog.get_logger("shoal.app")
+
+
+class Shoal:
+    """A configured server without a port: `start` it, hand `asgi` to an ASGI server, `stop` it.
+
+    Args:
+        loaded: the configuration file, parsed.
+        plugins: plugin objects by name, besides the installed ones; for tests and for embedding.
+        environ: the environment that the configuration may refer to; the process's own by default.
+
+    Raises ConfigError for everything that is wrong with the configuration or its plugins.
+    """
+
+    def __init__(
+        self, loaded: Loaded, plugins: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        handle = _LifecycleHandle()
+        manager = PluginManager(loaded, plugins)
+        components = manager.register(handle)
+        self.settings = manager.settings
+        refuse_open_start(self.settings, components.authenticators, environ)
+        store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
+        self.engine = handle.engine = LifecycleEngine(self.settings, components, store)
+        self._proxy = HttpProxy(self.engine, self.settings.proxy, eip=self.settings.server.eip)
+        self._before: list[Component] = [
+            store,
+            *components.authenticators,
+            *components.networking,
+            *components.ingresses,
+            *components.observers,
+            *components.runtimes.values(),
+        ]
+        self._after: list[Component] = [*components.renewals]
+        self._opened: list[Component] = []
+        self.asgi = build(
+            self.engine,
+            settings=self.settings,
+            authenticators=components.authenticators,
+            proxy=self._proxy,
+            readiness=Readiness([*self._before, *self._after]),
+            access=log_access,
+            version=shoal.__version__,
+        )
+
+    async def start(self) -> None:
+        """Open everything in order and take up what the last process left. Raises ConfigError or ShoalError."""
+        try:
+            await self._open(self._before)
+            await self.engine.start()
+            await self._open(self._after)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Close everything in reverse order; sandboxes run on. Also after a failed start."""
+        await self._close(self._after)
+        await self._proxy.aclose()
+        await self.engine.stop(float(self.settings.server.timeout_graceful_shutdown or 5))
+        await self._close(self._before)
+
+    async def _open(self, components: list[Component]) -> None:
+        for component in components:
+            self._opened.append(component)
+            await component.start()
+
+    async def _close(self, components: list[Component]) -> None:
+        for component in reversed(components):
+            if component in self._opened:
+                self._opened.remove(component)
+                try:
+                    await component.stop()
+                except Exception:
+                    log.exception("component failed to stop", component=component.name)
+
+
+class _LifecycleHandle:
+    """The engine as plugins see it, from before it exists: they are asked for their parts first."""
+
+    engine: LifecycleEngine
+
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        return self.engine.find(sandbox_id)
+
+    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
+        return await self.engine.renew(sandbox_id, expires_at, only_later=only_later)
+
+    async def delete(self, sandbox_id: str) -> None:
+        await self.engine.delete(sandbox_id)
+
+    async def pause(self, sandbox_id: str) -> None:
+        await self.engine.pause(sandbox_id)
+
+    async def resume(self, sandbox_id: str) -> None:
+        await self.engine.resume(sandbox_id)

@@ -1,0 +1,165 @@
+"""Validates a parsed file against the sections that the kernel and the enabled plugins own.
+
+All problems are found at once, each a line with the key's path; no value is ever repeated, for it may be a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct, inspect
+
+from shoal.config.settings import Settings
+from shoal.errors import ConfigError
+from shoal.models.secret import decode_hook
+
+
+class OwnedSection(Struct, frozen=True):
+    """A table and one type that reads it; a table may have several owners, and each reads its own keys."""
+
+    path: str
+    kind: type[Struct]
+
+
+KERNEL_SECTIONS = [OwnedSection(field.name, field.type) for field in msgspec.structs.fields(Settings)]
+
+
+def validate(
+    raw: Mapping[str, Any], sections: Iterable[OwnedSection], elsewhere: Mapping[str, str]
+) -> dict[type[Struct], Struct]:
+    """Each section's Struct by its type.
+
+    Args:
+        sections: every section with an owner.
+        elsewhere: tables that an installed but disabled plugin owns → that plugin's name, for a better message.
+
+    Raises ConfigError that lists every problem, one a line.
+    """
+    sections = list(sections)
+    problems: list[str] = []
+    _unowned(raw, {section.path for section in sections}, elsewhere, problems)
+    for path in sorted({section.path for section in sections}):
+        _unknown_keys(raw, path, sections, problems)
+    read = {section.kind: _section(raw, section, problems) for section in sections}
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return {kind: value for kind, value in read.items() if value is not None}
+
+
+def settings_of(read: Mapping[type[Struct], Struct]) -> Settings:
+    """The kernel's own sections, out of what `validate` returned."""
+    kept: dict[str, Any] = {section.path: read[section.kind] for section in KERNEL_SECTIONS}
+    return Settings(**kept)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` if something known is like it, else what is known."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none'}"
+
+
+def _unowned(raw: Mapping[str, Any], owned: set[str], elsewhere: Mapping[str, str], problems: list[str]) -> None:
+    tops = {path.partition(".")[0] for path in owned}
+    for table in raw:
+        if table in tops:
+            continue
+        if table in elsewhere:
+            problems.append(f"[{table}]: belongs to the plugin {elsewhere[table]!r}, which is not enabled")
+        else:
+            problems.append(f"[{table}]: no enabled plugin owns this section{nearest(table, tops)}")
+
+
+def _unknown_keys(raw: Mapping[str, Any], path: str, sections: list[OwnedSection], problems: list[str]) -> None:
+    table = _dig(raw, path)
+    if not isinstance(table, dict):
+        problems.append(f"{path}: expected a table")
+        return
+    fields = {
+        field.encode_name
+        for section in sections
+        if section.path == path
+        for field in msgspec.structs.fields(section.kind)
+    }
+    inner = {
+        section.path[len(path) + 1 :].partition(".")[0] for section in sections if section.path.startswith(f"{path}.")
+    }
+    known = fields | inner
+    problems.extend(f"{path}.{key}: unknown key{nearest(key, known)}" for key in table if key not in known)
+
+
+def _dig(raw: Any, path: str) -> Any:
+    """The table at a dotted path; an absent one is empty, something else in the way is returned as it is."""
+    for part in path.split("."):
+        if not isinstance(raw, dict):
+            return {}
+        raw = raw.get(part, {})
+    return raw
+
+
+def _section(raw: Mapping[str, Any], section: OwnedSection, problems: list[str]) -> Struct | None:
+    table = _dig(raw, section.path)
+    return _struct(section.kind, table, section.path, problems, closed=False) if isinstance(table, dict) else None
+
+
+def _struct(
+    kind: type[Struct], table: dict[str, Any], path: str, problems: list[str], *, closed: bool = True
+) -> Struct | None:
+    before = len(problems)
+    given = {}
+    fields = msgspec.structs.fields(kind)
+    for field in fields:
+        if field.encode_name in table:
+            where = f"{path}.{field.encode_name}"
+            given[field.name] = _value(
+                inspect.type_info(field.type), field.type, table[field.encode_name], where, problems
+            )
+        elif field.required:
+            problems.append(f"{path}.{field.encode_name}: required")
+    if closed:
+        known = {field.encode_name for field in fields}
+        problems.extend(f"{path}.{key}: unknown key{nearest(key, known)}" for key in table if key not in known)
+    if len(problems) > before:
+        return None
+    try:
+        return kind(**given)
+    except ValueError as error:  # a section's own __post_init__
+        problems.append(f"{path}: {error}")
+        return None
+
+
+def _value(info: inspect.Type, kind: Any, value: Any, path: str, problems: list[str]) -> Any:
+    """One value; tables inside are walked, so that every problem in them is found and named."""
+    if isinstance(info, inspect.UnionType):
+        inner = [each for each in info.types if not isinstance(each, inspect.NoneType)]
+        if len(inner) == 1 and isinstance(inner[0], (inspect.StructType, inspect.ListType)):
+            info = inner[0]
+    if isinstance(info, inspect.StructType) and isinstance(value, dict):
+        return _struct(info.cls, value, path, problems)
+    if (
+        isinstance(info, inspect.ListType)
+        and isinstance(info.item_type, inspect.StructType)
+        and isinstance(value, list)
+    ):
+        item = info.item_type
+        return [_value(item, item.cls, each, f"{path}[{index}]", problems) for index, each in enumerate(value)]
+    try:
+        return msgspec.convert(value, kind, strict=False, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        problems.append(f"{path}: {_expected(info, str(error))}")
+        return None
+
+
+def _expected(info: inspect.Type, said: str) -> str:
+    """What would fit, in msgspec's words where they do not repeat the value."""
+    if isinstance(info, inspect.LiteralType):
+        return "expected one of " + ", ".join(map(repr, info.values))
+    text = said.partition(" - at ")[0]
+    return (
+        f"expected {text.removeprefix('Expected ')}"
+        if text.startswith("Expected ")
+        else "not a value of the right form"
+    )

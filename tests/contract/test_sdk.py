@@ -1,0 +1,156 @@
+"""The unmodified SDK (``opensandbox`` on PyPI) takes local sandboxes through their whole life."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
+from opensandbox.config import ConnectionConfig, ConnectionConfigSync
+from opensandbox.exceptions import SandboxApiException
+from opensandbox.models.sandboxes import SandboxFilter
+
+from tests.contract.conftest import KEY
+from tests.servers import ServerProcess
+
+COMMAND = ["sh", "-c", "echo hello from the sandbox; sleep 600"]
+
+
+@pytest.fixture
+def config(server: ServerProcess) -> ConnectionConfigSync:
+    return ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", api_key=KEY)
+
+
+@pytest.fixture
+def sandbox(config: ConnectionConfigSync) -> Iterator[SandboxSync]:
+    made = SandboxSync.create(
+        "host",
+        entrypoint=COMMAND,
+        timeout=timedelta(minutes=5),
+        metadata={"team": "contract"},
+        skip_health_check=True,
+        connection_config=config,
+    )
+    yield made
+    try:
+        made.kill()
+    except SandboxApiException as error:
+        assert error.status_code == 404
+    made.close()
+
+
+def test_get_info(sandbox: SandboxSync) -> None:
+    info = sandbox.get_info()
+    assert info.id == sandbox.id
+    assert info.status.state == "Running"
+    assert info.entrypoint == COMMAND
+    assert info.metadata == {"team": "contract"}
+    assert info.expires_at is not None
+    assert timedelta(minutes=4) < info.expires_at - datetime.now(UTC) <= timedelta(minutes=5)
+
+
+def test_renew_moves_the_expiry(sandbox: SandboxSync) -> None:
+    before = sandbox.get_info().expires_at
+    answer = sandbox.renew(timedelta(minutes=30))
+    after = sandbox.get_info().expires_at
+    assert before is not None
+    assert after is not None
+    assert after == answer.expires_at
+    assert after - before > timedelta(minutes=20)
+
+
+def test_pause_and_resume(sandbox: SandboxSync, config: ConnectionConfigSync) -> None:
+    sandbox.pause()
+    assert sandbox.get_info().status.state == "Paused"
+    resumed = SandboxSync.resume(sandbox.id, connection_config=config, skip_health_check=True)
+    assert resumed.get_info().status.state == "Running"
+    resumed.close()
+
+
+def test_connect(sandbox: SandboxSync, config: ConnectionConfigSync) -> None:
+    other = SandboxSync.connect(sandbox.id, connection_config=config, skip_health_check=True)
+    assert other.get_info().id == sandbox.id
+    other.close()
+
+
+def test_patch_metadata(sandbox: SandboxSync) -> None:
+    assert sandbox.patch_metadata({"team": None, "stage": "two"}).metadata == {"stage": "two"}
+    assert sandbox.get_info().metadata == {"stage": "two"}
+
+
+def test_endpoint(sandbox: SandboxSync) -> None:
+    assert sandbox.get_endpoint(8000).endpoint == "127.0.0.1:8000"
+
+
+def test_diagnostics(sandbox: SandboxSync) -> None:
+    logs = sandbox.get_diagnostic_logs("container")
+    assert "hello from the sandbox" in (logs.content or "")
+    assert sandbox.get_diagnostic_events("runtime").content
+
+
+def test_kill_ends_it(sandbox: SandboxSync) -> None:
+    sandbox.kill()
+    with pytest.raises(SandboxApiException) as caught:
+        sandbox.get_info()
+    assert caught.value.status_code == 404
+
+
+def test_snapshot_is_not_supported(sandbox: SandboxSync) -> None:
+    with pytest.raises(SandboxApiException) as caught:
+        sandbox.create_snapshot()
+    assert caught.value.status_code == 501
+    assert caught.value.error.code == "SNAPSHOT::NOT_IMPLEMENTED"
+
+
+def test_a_readiness_check_of_the_users_own(config: ConnectionConfigSync) -> None:
+    """Without ``skip_health_check`` the SDK asks for endpoints 44772 and 18080 straight after create."""
+    made = SandboxSync.create(
+        "host", entrypoint=["sleep", "60"], connection_config=config, health_check=lambda sandbox: bool(sandbox.id)
+    )
+    assert made.get_info().status.state == "Running"
+    made.kill()
+    made.close()
+
+
+def test_wrong_key(server: ServerProcess) -> None:
+    config = ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", api_key="wrong")
+    with pytest.raises(SandboxApiException) as caught:
+        SandboxSync.create("host", connection_config=config, skip_health_check=True)
+    assert caught.value.status_code == 401
+    assert caught.value.error.code == "INVALID_API_KEY"
+
+
+def test_unmapped_image(config: ConnectionConfigSync) -> None:
+    with pytest.raises(SandboxApiException) as caught:
+        SandboxSync.create("python:3.11", connection_config=config, skip_health_check=True)
+    assert caught.value.status_code == 400
+    assert "local.images" in str(caught.value)
+
+
+def test_manager_lists_by_metadata_and_state(config: ConnectionConfigSync, sandbox: SandboxSync) -> None:
+    manager = SandboxManagerSync.create(config)
+    try:
+        found = manager.list_sandbox_infos(SandboxFilter(metadata={"team": "contract"}, states=["RUNNING"], page_size=5))
+        assert sandbox.id in {info.id for info in found.sandbox_infos}
+        assert found.pagination.total_items >= 1
+        nothing = manager.list_sandbox_infos(SandboxFilter(metadata={"team": "no such team"}))
+        assert nothing.sandbox_infos == []
+        assert nothing.pagination.total_items == 0
+    finally:
+        manager.close()
+
+
+async def test_async_client(server: ServerProcess) -> None:
+    config = ConnectionConfig(domain=f"127.0.0.1:{server.port}", api_key=KEY)
+    async with await Sandbox.create(
+        "host", entrypoint=["sleep", "60"], timeout=None, connection_config=config, skip_health_check=True
+    ) as sandbox:
+        info = await sandbox.get_info()
+        assert info.expires_at is None
+        await sandbox.pause()
+        assert (await sandbox.get_info()).status.state == "Paused"
+        await sandbox.kill()
+    async with await SandboxManager.create(config) as manager:
+        listed = await manager.list_sandbox_infos(SandboxFilter(page_size=200))
+        assert info.id not in {one.id for one in listed.sandbox_infos}
