@@ -6,6 +6,7 @@ A plugin that cannot be imported is no error until it is enabled; until then onl
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import Distribution, entry_points
 from typing import Any
@@ -83,14 +84,14 @@ class Candidate:
             return action()
         except ConfigError:
             raise
-        except ModuleNotFoundError as error:
-            raise ConfigError(self._missing(error.name or "?")) from error
         except Exception as error:
+            package = (getattr(error, "name", None) or "").partition(".")[0]
+            if isinstance(error, ModuleNotFoundError) and package not in sys.modules:
+                raise ConfigError(self._missing(package)) from error
             raise ConfigError(f"plugin {self.name!r} failed in {what}: {type(error).__name__}: {error}") from error
 
-    def _missing(self, module: str) -> str:
+    def _missing(self, package: str) -> str:
         """One line about a package that is not installed, with the extra that brings it, if there is one."""
-        package = module.partition(".")[0]
         line = f"plugin {self.name!r} needs the package {package!r}, which is not installed"
         for requirement in (self.distribution.requires or []) if self.distribution else []:
             match = re.match(r"([A-Za-z0-9._-]+).*\bextra\s*==\s*['\"]([^'\"]+)['\"]", requirement)

@@ -205,7 +205,12 @@ def test_a_section_that_was_not_declared() -> None:
             context.section(SharkSection)
             return []
 
-    message = told({"plugins": {"enabled": ["wrong", "local_runtime"]}}, wrong=Wrong())
+    class Undeclared:
+        @hookimpl
+        def shoal_register_runtimes(self) -> list[Runtime]:
+            return [SharkRuntime()]
+
+    message = told({"plugins": {"enabled": ["wrong", "undeclared"]}}, wrong=Wrong(), undeclared=Undeclared())
     assert "SharkSection is not a configuration section" in message
 
 
