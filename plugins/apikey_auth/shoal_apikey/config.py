@@ -65,8 +65,8 @@ class ApiKeySettings(Section):
     """``[apikey_auth]``.
 
     Attributes:
-        open_proxy: let proxied requests and WebSockets through without a valid key, as opensandbox-server does with one key:
-            whoever knows a sandbox's id then reaches its ports.
+        open_proxy: let proxied requests and WebSockets through without a valid key, as opensandbox-server does when it
+            has a single key: whoever knows a sandbox's id then reaches its ports.
         keys: named keys beside ``server.api_key``.
     """
 
