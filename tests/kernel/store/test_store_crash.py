@@ -78,7 +78,7 @@ def planned(path: Path) -> set[str]:
 
 
 async def test_nothing_that_was_acknowledged_is_lost(path: Path) -> None:
-    dice = random.Random(20)  # noqa: S311 - instants to kill at, not secrets
+    dice = random.Random(20)
     added: set[str] = set()
     saved: set[str] = set()
     for _ in range(ROUNDS):

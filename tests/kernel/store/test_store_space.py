@@ -74,7 +74,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     command = [mount, "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.strip()}")
+        pytest.skip(f"a small tmpfs cannot be mounted here: {done.stderr.splitlines()[0]}")
     try:
         yield tmp_path
     finally:
