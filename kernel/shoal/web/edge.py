@@ -66,7 +66,7 @@ class Edge:
             await self._live(receive, send)
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = scope[KEY] = Exchange(scope, send)
+        exchange = scope[KEY] = Exchange(scope, receive, send)
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)
         try:
             await self._serve(scope, receive, exchange)
@@ -116,7 +116,7 @@ class Edge:
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the handshake, which the client sees as HTTP 403; the WebSocket proxy will take this place."""
-        exchange = Exchange(scope, send)
+        exchange = Exchange(scope, receive, send)
         exchange.status = 403
         await receive()
         await send({"type": "websocket.close", "code": 1008, "reason": "WebSocket is not supported"})

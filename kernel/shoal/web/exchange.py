@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 
 from shoal.plugin.interfaces import Principal
-from shoal.proxy.asgi import Header, Message, Scope, Send
+from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
 from shoal.web import cors
 from shoal.web.seam import AccessEntry
 
@@ -32,6 +32,7 @@ class Exchange:
 
     __slots__ = (
         "_extra",
+        "_receive",
         "_reflects_origin",
         "_send",
         "_started",
@@ -44,8 +45,9 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._started = time.perf_counter()
+        self._receive = receive
         self._send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id(self.headers.get(b"x-request-id"))
@@ -68,6 +70,11 @@ class Exchange:
         elif message["type"] == "http.response.body" and not message.get("more_body", False):
             self.complete = True
         await self._send(message)
+
+    async def disconnected(self) -> None:
+        """Returns when the caller has left; for answers that take long. What it still sends of a body is dropped."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def respond(self, status: int, headers: Iterable[Header], content: bytes) -> None:
         """A whole answer at once."""

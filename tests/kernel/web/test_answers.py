@@ -262,7 +262,7 @@ async def test_summary_survives_a_part_that_fails(client: httpx.AsyncClient, web
     thick, thin = "=" * 72, "-" * 40
     assert response.text == (
         f"{thick}\nSANDBOX DIAGNOSTICS SUMMARY\nSandbox ID: {sandbox}\n{thick}\n"
-        f"\n{thin}\nINSPECT\n{thin}\n[error] The runtime of this sandbox has no INSPECT.\n"
+        f"\n{thin}\nINSPECT\n{thin}\n[error] The runtime of this sandbox has no inspect.\n"
         f"\n{thin}\nEVENTS\n{thin}\nline\n"
         f"\n{thin}\nLOGS (last 7 lines)\n{thin}\nline\n"
     )

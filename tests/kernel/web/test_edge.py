@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import WordAuthenticator
 
 from shoal.errors import BadGateway
+from shoal.models.sandbox import State
 from shoal.proxy.failures import ResponseCut
 from shoal.web.app import build
 
@@ -198,6 +199,21 @@ async def test_a_caller_that_leaves_is_logged_as_such(web: Web) -> None:
     assert (web.access.entries[-1].status, web.access.entries[-1].complete) == (499, False)
 
 
+async def test_a_long_poll_ends_when_its_caller_leaves(web: Web) -> None:
+    sandbox = web.sandboxes.add(State.PENDING)
+    messages: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+    )
+
+    async def receive() -> dict[str, Any]:
+        return next(messages)
+
+    path = f"/v1/sandboxes/{sandbox}"
+    await asyncio.wait_for(_call(web, path, b"wait=Running&timeout=3600", receive), 60)
+    assert web.sandboxes.calls["wait"]
+    assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task() and not task.cancelling()] == []
+
+
 async def test_websocket_handshakes_are_refused(web: Web) -> None:
     sent: list[Any] = []
     scope = {"type": "websocket", "path": "/sandboxes/x/proxy/80/", "headers": [], "query_string": b""}
@@ -247,11 +263,12 @@ async def test_lifespan(web: Web, broken: bool) -> None:
     assert steps == (["lifespan.startup.failed"] if broken else whole)
 
 
-async def _call(web: Web, path: str) -> list[Any]:
-    sent: list[Any] = []
+async def _request() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
+
+async def _call(web: Web, path: str, query: bytes = b"", receive: Callable[[], Any] = _request) -> list[Any]:
+    sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
@@ -264,7 +281,7 @@ async def _call(web: Web, path: str) -> list[Any]:
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query,
         "headers": [],
     }
     await web.app()(scope, receive, send)

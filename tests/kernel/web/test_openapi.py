@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.kernel.web.conftest import Web
 
 from shoal.web import openapi
+from shoal.web.operations import OPERATIONS
 from shoal.web.routes import build
 
 CHECKS = [
@@ -36,7 +37,7 @@ def test_document_and_routes_are_the_same(web: Web) -> None:
     app = build(web.sandboxes, web.readiness, web.settings, "1")
     routed = set()
     for mount in ("", "/v1"):
-        for path in {row.path for row in openapi.OPERATIONS}:
+        for path in {row.path for row in OPERATIONS}:
             found = app._router.find(re.sub(r"\{\w+\}", "x", mount + path))
             if found is not None:
                 methods = [method.lower() for method in found[1] if getattr(found[0], f"on_{method.lower()}", None)]

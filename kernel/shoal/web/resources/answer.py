@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from falcon.asgi import Request, Response
 
-from shoal.plugin.interfaces import Principal
 from shoal.web.exchange import KEY, Exchange
 
 _encoder = msgspec.json.Encoder()
@@ -30,7 +29,7 @@ def text(resp: Response, content: str) -> None:
     resp.content_type = "text/plain; charset=utf-8"
 
 
-def principal(req: Request) -> Principal | None:
-    """Who asks."""
-    exchange: Exchange = req.scope[KEY]
-    return exchange.principal
+def exchange(req: Request) -> Exchange:
+    """What the edge knows of this request."""
+    found: Exchange = req.scope[KEY]
+    return found

@@ -131,7 +131,7 @@ class Summary:
 async def _part(ask: Callable[[], Awaitable[str]], title: str) -> str:
     """One part of the summary, or the line that stands for it. Raises NotFound: the sandbox has gone meanwhile."""
     try:
-        return await _asked(ask(), title)
+        return await _asked(ask(), title.split()[0].lower())
     except NotFound:
         raise
     except ShoalError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -45,7 +46,9 @@ class SandboxCollection:
         if problems:
             raise ValidationFailed(problems)
         key = _idempotency_key(req)
-        entry = await self._sandboxes.create(tidied(request), principal=answer.principal(req), idempotency_key=key)
+        entry = await self._sandboxes.create(
+            tidied(request), principal=answer.exchange(req).principal, idempotency_key=key
+        )
         resp.status = 202
         resp.set_header("Location", f"/v1/sandboxes/{entry.record.id}")
         answer.json_bytes(resp, _created(entry))
@@ -89,7 +92,14 @@ class SandboxItem:
         if not wanted:
             return self._sandboxes.entry(sandbox_id)
         states = frozenset(_STATES[word.strip().lower()] for word in wanted)
-        return await self._sandboxes.wait(sandbox_id, states, min(timeout, self._wait_limit))
+        waiting = asyncio.ensure_future(self._sandboxes.wait(sandbox_id, states, min(timeout, self._wait_limit)))
+        leaving = asyncio.ensure_future(answer.exchange(req).disconnected())
+        try:
+            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else self._sandboxes.entry(sandbox_id)
+        finally:
+            waiting.cancel()
+            leaving.cancel()
 
 
 class SandboxMetadata:
