@@ -116,7 +116,7 @@ class LifecycleEngine:
 
         Raises InvalidRequest, NotFound or Conflict (a snapshot, an Idempotency-Key), Unavailable (the store).
         """
-        check_create(request, self._settings.server)
+        check_create(request, longest_timeout=self._settings.server.max_sandbox_timeout_seconds)
         if idempotency_key is None:
             return await self._admit(request, principal, None)
         name, fingerprint = self._keys.name(idempotency_key, principal), admission.fingerprint(request)

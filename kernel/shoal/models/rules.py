@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
 
-from shoal.config.settings import ServerSettings
 from shoal.errors import FieldProblem, InvalidRequest
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, Lifecycle, MetadataPatch, PlatformSpec, Volume
@@ -176,14 +175,17 @@ def _text(value: str | None) -> str | None:
 # --- Beyond the schema: 400 ------------------------------------------------------------------------------------------
 
 
-def check_create(request: CreateSandbox, server: ServerSettings) -> None:
-    """Raise InvalidRequest for the first broken rule that holds for every runtime, in the contract's order."""
+def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) -> None:
+    """Raise InvalidRequest for the first broken rule that holds for every runtime, in the contract's order.
+
+    ``longest_timeout`` bounds ``timeout``, in seconds; None leaves it unbounded.
+    """
     _check_renewal(request.extensions or {})
     for key, value in (request.metadata or {}).items():
         _check_label(key, value)
     if request.platform is not None:
         normal_platform(request.platform)
-    _check_timeout(request.timeout, server.max_sandbox_timeout_seconds)
+    _check_timeout(request.timeout, longest_timeout)
     for name in request.env or {}:
         if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"env: {_shown(name)} cannot be set by a request.")

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.config.settings import ServerSettings
 from shoal.errors import InvalidRequest
 from shoal.models.requests import CreateSandbox, PlatformSpec
 from shoal.models.rules import check_create, check_metadata_patch, normal_platform, schema_problems, tidied
@@ -30,9 +29,9 @@ def found(**changes: Any) -> list[str]:
 
 
 def refusal(**changes: Any) -> str | None:
-    server = ServerSettings(max_sandbox_timeout_seconds=changes.pop("maximum", None))
+    longest = changes.pop("maximum", None)
     try:
-        check_create(request(**changes), server)
+        check_create(request(**changes), longest_timeout=longest)
     except InvalidRequest as error:
         return error.code
     return None
@@ -143,10 +142,7 @@ def test_beyond_the_schema(changes: dict[str, Any], code: str | None) -> None:
 
 def test_the_renewal_extension_is_judged_first() -> None:
     with pytest.raises(InvalidRequest, match=r"access\.renew"):
-        check_create(
-            request(extensions={"access.renew.extend.seconds": "1"}, metadata={"-": ""}, timeout=10**30),
-            ServerSettings(),
-        )
+        check_create(request(extensions={"access.renew.extend.seconds": "1"}, metadata={"-": ""}, timeout=10**30))
 
 
 LETTERS = string.ascii_letters + string.digits
