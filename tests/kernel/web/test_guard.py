@@ -15,7 +15,7 @@ from shoal.web import guard
 from shoal.web.guard import ask_on_terminal, is_loopback, refuse_open_start
 
 LOOPBACK = ["127.0.0.1", "127.8.9.10", "::1", "[::1]", "::ffff:127.0.0.1", "localhost", "LocalHost"]
-EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is tested
+EVERYWHERE = "0.0.0.0"
 OPEN = [EVERYWHERE, "::", "10.0.0.1", "::ffff:10.0.0.1", "example.com", "localhost.example.com", "127.1"]
 
 
