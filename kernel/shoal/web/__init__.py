@@ -1,5 +1,5 @@
 """The HTTP control plane.
 
 ``app.build`` wires it. A request passes ``edge`` (request id, CORS, authentication, the error net, the access line),
-then ``routes`` (Falcon) and one of ``resources``, which read bodies with ``parse`` and call the engine through ``seam``.
+then ``routes`` (Falcon) and one of ``resources``, which reads bodies with ``parse`` and calls the engine by ``seam``.
 """

@@ -86,10 +86,8 @@ def _operation(row: Operation, mount: str, refs: dict[str, Document]) -> Documen
         schema = refs[str(row.body)]
         if not row.body_required:
             schema = {"anyOf": [schema, {"type": "null"}]}
-        operation["requestBody"] = {
-            "required": row.body_required,
-            "content": {"application/json": {"schema": schema}},
-        }
+        content = {"schema": schema} if row.example is None else {"schema": schema, "example": row.example}
+        operation["requestBody"] = {"required": row.body_required, "content": {"application/json": content}}
     return operation
 
 

@@ -51,6 +51,7 @@ class Operation(Struct, kw_only=True):
     Attributes:
         answers: of a success: a type, ``text`` for plain text, None for an empty body; several where it varies.
         errors: statuses besides those that every operation shares.
+        example: a body that the server accepts, where the schema alone does not lead to one.
         parameters: beyond those that the path names.
         headers: of a success.
         creates: the path parameter that other operations take and this one's answer holds as ``id``.
@@ -66,6 +67,7 @@ class Operation(Struct, kw_only=True):
     parameters: tuple[Document, ...] = ()
     body: Any = None
     body_required: bool = True
+    example: Document | None = None
     headers: tuple[str, ...] = ()
     public: bool = False
     creates: str | None = None
@@ -96,6 +98,7 @@ OPERATIONS = (
         errors=(400, 404, 409, 413, 429, 501),
         body=CreateSandbox,
         creates="sandbox_id",
+        example={"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600},
         headers=("Location",),
         parameters=(
             {
