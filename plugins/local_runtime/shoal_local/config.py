@@ -1,0 +1,41 @@
+"""The ``[local]`` section: how sandboxes run on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, field
+
+from shoal.config.settings import NotNegative, Positive, Section
+
+UnprivilegedId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class LocalSettings(Section):
+    """``[local]``: the embedded runtime. Sizes in bytes, times in seconds."""
+
+    state_dir: str | None = None
+    """Where sandboxes keep their files; None = ``local`` beside the store's file."""
+    isolation: Literal["auto", "bubblewrap", "unshare", "none"] = "auto"
+    """auto = bubblewrap where it works, else unshare where it works, else the server refuses to start."""
+    overlay: Literal["auto", "off"] = "auto"
+    """off = no overlay file system: roots are read-only but for the sandbox's own ``/tmp``, ``/root``, ``/home`` and such."""
+    cgroups: Literal["auto", "off"] = "auto"
+    """off = limits by rlimits and pause by signals, as where no cgroup is writable."""
+    uid: UnprivilegedId = 64000
+    """Who sandboxes are on the host when the server runs as root; unused otherwise."""
+    gid: UnprivilegedId = 64000
+    images: dict[str, str] = field(default_factory=dict)
+    """Other image names (may end in ``*``) → ``host``, ``dir:/…``, ``oci-layout:/…[:ref]``, ``docker-archive:/…[:ref]``."""
+    env: dict[str, str] = field(default_factory=dict)
+    """Environment of every sandbox, below the request's."""
+    hidden_paths: list[str] = field(default_factory=list)
+    """Further files and directories of this machine that the ``host`` image must not show."""
+    pids_limit: NotNegative = 4096
+    """Processes and threads of one sandbox, enforced by cgroup; 0 = no limit."""
+    stop_grace_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.0
+    """Time between SIGTERM and SIGKILL on delete; 0 = SIGKILL at once."""
+    log_max_bytes: Positive = 10 * 1024 * 1024
+    """How much of a sandbox's newest output is kept, at the least; the file is cut back when it reaches twice that."""
+    concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
+    """Sandboxes being made, removed, paused or resumed side by side."""

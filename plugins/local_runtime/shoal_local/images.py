@@ -1,0 +1,108 @@
+"""Image names, and what they stand for on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from msgspec import Struct
+
+from shoal.errors import ConfigError, InvalidRequest
+from shoal.models.codes import INVALID_PARAMETER
+
+
+class Kind(StrEnum):
+    HOST = "host"
+    DIRECTORY = "dir"
+    OCI_LAYOUT = "oci-layout"
+    DOCKER_ARCHIVE = "docker-archive"
+
+
+class Source(Struct, frozen=True):
+    """Where a root file system comes from; ``ref`` picks an image among several in one layout or archive."""
+
+    kind: Kind
+    path: Path = Path("/")
+    ref: str | None = None
+
+
+class Catalog:
+    """The names that a request may use.
+
+    Args:
+        table: ``[local.images]``: exact names, or patterns that end in ``*``, to the forms of `parse`.
+        private: directories of the server that no image may contain or lie in.
+    """
+
+    def __init__(self, table: Mapping[str, str], private: tuple[Path, ...] = ()) -> None:
+        self._exact: dict[str, Source] = {}
+        self._patterns: list[tuple[str, Source]] = []
+        self._private = private
+        for name, target in table.items():
+            try:
+                source = parse(target)
+            except ValueError as error:
+                raise ConfigError(f"local.images.{name}: {error}") from None
+            if name.endswith("*"):
+                self._patterns.append((name, source))
+            else:
+                self._exact[name] = source
+        self._patterns.sort(key=lambda pair: -len(pair[0]))
+
+    def resolve(self, name: str) -> Source:
+        """The source that a name stands for, checked to exist. Raises InvalidRequest that says what to do."""
+        source = self._exact.get(name) or next((s for p, s in self._patterns if fnmatchcase(name, p)), None)
+        if source is None:
+            try:
+                source = parse(name)
+            except ValueError as error:
+                raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {error}") from None
+        self._check(name, source)
+        return source
+
+    def _check(self, name: str, source: Source) -> None:
+        if source.kind is Kind.HOST:
+            return
+        wants_directory = source.kind is not Kind.DOCKER_ARCHIVE
+        there = source.path.is_dir() if wants_directory else source.path.is_file()
+        if not there:
+            what = "directory" if wants_directory else "file"
+            raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: there is no {what} {source.path}")
+        if source.kind is Kind.OCI_LAYOUT and not (source.path / "index.json").is_file():
+            raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {source.path} has no index.json")
+        if source.kind is Kind.DIRECTORY:
+            self._check_private(name, source.path)
+
+    def _check_private(self, name: str, path: Path) -> None:
+        real = Path(os.path.realpath(path))
+        if real == Path("/"):
+            raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: this machine's own root is the image 'host'")
+        if any(real.is_relative_to(secret) or secret.is_relative_to(real) for secret in self._private):
+            raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: the server keeps files of its own there")
+
+
+def parse(text: str) -> Source:
+    """``host``, ``dir:/path``, ``oci-layout:/path[:ref]``, ``docker-archive:/path.tar[:ref]``. Raises ValueError."""
+    if text == Kind.HOST:
+        return Source(Kind.HOST)
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in (Kind.DIRECTORY, Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
+        raise ValueError(
+            "the local runtime pulls no images; use host, dir:/path, oci-layout:/path[:ref] or "
+            f"docker-archive:/path.tar[:ref], or map the name in the configuration: [local.images] {text!r} = \"host\""
+        )
+    if not rest.startswith("/"):
+        raise ValueError(f"the path after {scheme}: must be absolute")
+    if scheme == Kind.DIRECTORY:
+        return Source(Kind.DIRECTORY, _path(rest))
+    path, _, ref = rest.partition(":")
+    return Source(Kind(scheme), _path(path), ref or None)
+
+
+def _path(text: str) -> Path:
+    if ".." in text.split("/") or "\0" in text:
+        raise ValueError("the path must not climb")
+    return Path(text)

@@ -1,0 +1,215 @@
+"""The blocking half of the runtime: everything that reads, changes or ends sandboxes on this machine.
+
+All truth is on disk and in the kernel of this machine (`box`, `observe`), so nothing here has to be remembered.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shoal.config.settings import Settings
+from shoal.errors import ConfigError, Conflict, NotFound
+from shoal.models.sandbox import SandboxRecord
+from shoal.models.workload import Phase, Workload
+from shoal_local import describe, freeze, probe
+from shoal_local.box import Box, Started
+from shoal_local.cgroups import Cgroups, detect
+from shoal_local.config import LocalSettings
+from shoal_local.images import Catalog
+from shoal_local.maker import Maker
+from shoal_local.observe import describe_exit, observe
+from shoal_local.reaper import collect, discard, stop
+from shoal_local.removal import remove_tree
+from shoal_local.rootfs import RootFsCache
+from shoal_local.scripts import Drop
+from shoal_local.spawn import Isolation, Method
+from shoal_local.state import StateDirectory, hidden_paths
+from shoal_local.volumes import HostVolumes
+
+log: Final = structlog.get_logger("shoal.local")
+
+
+class Keeper:
+    """One server's sandboxes. `open` comes first; every method may block and may be called from any thread."""
+
+    def __init__(self, settings: Settings, local: LocalSettings) -> None:
+        self._settings = settings
+        self._local = local
+        self.state = StateDirectory(settings, local)
+        self._catalog = Catalog(local.images, (self.state.path,))
+        self._groups = Cgroups({})
+        self._server_lock: int | None = None
+        self._isolation: Isolation | None = None
+        self.maker: Maker | None = None
+        """None until `open`."""
+
+    def open(self) -> list[tuple[Box, Started]]:
+        """Find out what this machine can do; returns the sandboxes that run. Raises ConfigError."""
+        _use_many_descriptors()
+        self.state.open()
+        self._server_lock = _lock_state(self.state.path)
+        if self._local.cgroups == "auto":
+            self._groups = detect(self.state.name)
+        self._remove_leftovers()
+        isolation = self._isolation = self._choose()
+        if isolation.method == "none" and isolation.drop is not None:
+            self.state.let_pass()
+        images = RootFsCache(self.state.images, isolation.owner)
+        images.sweep()
+        volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner)
+        self.maker = Maker(self._local, isolation, self._groups, self._catalog, images, volumes, self.state.trash)
+        words = {key.lower().replace(" ", "_"): text for key, text in self._isolation_words().items()}
+        log.info("isolation of sandboxes", **words, **self.maker.enforced_words())
+        return self._running()
+
+    def close(self) -> None:
+        """Let another server have the state directory; the sandboxes go on."""
+        if self._server_lock is not None:
+            os.close(self._server_lock)
+            self._server_lock = None
+
+    def writable(self) -> bool:
+        """Can sandboxes still be made?"""
+        return os.access(self.state.sandboxes, os.W_OK | os.X_OK)
+
+    def all(self) -> list[Workload]:
+        """Every sandbox; a directory without a specification is none."""
+        return [workload for box in self.state.boxes() if (workload := observe(box, self._groups)) is not None]
+
+    def see(self, box: Box) -> Workload:
+        """One sandbox. Raises NotFound."""
+        workload = observe(box, self._groups)
+        if workload is None:
+            raise NotFound("LOCAL::SANDBOX_NOT_FOUND", f"there is no sandbox {box.id}")
+        return workload
+
+    def remove(self, box: Box) -> None:
+        """End and remove a sandbox; absent is fine. Raises EngineFailure."""
+        stop(box, self._groups, self._local.stop_grace_seconds)
+        discard(box, self._groups, self.state.trash)
+
+    def pause(self, box: Box) -> Workload:
+        """Raises Conflict, NotFound, EngineFailure."""
+        if self.see(box).phase is not Phase.RUNNING:
+            raise Conflict("LOCAL::SANDBOX_NOT_RUNNING", "the sandbox is not running")
+        freeze.freeze(box, self._groups)
+        return self._shifted(box, "paused")
+
+    def resume(self, box: Box) -> Workload:
+        """Raises Conflict, NotFound, EngineFailure."""
+        if self.see(box).phase is not Phase.PAUSED:
+            raise Conflict("LOCAL::SANDBOX_NOT_PAUSED", "the sandbox is not paused")
+        freeze.thaw(box, self._groups)
+        return self._shifted(box, "resumed")
+
+    def apply(self, record: SandboxRecord) -> None:
+        """Keep the expiry and the metadata where a lost store could be rebuilt from."""
+        box = self.state.box(record.id)
+        spec = box.spec()
+        if spec is not None:
+            spec.adoption.expires_at = record.expires_at
+            spec.adoption.metadata = record.metadata
+            box.write_spec(spec)
+
+    def ended(self, box: Box, pid: int) -> Workload | None:
+        """The sandbox's frame has ended: collect it, make sure that nothing is left, and say how it ended."""
+        collect(pid)
+        if box.started() is None:
+            return None
+        stop(box, self._groups, 0)
+        workload = observe(box, self._groups)
+        if workload is not None and workload.phase in (Phase.EXITED, Phase.FAILED):
+            how = box.ended()
+            if workload.reason == "OOM_KILLED":
+                box.add_event("oom", "a process was killed for exceeding the memory limit")
+            box.add_event("exited", "" if how is None else describe_exit(how[0]), at=workload.since)
+        return workload
+
+    def events(self, box: Box, limit: int) -> str:
+        """Text for the events route. Raises NotFound."""
+        workload, spec = self.see(box), box.spec()
+        return "" if spec is None else describe.events(spec, workload, box.events(), limit)
+
+    def inspect(self, box: Box) -> str:
+        """Text for the inspect route. Raises NotFound."""
+        workload, spec = self.see(box), box.spec()
+        if spec is None:
+            return ""
+        # How it was made may differ from how the next one would be.
+        words = {**self._isolation_words(), "Method": spec.isolation, "Root": spec.root}
+        return describe.inspect(spec, workload, box.started(), box.ended(), words)
+
+    def empty_trash(self) -> None:
+        """Remove what an earlier server had set aside."""
+        for entry in self.state.trash.iterdir():
+            with suppress(OSError):
+                remove_tree(entry)
+
+    def _choose(self) -> Isolation:
+        drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None
+        tools, state = probe.find_tools(), self.state
+        hidden = hidden_paths(self._settings, self._local, state)
+
+        def make(method: Method, overlay: bool, staged: bool) -> Isolation:
+            return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev)
+
+        return probe.choose(self._local, make, state.sandboxes, state.trash)
+
+    def _isolation_words(self) -> dict[str, str]:
+        return {} if self._isolation is None else probe.describe(self._isolation, self._groups)
+
+    def _remove_leftovers(self) -> None:
+        """What a killed server left that no sandbox can come of: trials, directories without specification, groups."""
+        for box in self.state.boxes():
+            if box.spec() is None:
+                stop(box, self._groups, 0)
+                discard(box, self._groups, self.state.trash)
+        for stray in self._groups.known() - {box.id for box in self.state.boxes()}:
+            # Its directory was taken away; its processes may not have been.
+            stop(self.state.box(stray), self._groups, 0)
+            self._groups.remove(stray)
+
+    def _running(self) -> list[tuple[Box, Started]]:
+        found = []
+        for box in self.state.boxes():
+            started = box.started()
+            if started is not None and box.locked():
+                found.append((box, started))
+        return found
+
+    def _shifted(self, box: Box, kind: str) -> Workload:
+        now, started = datetime.now(UTC), box.started()
+        if started is not None:
+            box.write_started(Started(started.top, started.init, started.at, now))
+        box.add_event(kind, at=now)
+        return self.see(box)
+
+
+def _use_many_descriptors() -> None:
+    """A pidfd for each sandbox needs many; and what this process inherited must not be inherited further."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > 2:
+            with suppress(OSError):
+                os.set_inheritable(int(entry.name), False)
+
+
+def _lock_state(path: Path) -> int:
+    """One server at a time on one state directory. Raises ConfigError."""
+    handle = os.open(path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigError(f"local.state_dir: another server is using {path}") from None
+    return handle

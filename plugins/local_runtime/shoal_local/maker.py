@@ -1,0 +1,162 @@
+"""Making one sandbox out of a plan. `Maker.check` is quick; `Maker.make` blocks."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from shoal.errors import InvalidRequest
+from shoal.models.codes import INVALID_PARAMETER
+from shoal.models.plan import WorkloadPlan
+from shoal.models.workload import Adoption
+from shoal_local import limits as limit_rules
+from shoal_local.box import Box, Spec, Started
+from shoal_local.cgroups import Cgroups
+from shoal_local.config import LocalSettings
+from shoal_local.describe import masked
+from shoal_local.images import Catalog, Kind
+from shoal_local.limits import Enforcement, Limits
+from shoal_local.mounts import make_directory
+from shoal_local.probe import describe
+from shoal_local.reaper import discard, stop
+from shoal_local.root import Root
+from shoal_local.rootfs import RootFs, RootFsCache
+from shoal_local.scripts import Workload
+from shoal_local.spawn import TOOL_PATH, Isolation, Order, start
+from shoal_local.volumes import HostVolumes
+
+HOME: Final = "/root"
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class Maker:
+    """Everything that making a sandbox needs, found out at start."""
+
+    def __init__(
+        self,
+        local: LocalSettings,
+        isolation: Isolation,
+        groups: Cgroups,
+        catalog: Catalog,
+        images: RootFsCache,
+        volumes: HostVolumes,
+        trash: Path,
+    ) -> None:
+        self._local = local
+        self._isolation = isolation
+        self._groups = groups
+        self._catalog = catalog
+        self._images = images
+        self._volumes = volumes
+        self._trash = trash
+
+    def enforced_words(self) -> dict[str, str]:
+        """For the log: by what limits would be enforced."""
+        by = self._enforced(Limits(cpu=1, memory=1, pids=1))
+        return {f"limit_{name}": getattr(by, name) or "not enforced" for name in ("cpu", "memory", "pids")}
+
+    def check(self, plan: WorkloadPlan) -> None:
+        """Refuse what cannot be made here. Raises InvalidRequest."""
+        if _ID.fullmatch(plan.id) is None:
+            raise InvalidRequest(INVALID_PARAMETER, "the sandbox id cannot name a directory")
+        if not plan.image:
+            raise InvalidRequest(INVALID_PARAMETER, "the local runtime needs an image")
+        source = self._catalog.resolve(plan.image)
+        if self._isolation.method == "none" and (source.kind is not Kind.HOST or plan.volumes):
+            raise InvalidRequest(INVALID_PARAMETER, 'without isolation there are only the image "host" and no volumes')
+        limit_rules.parse(plan.resource_limits, self._local.pids_limit)
+        _check_text(plan)
+        self._volumes.check(plan.volumes)
+        if source.kind in (Kind.HOST, Kind.DIRECTORY):
+            rootfs = RootFs(source.path, host=source.kind is Kind.HOST)
+            for volume in plan.volumes:
+                Root(Path("/nonexistent"), rootfs, self._isolation.place).check_target(volume.mount_path)
+
+    def make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
+        """Make the sandbox run, or find it running. Raises EngineFailure or InvalidRequest."""
+        if box.path.exists():
+            started = box.started()
+            if started is not None and box.spec() is not None and box.locked():
+                return started
+            stop(box, self._groups, 0)
+            discard(box, self._groups, self._trash)
+        source = self._catalog.resolve(plan.image or "")
+        if source.kind in (Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
+            tell("IMAGE_PREPARING", f"preparing the image {plan.image}")
+        rootfs = self._images.get(source)
+        limits = limit_rules.parse(plan.resource_limits, self._local.pids_limit)
+        binds = self._volumes.prepare(plan.volumes)
+        box.path.mkdir(mode=0o700)
+        workload = self._workload(box, plan, rootfs)
+        if self._isolation.method == "none":
+            self._make_home(Path(workload.cwd))
+        box.write_spec(self._spec(plan, workload, limits))
+        box.add_event("created")
+        started = start(Order(box, rootfs, workload, binds, limits), self._isolation, self._groups)
+        box.add_event("started", at=started.at)
+        return started
+
+    def _make_home(self, home: Path) -> None:
+        """Without a mount namespace, the sandbox's user gets to its home through directories that it cannot list."""
+        home.parent.chmod(0o711)
+        make_directory(home, 0o700, self._isolation.owner)
+
+    def _workload(self, box: Box, plan: WorkloadPlan, rootfs: RootFs) -> Workload:
+        bare = self._isolation.method == "none"
+        home = str(box.path / "home") if bare else HOME
+        base = {"PATH": TOOL_PATH, "HOME": home, "LANG": "C.UTF-8", "TERM": "xterm"}
+        env: dict[str, str | None] = {**base, **rootfs.env, **self._local.env, **plan.env, "OPENSANDBOX_ID": plan.id}
+        kept = {name: value for name, value in env.items() if value is not None}
+        workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
+        return Workload(tuple(plan.command), kept, workdir if workdir.startswith("/") else f"/{workdir}")
+
+    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits) -> Spec:
+        drop = self._isolation.drop
+        uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
+        return Spec(
+            id=plan.id,
+            adoption=Adoption(
+                created_at=plan.created_at,
+                entrypoint=plan.command,
+                expires_at=plan.expires_at,
+                image=plan.image,
+                snapshot_id=plan.snapshot_id,
+                platform=plan.platform,
+                metadata=plan.metadata,
+                extensions=plan.extensions,
+            ),
+            isolation=self._isolation.method,
+            root=describe(self._isolation, self._groups)["Root"],
+            workdir=workload.cwd,
+            uid=uid,
+            gid=gid,
+            limits=limits,
+            enforced=self._enforced(limits),
+            env=masked(workload.env),
+            volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
+        )
+
+    def _enforced(self, limits: Limits) -> Enforcement:
+        groups = self._groups
+        memory = groups.label("memory") or "rlimit (address space of each process)"
+        return Enforcement(
+            cpu=None if limits.cpu is None else groups.label("cpu"),
+            memory=None if limits.memory is None else memory,
+            pids=groups.label("pids") if limits.pids else None,
+        )
+
+
+def _check_text(plan: WorkloadPlan) -> None:
+    """What cannot be said to a program: NUL in arguments and environment, a name without a name."""
+    if any("\0" in word for word in plan.command) or not plan.command[0]:
+        raise InvalidRequest(INVALID_PARAMETER, "entrypoint: a NUL character, or no command")
+    _check_env(plan.env)
+
+
+def _check_env(env: Mapping[str, str | None]) -> None:
+    for name, value in env.items():
+        if not name or "=" in name or "\0" in name or "\0" in (value or ""):
+            raise InvalidRequest(INVALID_PARAMETER, "env: a name is empty or holds '=', or there is a NUL character")

@@ -1,0 +1,157 @@
+"""The mounts that make up a sandbox's root, and how mount(8) and bubblewrap are told of them.
+
+A root is built in the sandbox's own mount namespace only. With an overlay file system the sandbox may change what its
+user may, and every change lands in its own directory; without one the root is read-only. On the ``host`` image the
+directories in `PRIVATE` are the sandbox's own and start empty.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Literal
+
+from msgspec import Struct
+
+PRIVATE: Final = {"tmp": 0o1777, "root": 0o700, "home": 0o755, "run": 0o755, "var/tmp": 0o1777}
+"""Directories of the sandbox's own, with their modes: other people's files, keys and sockets live in the machine's."""
+EMPTY: Final = frozenset({"proc", "dev", "sys", "lost+found"})
+LAYERED: Final = frozenset({"etc", "usr"})
+"""Top directories of the host that get a writable layer; the others are read-only."""
+DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
+
+
+class Mount(Struct, frozen=True):
+    """One step; ``target`` is absolute inside the new root, ``options`` are mount(8)'s."""
+
+    kind: Literal["bind", "overlay", "proc", "devpts", "tmpfs", "remount"]
+    target: str
+    source: str = ""
+    options: str = ""
+    read_only: bool = False
+
+
+class Point(Struct, frozen=True):
+    """A mount of this machine, with the flags that a new mount of it must keep."""
+
+    path: Path
+    flags: str
+
+
+def points() -> list[Point]:
+    """The mounts that this process sees, from /proc/self/mountinfo."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split(" ")
+        kept = [word for word in words[5].split(",") if word not in ("rw", "ro", "relatime")]
+        found.append(Point(Path(_unescape(words[4])), ",".join(kept)))
+    return found
+
+
+def read_only_bind(source: Path, target: str, known: Iterable[Point]) -> list[Mount]:
+    """A recursive read-only bind. The flag holds for one mount only, so each mount below is made read-only as well."""
+    steps = [Mount("bind", target, str(source), read_only=True)]
+    for point in known:
+        if point.path != source and point.path.is_relative_to(source):
+            inside = f"{target}/{point.path.relative_to(source)}"
+            steps.append(Mount("remount", inside, options=point.flags, read_only=True))
+    return steps
+
+
+def devices(template: Path) -> list[Mount]:
+    """A minimal /dev: a shared read-only directory of mount points, harmless devices, its own pts and shm."""
+    return [
+        Mount("bind", "/dev", str(template), read_only=True),
+        *(Mount("bind", f"/dev/{name}", f"/dev/{name}") for name in DEVICES),
+        Mount("devpts", "/dev/pts", options="newinstance,ptmxmode=0666,mode=620"),
+        Mount("tmpfs", "/dev/shm", options="nosuid,nodev,mode=1777"),  # noqa: S108 - the sandbox's own
+    ]
+
+
+def make_device_template(folder: Path) -> None:
+    """The directory that `devices` binds; made once for all sandboxes."""
+    folder.mkdir(exist_ok=True, mode=0o755)
+    for name in DEVICES:
+        (folder / name).touch()
+    for name in ("pts", "shm"):
+        (folder / name).mkdir(exist_ok=True)
+    links = {"fd": "/proc/self/fd", "ptmx": "pts/ptmx"}
+    links |= {name: f"/proc/self/fd/{number}" for number, name in enumerate(("stdin", "stdout", "stderr"))}
+    for name, target in links.items():
+        if not (folder / name).is_symlink():
+            (folder / name).symlink_to(target)
+
+
+def overlay(target: str, lower: Path, upper: Path, work: Path, *, user_namespace: bool) -> Mount:
+    """A writable layer over ``lower``. ``volatile`` spares a sync of the whole file system when the sandbox ends."""
+    layers = f"lowerdir={_layer(lower)},upperdir={_layer(upper)},workdir={_layer(work)},volatile"
+    return Mount("overlay", target, options=layers + (",userxattr" if user_namespace else ""))
+
+
+def layer_name_problem(path: Path) -> str | None:
+    """Why overlayfs could not be given this path; None if it could."""
+    bad = sorted(set(str(path)) & set(',"\n'))
+    return f"{path} holds {bad[0]!r}, which overlay mounts cannot express" if bad else None
+
+
+def fstab(mounts: Iterable[Mount], root: Path, *, on_top: bool) -> str:
+    """The mounts as fstab(5) lines for ``mount --all``, below ``root``; ``on_top`` then puts the whole over ``/``."""
+    lines = [_fstab_line(mount, root) for mount in mounts]
+    if on_top:
+        lines.append(f"{_escape(str(root))} /. none rbind")  # mount --all leaves out an entry that says just "/"
+    return "".join(f"{line} 0 0\n" for line in lines)
+
+
+def _fstab_line(mount: Mount, root: Path) -> str:
+    target = _escape(f"{root}{mount.target}".rstrip("/"))
+    read_only = ",ro" if mount.read_only else ""
+    if mount.kind == "bind":
+        return f"{_escape(mount.source)} {target} none rbind{read_only}"
+    if mount.kind == "remount":
+        flags = f",{mount.options}" if mount.options else ""
+        return f"none {target} none remount,bind{read_only}{flags}"
+    return f"{mount.kind} {target} {mount.kind} {_escape(mount.options) or 'defaults'}{read_only}"
+
+
+def bubblewrap(mounts: Iterable[Mount]) -> list[str]:
+    """The mounts as bwrap arguments; it makes recursive binds read-only by itself and knows no overlay here."""
+    words: list[str] = []
+    for mount in mounts:
+        if mount.kind == "bind":
+            words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target or "/"]
+        elif mount.kind == "tmpfs":
+            words += ["--tmpfs", mount.target]
+    return words
+
+
+def _layer(path: Path) -> str:
+    return re.sub(r"([\\:])", r"\\\1", str(path))
+
+
+def _escape(text: str) -> str:
+    """fstab(5): blanks and backslashes as octal."""
+    return re.sub(r"[\\\s#]", lambda match: f"\\{ord(match[0]):03o}", text)
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def mirror(lower: Path, upper: Path, parts: Iterable[str], owner: tuple[int, int] | None) -> Path:
+    """Make the directories ``parts`` below ``upper``, with the modes that ``lower`` has for them."""
+    for part in parts:
+        lower, upper = lower / part, upper / part
+        if not upper.is_dir():
+            mode = lower.stat().st_mode & 0o1777 if lower.is_dir() else 0o755
+            make_directory(upper, mode, owner)
+    return upper
+
+
+def make_directory(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
+    """A directory with exactly this mode, whatever the umask, owned by the sandbox."""
+    path.mkdir()
+    path.chmod(mode)
+    if owner is not None:
+        os.chown(path, *owner)

@@ -1,0 +1,117 @@
+"""What this machine can do, found out by really doing it once, at start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from shoal.errors import ConfigError, EngineFailure
+from shoal_local.box import Box
+from shoal_local.cgroups import Cgroups
+from shoal_local.config import LocalSettings
+from shoal_local.limits import Limits
+from shoal_local.reaper import discard, stop
+from shoal_local.rootfs import RootFs
+from shoal_local.scripts import Tools, Workload
+from shoal_local.spawn import TOOL_PATH, Isolation, Method, Order, start
+
+_HELP: Final = (
+    "install bubblewrap (for example: apt-get install bubblewrap), or allow user namespaces for this user "
+    "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, "
+    "user.max_user_namespaces above 0), "
+    'or give up isolation with [local] isolation = "none"'
+)
+
+
+def find_tools() -> Tools:
+    """Where the programs are. Raises ConfigError if there is no shell."""
+
+    def which(name: str) -> str | None:
+        return shutil.which(name, path=TOOL_PATH)
+
+    shell = which("sh")
+    if shell is None:
+        raise ConfigError("the local runtime needs sh")
+    return Tools(shell, which("unshare"), which("mount"), which("setpriv"), which("stat"), which("bwrap"))
+
+
+def choose(
+    settings: LocalSettings, make: Callable[[Method, bool, bool], Isolation], boxes: Path, trash: Path
+) -> Isolation:
+    """The first form of isolation that starts a real sandbox here.
+
+    Args:
+        make: builds an `Isolation` from the method, whether it uses overlays, and whether bubblewrap's root is staged.
+        boxes, trash: directories for the trial's files.
+
+    Raises ConfigError that says what failed and what to do.
+    """
+    tried: list[str] = []
+    for method, overlay, staged in _candidates(settings):
+        isolation = make(method, overlay, staged)
+        problem = _missing(isolation) or _try(isolation, boxes, trash)
+        if problem is None:
+            return isolation
+        tried.append(f"{method}{' with overlay' if overlay else ''}: {problem}")
+    raise ConfigError(f"the local runtime cannot isolate sandboxes here ({'; '.join(tried)}): {_HELP}")
+
+
+def _candidates(settings: LocalSettings) -> Iterator[tuple[Method, bool, bool]]:
+    """In order of preference. As root, bubblewrap is staged: the sandboxes' user cannot reach the server's files."""
+    wanted, root = settings.isolation, os.geteuid() == 0
+    if wanted == "none":
+        yield "none", False, False
+        return
+    overlays = (True, False) if settings.overlay == "auto" else (False,)
+    for method in ("bubblewrap", "unshare") if wanted == "auto" else (wanted,):
+        for overlay in overlays:
+            yield method, overlay, method == "bubblewrap" and (overlay or root)
+
+
+def _missing(isolation: Isolation) -> str | None:
+    tools, method = isolation.tools, isolation.method
+    needed = {
+        "bwrap": method == "bubblewrap" and tools.bwrap is None,
+        "unshare": (method == "unshare" or isolation.staged) and tools.unshare is None,
+        "mount": (method == "unshare" or isolation.staged) and tools.mount is None,
+        "stat": method != "none" and tools.stat is None,
+        "setpriv": isolation.drop is not None and tools.setpriv is None,
+    }
+    absent = [name for name, lacking in needed.items() if lacking]
+    return f"{', '.join(absent)} not found" if absent else None
+
+
+def _try(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
+    """Start and remove a sandbox that does nothing; the reason if that fails."""
+    box = Box(boxes / f"probe-{os.getpid()}")
+    none = Cgroups({})
+    box.path.mkdir(mode=0o700)
+    workload = Workload((isolation.tools.sh, "-c", "exec sleep 60"), {"PATH": TOOL_PATH, "OPENSANDBOX_ID": box.id}, "/")
+    try:
+        start(Order(box, RootFs(Path("/"), host=True), workload, (), Limits()), isolation, none)
+    except (EngineFailure, OSError) as error:
+        return error.message if isinstance(error, EngineFailure) else str(error)
+    else:
+        return None if box.locked() else "a trial sandbox ended at once"
+    finally:
+        stop(box, none, 0)
+        discard(box, none, trash)
+
+
+def describe(isolation: Isolation, groups: Cgroups) -> dict[str, str]:
+    """What is and is not isolated, in words, for the log and for ``inspect``."""
+    if isolation.method == "none":
+        shared = "user, mount, pid, ipc, uts, network: shared with this machine"
+        return {"Method": "none", "Isolated": "nothing", "Not isolated": shared, "Root": "this machine's own"}
+    layered, plain = "read-only below a private writable layer", "read-only (no overlay file system here)"
+    return {
+        "Method": isolation.method,
+        "Isolated": "user, mount, pid, ipc, uts",
+        "Not isolated": "network (shared with this machine), kernel",
+        "Root": layered if isolation.overlay else plain,
+        "Freezer": groups.label("freezer") or "signals",
+    }
+

@@ -1,0 +1,180 @@
+"""The runtime ``local``: the kernel's interface on one side, blocking work on bounded threads on the other.
+
+This object keeps only a pidfd for each running sandbox, so that its end is told at once, and the marks of the logs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar
+
+from shoal.config.settings import Settings
+from shoal.errors import Unavailable
+from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
+from shoal.models.workload import Workload, WorkloadGone
+from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
+from shoal_local.box import Box, Started
+from shoal_local.config import LocalSettings
+from shoal_local.feed import Feed
+from shoal_local.keeper import Keeper
+from shoal_local.logs import LogKeeper
+from shoal_local.maker import Maker
+from shoal_local.oci import architecture
+from shoal_local.process import open_pidfd
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+LOG_INTERVAL: Final = 1.0
+LOG_INTERVAL_BUSY: Final = 0.1
+"""Seconds between two looks at the logs; the second while one grows by a good part of its limit in between."""
+SPARE_THREADS: Final = 4
+"""For reads (logs, inspect, list) while all others are busy making and removing."""
+
+
+class LocalRuntime(Runtime):
+    """Sandboxes as process trees on this machine."""
+
+    name: ClassVar[str] = "local"
+    scope: ClassVar[str] = "LOCAL"
+
+    def __init__(self, settings: Settings, local: LocalSettings) -> None:
+        platforms = frozenset({f"linux/{architecture()}"})
+        self.capabilities = Capabilities(pause=True, volumes=frozenset({"host"}), platforms=platforms)
+        self.concurrency = local.concurrency
+        self._keeper = Keeper(settings, local)
+        self._logs = LogKeeper(local.log_max_bytes)
+        self._feed = Feed()
+        self._handles: dict[str, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pool: ThreadPoolExecutor | None = None
+
+    async def start(self) -> None:
+        """Find out what this machine can do, and find the sandboxes that are there. Raises ConfigError."""
+        self._pool = ThreadPoolExecutor(self.concurrency + SPARE_THREADS, thread_name_prefix="local-runtime")
+        for box, started in await self._call(self._keeper.open):
+            self._follow(box, started)
+        self._task(self._tend_logs())
+        self._task(self._call(self._keeper.empty_trash))
+
+    async def stop(self) -> None:
+        """Let go of everything; the sandboxes go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._feed.close()
+        for sandbox_id in list(self._handles):
+            self._unfollow(sandbox_id)
+        if self._pool is not None:
+            await asyncio.to_thread(self._pool.shutdown)
+            self._pool = None
+        self._keeper.close()
+
+    async def ping(self) -> None:
+        """The state directory must still be there and writable."""
+        if not await self._call(self._keeper.writable):
+            raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime's state directory cannot be written")
+
+    async def check(self, plan: WorkloadPlan) -> None:
+        self._maker().check(plan)
+
+    async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
+        loop, box = asyncio.get_running_loop(), self._box(plan.id)
+
+        def tell(reason: str, message: str) -> None:
+            loop.call_soon_threadsafe(progress, reason, message)
+
+        started = await self._call(self._maker().make, box, plan, tell)
+        self._follow(box, started)
+        return await self._call(self._keeper.see, box)
+
+    async def delete(self, sandbox_id: str) -> None:
+        self._unfollow(sandbox_id)
+        self._logs.forget(sandbox_id)
+        await self._call(self._keeper.remove, self._box(sandbox_id))
+        self._feed.publish(WorkloadGone(id=sandbox_id))
+
+    async def pause(self, sandbox_id: str) -> Workload:
+        return self._told(await self._call(self._keeper.pause, self._box(sandbox_id)))
+
+    async def resume(self, sandbox_id: str) -> Workload:
+        return self._told(await self._call(self._keeper.resume, self._box(sandbox_id)))
+
+    async def apply(self, record: SandboxRecord) -> None:
+        await self._call(self._keeper.apply, record)
+
+    async def list(self) -> list[Workload]:
+        return await self._call(self._keeper.all)
+
+    def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
+        return self._feed.subscribe()
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        return await self._call(self._logs.text, self._box(sandbox_id), query)
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        return await self._call(self._keeper.events, self._box(sandbox_id), limit)
+
+    async def inspect(self, sandbox_id: str) -> str:
+        return await self._call(self._keeper.inspect, self._box(sandbox_id))
+
+    def _box(self, sandbox_id: str) -> Box:
+        return self._keeper.state.box(sandbox_id)
+
+    def _maker(self) -> Maker:
+        if self._keeper.maker is None:
+            raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime has not been started")
+        return self._keeper.maker
+
+    async def _call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run blocking work on one of the runtime's threads."""
+        if self._pool is None:
+            raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime is not running")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+
+    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _told(self, workload: Workload) -> Workload:
+        self._feed.publish(workload)
+        return workload
+
+    def _follow(self, box: Box, started: Started) -> None:
+        """Hear of the sandbox's end as soon as it comes."""
+        self._unfollow(box.id)
+        self._logs.follow(box.id)
+        handle = open_pidfd(started.top)
+        if handle is None:
+            self._task(self._settle(box, started.top.pid))
+            return
+        self._handles[box.id] = handle
+        asyncio.get_running_loop().add_reader(handle, self._on_end, box, handle, started.top.pid)
+
+    def _unfollow(self, sandbox_id: str) -> None:
+        handle = self._handles.pop(sandbox_id, None)
+        if handle is not None:
+            asyncio.get_running_loop().remove_reader(handle)
+            os.close(handle)
+
+    def _on_end(self, box: Box, handle: int, pid: int) -> None:
+        if self._handles.get(box.id) == handle:
+            self._unfollow(box.id)
+            self._task(self._settle(box, pid))
+
+    async def _settle(self, box: Box, pid: int) -> None:
+        workload = await self._call(self._keeper.ended, box, pid)
+        if workload is not None:
+            self._feed.publish(workload)
+
+    async def _tend_logs(self) -> None:
+        interval = LOG_INTERVAL
+        while True:
+            await asyncio.sleep(interval)
+            busy = await self._call(self._logs.tend, self._keeper.state.box)
+            interval = LOG_INTERVAL_BUSY if busy else LOG_INTERVAL

@@ -1,0 +1,265 @@
+"""Starting one sandbox: scripts, control groups, the process, and the wait until it runs. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from shoal.errors import EngineFailure
+from shoal_local.box import Box, Started
+from shoal_local.cgroups import Cgroups
+from shoal_local.command import CODE, locate
+from shoal_local.limits import Limits
+from shoal_local.mounts import bubblewrap, fstab
+from shoal_local.process import Process, children, identify
+from shoal_local.root import Bind, Place, Root
+from shoal_local.rootfs import RootFs
+from shoal_local.rootpath import executable, resolve
+from shoal_local.scripts import (
+    READY,
+    Check,
+    Drop,
+    Tools,
+    Workload,
+    bare_stage,
+    bubblewrap_arguments,
+    bubblewrap_stage,
+    needs_env_tool,
+    opening,
+    unshare_command,
+    unshare_inner,
+    unshare_stage,
+)
+
+TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+START_SECONDS: Final = 30.0
+_ERROR_LIMIT: Final = 4096
+_POLL: Final = 0.001
+SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted")
+
+Method = Literal["bubblewrap", "unshare", "none"]
+
+
+class Isolation(Struct, frozen=True):
+    """How sandboxes are kept in on this machine, as `probe` found it.
+
+    Attributes:
+        staged: bubblewrap only: is its root built before, in a mount namespace of unshare(1)?
+        mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
+    """
+
+    method: Method
+    overlay: bool
+    staged: bool
+    drop: Drop | None
+    tools: Tools
+    mountpoint: Path
+    hidden: tuple[Path, ...]
+    dev: Path
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """Who owns the sandboxes' files; None = the server's own user."""
+        return None if self.drop is None else (self.drop.uid, self.drop.gid)
+
+    @property
+    def place(self) -> Place:
+        """How roots are built."""
+        # bwrap makes a /dev of its own unless it is handed a finished root.
+        dev = None if self.method == "bubblewrap" else self.dev
+        return Place(self.overlay, self.drop is None, self.owner, self.hidden, dev)
+
+
+class Order(Struct, frozen=True):
+    """One sandbox to be started. ``workload.argv[0]`` is still as the caller wrote it."""
+
+    box: Box
+    rootfs: RootFs
+    workload: Workload
+    binds: tuple[Bind, ...]
+    limits: Limits
+
+
+def start(order: Order, isolation: Isolation, groups: Cgroups) -> Started:
+    """Start the sandbox and return once its command is running. Raises EngineFailure with what the tools said.
+
+    The box must exist, with its spec written and nothing else in it.
+    """
+    box = order.box
+    workload = _resolved(order)
+    joins = groups.create(box.id, order.limits)
+    command = _write_scripts(order, isolation, workload, opening(box.path, joins, _rlimits(order.limits, groups)))
+    started = _spawn(box, isolation, command)
+    for name in SCRATCH:
+        (box.path / name).unlink(missing_ok=True)  # they hold the environment
+    box.write_started(started)
+    return started
+
+
+def _resolved(order: Order) -> Workload:
+    """The workload with the path of its command, and env(1) before it where a variable needs that."""
+    given, root = order.workload, order.rootfs.path
+    path = given.env.get("PATH", TOOL_PATH)
+    mounted = any(given.argv[0].startswith(f"{bind.target.rstrip('/')}/") for bind in order.binds)
+    # A command on a volume is not below the image; then execve has the only word.
+    program = given.argv[0] if mounted else locate(root, given.argv[0], path, given.cwd)
+    special = [name for name in given.env if needs_env_tool(name)]
+    if not special:
+        return Workload((program, *given.argv[1:]), given.env, given.cwd)
+    tool = next((place for place in ("/usr/bin/env", "/bin/env") if executable(resolve(root, place))), None)
+    if tool is None:
+        raise EngineFailure(CODE, f"the image has no env command, which setting {special[0]} needs")
+    plain = {name: value for name, value in given.env.items() if name not in special}
+    pairs = [f"{name}={given.env[name]}" for name in special]
+    return Workload((tool, *pairs, program, *given.argv[1:]), plain, given.cwd)
+
+
+def _write_scripts(order: Order, isolation: Isolation, workload: Workload, begin: str) -> list[str]:
+    """Write what the namespaces run; returns the command that enters them."""
+    box, tools, drop, top = order.box.path, isolation.tools, isolation.drop, isolation.mountpoint
+    if isolation.method == "none":
+        _write(box / "stage", begin + bare_stage(tools, drop, workload))
+        return [tools.sh, str(box / "stage")]
+    mounts = Root(box, order.rootfs, isolation.place).mounts(order.binds, workload.cwd)
+    checks = [Check(Path(f"{top}{bind.target}"), bind.identity) for bind in order.binds]
+    if isolation.method == "unshare":
+        _write(box / "fstab", fstab(mounts, top, on_top=True))
+        _write(box / "inner", unshare_inner(tools, workload))
+        _write(box / "stage", begin + unshare_stage(tools, drop, checks))
+        for name in ("entered", "mounted"):
+            os.mkfifo(box / name, 0o600)
+        return unshare_command(tools, box / "stage", user=drop is None, isolate=True)
+    if not isolation.staged:
+        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts), "--dev", "/dev"], workload))
+        _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, [], mounts=False))
+        return [tools.sh, str(box / "stage")]
+    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, on_top=False))
+    _write(box / "args", bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload))
+    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, checks, mounts=True))
+    return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
+
+
+def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:
+    if limits.memory is None or groups.label("memory") is not None:
+        return []
+    return [f"ulimit -v {max(1, limits.memory // 1024)}"]
+
+
+def _spawn(box: Box, isolation: Isolation, command: list[str]) -> Started:
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    handles = [writer]
+    try:
+        handles.append(box.take_lock())
+        log = os.open(box.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        handles.append(log)
+        if isolation.drop is not None:
+            os.fchown(log, isolation.drop.uid, isolation.drop.gid)  # so that it may open /dev/stdout
+        pid = _posix_spawn(box, command, handles[1], log, writer)
+    except BlockingIOError:
+        os.close(reader)
+        raise EngineFailure(CODE, "an earlier try of this sandbox is still ending", retry_after=1.0) from None
+    except BaseException:
+        os.close(reader)
+        raise
+    finally:
+        for handle in handles:
+            os.close(handle)
+    try:
+        return _wait(box, isolation, pid, reader)
+    finally:
+        os.close(reader)
+
+
+def _posix_spawn(box: Box, command: list[str], lock: int, log: int, status: int) -> int:
+    env = {"PATH": TOOL_PATH, "LC_ALL": "C", "SHOAL_SANDBOX": box.id}
+    actions = [(os.POSIX_SPAWN_DUP2, lock, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, status, 2)]
+    return os.posix_spawn(
+        command[0],
+        command,
+        env,
+        file_actions=actions,
+        setsid=True,
+        setsigmask=(),
+        setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP),
+    )
+
+
+def _wait(box: Box, isolation: Isolation, pid: int, reader: int) -> Started:
+    """Read the status pipe until ``ready``, or until it closes."""
+    deadline = time.monotonic() + START_SECONDS
+    said = b""
+    while READY.encode() + b"\n" not in said:
+        data = _read(reader, deadline)
+        if not data:
+            break
+        said = (said + data)[-_ERROR_LIMIT:]
+    else:
+        return _frame(isolation, pid, box)
+    if isolation.method == "bubblewrap" and not said.strip():
+        return _wait_for_bubblewrap(box, isolation, pid, deadline)
+    raise _failure(box, said)
+
+
+def _read(reader: int, deadline: float) -> bytes:
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise EngineFailure(CODE, f"the sandbox did not start within {START_SECONDS:.0f} seconds")
+    return os.read(reader, _ERROR_LIMIT)
+
+
+def _frame(isolation: Isolation, pid: int, box: Box) -> Started:
+    top = identify(pid)
+    if top is None:
+        raise _failure(box, b"")
+    init: Process | None = None
+    if isolation.method == "unshare":
+        inner = children(pid)
+        init = identify(inner[0]) if inner else None
+    return Started(top, init, datetime.now(UTC))
+
+
+def _wait_for_bubblewrap(box: Box, isolation: Isolation, pid: int, deadline: float) -> Started:
+    """bwrap does not say when the command runs: look, closely, until its child is no longer bwrap itself."""
+    bwrap = isolation.tools.bwrap or ""
+    while time.monotonic() < deadline:
+        top = identify(pid)
+        ended = box.ended()
+        if top is None or not top.alive() or ended is not None:
+            if ended is not None and ended[0] == 0 and top is not None:
+                return Started(top, None, datetime.now(UTC))  # it was quick
+            raise _failure(box, b"")
+        init = box.child_pid()
+        inner = children(init) if init is not None else []
+        if init is not None and inner and _runs_other_than(inner[0], bwrap):
+            return Started(top, identify(init), datetime.now(UTC))
+        time.sleep(_POLL)
+    raise EngineFailure(CODE, f"the sandbox did not start within {START_SECONDS:.0f} seconds")
+
+
+def _runs_other_than(pid: int, program: str) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/exe").readlink() != Path(program).resolve()
+    return False
+
+
+def _failure(box: Box, said: bytes) -> EngineFailure:
+    text = said.decode(errors="replace").strip()
+    if not text:
+        with suppress(OSError):
+            text = box.log.read_bytes()[-_ERROR_LIMIT:].decode(errors="replace").strip()
+    return EngineFailure(CODE, f"cannot start: {' / '.join(text.splitlines()) or 'the sandbox ended during set-up'}")
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)

@@ -1,0 +1,78 @@
+"""The runtime's own directory: where sandboxes, unpacked images and what is being removed live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from shoal.config.settings import Settings
+from shoal.errors import ConfigError
+from shoal_local.box import Box
+from shoal_local.config import LocalSettings
+from shoal_local.mounts import layer_name_problem, make_device_template
+
+
+class StateDirectory:
+    """``sandboxes/<id>``, ``images/<digest>``, ``trash/``, ``dev/`` below one directory that only the server may enter.
+
+    Attributes:
+        name: unique to this directory; names the control groups and the mount point.
+        mountpoint: an empty directory that the sandboxes' user can reach, on which each builds its root.
+    """
+
+    def __init__(self, settings: Settings, local: LocalSettings) -> None:
+        given = Path(local.state_dir).expanduser() if local.state_dir else settings.store.file.parent / "local"
+        self.path = given.absolute()
+        self.name = f"shoal-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
+        self.sandboxes = self.path / "sandboxes"
+        self.images = self.path / "images"
+        self.trash = self.path / "trash"
+        self.dev = self.path / "dev"
+        # Root's sandboxes have another user, who cannot get through a private state directory.
+        self.mountpoint = Path("/run", self.name) if os.geteuid() == 0 else self.path / "mnt"
+
+    def open(self) -> None:
+        """Make what is missing. Raises ConfigError if that is impossible or the path cannot hold overlays."""
+        problem = layer_name_problem(self.path)
+        if problem is not None:
+            raise ConfigError(f"local.state_dir: {problem}")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.chmod(0o700)
+            for folder in (self.sandboxes, self.images, self.trash):
+                folder.mkdir(exist_ok=True, mode=0o700)
+            self.mountpoint.mkdir(exist_ok=True, mode=0o755)
+            self.mountpoint.chmod(0o755)
+            make_device_template(self.dev)
+        except OSError as error:
+            raise ConfigError(f"local.state_dir: {self.path} cannot be used: {error.strerror}") from None
+
+    def let_pass(self) -> None:
+        """Let other users through to the sandboxes' homes, which have no mounts to lead there. Raises ConfigError."""
+        for folder in (self.path, self.sandboxes):
+            folder.chmod(0o711)
+        shut = next((folder for folder in self.path.parents if not folder.stat().st_mode & 0o001), None)
+        if shut is not None:
+            raise ConfigError(
+                f'local.state_dir: with isolation = "none" the sandboxes\' user must get through to {self.path}, '
+                f"which {shut} does not allow; name another directory"
+            )
+
+    def box(self, sandbox_id: str) -> Box:
+        return Box(self.sandboxes / sandbox_id)
+
+    def boxes(self) -> list[Box]:
+        """Every sandbox directory, complete or not."""
+        with os.scandir(self.sandboxes) as entries:
+            return [Box(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def hidden_paths(settings: Settings, local: LocalSettings, state: StateDirectory) -> tuple[Path, ...]:
+    """What the ``host`` image must not show: the server's state, store and configuration, and what the config adds."""
+    store = settings.store.file.absolute()
+    found = [state.path, *(store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
+    if config := os.environ.get("SANDBOX_CONFIG_PATH"):
+        found.append(Path(config).expanduser().absolute())
+    found += [Path(path).expanduser() for path in local.hidden_paths]
+    return tuple(Path(os.path.realpath(path)) for path in found)
