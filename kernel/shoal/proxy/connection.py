@@ -303,7 +303,7 @@ class UpstreamConnection(asyncio.Protocol):
             _wake(self._continue)
 
     def eof_received(self) -> bool:
-        if not self._idle and not self._response.eof():
+        if not self._response.eof():
             self._failure = self._failure or self._broken_off()
         self._wake_all()
         return False

@@ -144,6 +144,19 @@ async def test_many_at_once_each_get_their_own_answer() -> None:
     assert upstream.connections == 200
 
 
+async def test_an_upstream_that_refuses_a_body_and_hangs_up_is_heard() -> None:
+    refusal = b"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno"
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(refusal)
+
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
+        for _ in range(10):
+            response = await server.http.post(PROXY, content=bytes(4 * 2**20))
+            assert (response.status_code, response.text) == (413, "no")
+
+
 async def test_an_answer_before_the_bodys_end_ends_the_exchange() -> None:
     async def script(peer: Peer) -> None:
         await peer.head()

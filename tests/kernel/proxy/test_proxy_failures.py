@@ -12,6 +12,7 @@ import pytest
 from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, ok, until
 
 from shoal.config.settings import ProxySettings
+from shoal.proxy.client import Client
 
 PROXY = "/sandboxes/s/proxy/80/"
 
@@ -219,6 +220,21 @@ async def test_a_cancellation_from_elsewhere_is_not_swallowed() -> None:
             task.cancel()
         assert (await request)[0] == 500  # uvicorn's word for an application that was cancelled
         await until(lambda: server.proxy.pool.open == 0)
+
+
+async def test_a_cancellation_from_elsewhere_outweighs_a_client_that_leaves() -> None:
+    async def leave() -> dict[str, str]:
+        exchange.cancel()
+        return {"type": "http.disconnect"}
+
+    async def run() -> None:
+        with Client(leave) as client:
+            client.watch()
+            await asyncio.get_running_loop().create_future()
+
+    exchange = asyncio.create_task(run())
+    with pytest.raises(asyncio.CancelledError):
+        await exchange
 
 
 async def test_the_servers_own_connection_goes_on_after_a_failure() -> None:
