@@ -10,6 +10,7 @@ from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, 
 from shoal.models.sandbox import Sandbox, State
 from shoal.plugin.interfaces import Endpoint
 from shoal.web.resources.diagnostics import DiagnosticContent
+from shoal.web.resources.metrics import MetricsEvent
 from shoal.web.resources.server import ReadyReport
 from shoal.web.resources.snapshots import Snapshot
 
@@ -280,6 +281,15 @@ OPERATIONS = (
         summary="Delete a snapshot.",
         status=204,
         errors=(404, 409, 429, 501),
+    ),
+    Operation(
+        method="post",
+        path="/metrics/events",
+        name="reportMetricsEvent",
+        summary="Report an event, as SDKs do after a create.",
+        status=204,
+        errors=(413,),
+        body=MetricsEvent,
     ),
     Operation(method="get", path="/health", name="getHealth", summary="Is it alive?", answers=(Health,), public=True),
     Operation(

@@ -21,6 +21,7 @@ from shoal.web.exchange import KEY
 from shoal.web.resources.diagnostics import Events, Inspect, Logs, Summary
 from shoal.web.resources.endpoints import EndpointLookup
 from shoal.web.resources.lifecycle import Pause, Renewal, Resume
+from shoal.web.resources.metrics import MetricsEvents
 from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
 from shoal.web.resources.server import Ready, Static
 from shoal.web.resources.snapshots import SandboxSnapshots, SnapshotCollection, SnapshotItem
@@ -61,6 +62,7 @@ def _mounted(sandboxes: Sandboxes, settings: Settings) -> dict[str, object]:
         f"{item}/diagnostics/inspect": Inspect(sandboxes),
         f"{item}/diagnostics/summary": Summary(sandboxes),
         f"{item}/snapshots": SandboxSnapshots(sandboxes, settings),
+        "/metrics/events": MetricsEvents(settings),
         "/snapshots": SnapshotCollection(sandboxes),
         "/snapshots/{snapshot_id}": SnapshotItem(sandboxes),
     }

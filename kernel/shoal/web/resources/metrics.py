@@ -1,0 +1,51 @@
+"""Events that SDKs report about themselves (contract/api.md section 12): accepted, told to the log, best effort."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+import structlog
+from falcon.asgi import Request, Response
+from msgspec import Meta
+
+from shoal.config.settings import Settings
+from shoal.models.requests import Wire
+from shoal.web.parse import Body
+
+log = structlog.get_logger("shoal.metrics")
+_SDK: Final = re.compile(r"OpenSandbox-([A-Za-z]+)-SDK/([\w.+-]{1,64})", re.IGNORECASE)
+
+
+class MetricsEvent(Wire):
+    """How long a create took as its caller saw it, ``create_duration_ms`` in milliseconds."""
+
+    event_type: Literal["sandbox.create"]
+    create_duration_ms: Annotated[int, Meta(ge=0)]
+    success: bool
+    sandbox_id: str | None = None
+    image: str | None = None
+
+
+_event: Body[MetricsEvent] = Body(MetricsEvent)
+
+
+class MetricsEvents:
+    """``/metrics/events``"""
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = settings.server.max_body_bytes
+
+    async def on_post(self, req: Request, resp: Response) -> None:
+        """Note the event at debug level, with the SDK that its User-Agent names."""
+        event = await _event.require(req, self._limit)
+        sdk = _SDK.search(req.user_agent or "")
+        log.debug(
+            "sandbox create reported",
+            sandbox_id=event.sandbox_id,
+            success=event.success,
+            duration_ms=event.create_duration_ms,
+            sdk=sdk[1].lower() if sdk else "unknown",
+            sdk_version=sdk[2] if sdk else "unknown",
+        )
+        resp.status = 204
