@@ -5,6 +5,7 @@ Numbers and booleans may be quoted, ``~`` is expanded in paths (not in log paths
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -77,6 +78,11 @@ class LogSettings(Section):
     access_file_path: str | None = None
     file_max_bytes: Positive = 104857600
     file_backup_count: NotNegative = 5
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a level that `logging` does not know."""
+        if self.level.upper() not in logging.getLevelNamesMapping():
+            raise ValueError("level must be a level of Python's logging: DEBUG, INFO, WARNING, ERROR or CRITICAL")
 
 
 class RuntimeSettings(Section):

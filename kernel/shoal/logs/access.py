@@ -1,0 +1,89 @@
+"""The access line: one a request, so its cost counts. It passes by the general pipeline and is encoded at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from shoal.logs.render import console_head, console_pairs, json_line
+from shoal.logs.text import LONGEST_ID, bounded, escaped
+
+if TYPE_CHECKING:
+    from shoal.logs.writer import Channel
+    from shoal.web.seam import AccessEntry
+
+ACCESS_LOGGER = "shoal.access"
+AccessLog = Callable[["AccessEntry"], None]
+
+
+class AccessLine(Struct, omit_defaults=True, gc=False):
+    """The JSON form. ``duration_ms`` in milliseconds; ``complete`` only where the answer was cut off."""
+
+    timestamp: datetime
+    level: str
+    logger: str
+    event: str
+    request_id: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    principal: str | None = None
+    route: str | None = None
+    sandbox_id: str | None = None
+    client: str | None = None
+    complete: bool = True
+
+
+def json_access(channel: Channel) -> AccessLog:
+    """An access log of JSON lines."""
+    put, now = channel.put, datetime.now
+
+    def log(entry: AccessEntry) -> None:
+        line = AccessLine(
+            now(UTC),
+            "info",
+            ACCESS_LOGGER,
+            "request",
+            bounded(entry.request_id, LONGEST_ID),
+            bounded(entry.method),
+            bounded(entry.path),
+            entry.status,
+            round(entry.duration * 1000, 3),
+            entry.principal,
+            entry.route,
+            entry.sandbox_id and bounded(entry.sandbox_id),
+            entry.client,
+            entry.complete,
+        )
+        put(json_line(line))
+
+    return log
+
+
+def console_access(channel: Channel, *, colours: bool) -> AccessLog:
+    """An access log for people."""
+
+    def log(entry: AccessEntry) -> None:
+        head = console_head(datetime.now(UTC), "info", ACCESS_LOGGER, colours=colours)
+        what = f"{escaped(bounded(entry.method))} {escaped(bounded(entry.path))}"
+        cut = "" if entry.complete else " (cut off)"
+        pairs = {
+            "request_id": bounded(entry.request_id, LONGEST_ID),
+            "principal": entry.principal,
+            "sandbox_id": entry.sandbox_id and bounded(entry.sandbox_id),
+            "route": entry.route,
+            "client": entry.client,
+        }
+        told = console_pairs(((key, value) for key, value in pairs.items() if value is not None), colours=colours)
+        line = f"{head}{what} {entry.status} {entry.duration * 1000:.1f} ms{cut}{told}\n"
+        channel.put(line.encode(errors="backslashreplace"))
+
+    return log
+
+
+def no_access(entry: AccessEntry) -> None:
+    """The access log when there is none."""
