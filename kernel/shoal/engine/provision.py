@@ -124,7 +124,8 @@ class Provisioner:
                     "create will be retried", sandbox_id=record.id, attempt=attempt, after=delay, code=error.code
                 )
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), delay)
+                async with asyncio.timeout(delay):
+                    await stop.wait()
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _succeeded(self, record: SandboxRecord, workload: Workload, stop: asyncio.Event) -> None:
@@ -174,6 +175,7 @@ class Provisioner:
                     "store is away, will be tried again", sandbox_id=sandbox_id, error=str(error), after=backoff
                 )
             with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), backoff)
+                async with asyncio.timeout(backoff):
+                    await stop.wait()
                 raise GivenUp
             backoff = min(backoff * 2, STORE_BACKOFF_MOST)

@@ -231,7 +231,8 @@ class Reconciler:
         pause = interval
         while True:
             try:
-                await asyncio.wait_for(self._wanted.wait(), pause)
+                async with asyncio.timeout(pause):  # not wait_for: that of 3.11 can swallow the cancellation of `stop`
+                    await self._wanted.wait()
                 await asyncio.sleep(SOON)
             except TimeoutError:
                 pass
