@@ -10,7 +10,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import CREATE, Server, scratch, shoal, table
+from bench.harness import CREATE, Server, scratch, shoal, table
 
 BODY = json.dumps(CREATE)
 BARE = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--fork", "--mount-proc"]

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness import Server, await_health, free_port
+from bench.harness import Server, await_health, free_port
 
 IMAGE = "shoal-test/busybox:latest"
 EXECD = "shoal-test/execd:latest"
@@ -27,9 +27,7 @@ def peer(venv: Path, home: Path) -> Iterator[Server]:
     )
     env = {**os.environ, "OPENSANDBOX_INSECURE_SERVER": "YES", "HOME": str(home)}
     log = (home / "peer.log").open("ab")
-    process = subprocess.Popen(
-        [venv / "bin/opensandbox-server", "--config", config], stdout=log, stderr=log, env=env
-    )
+    process = subprocess.Popen([venv / "bin/opensandbox-server", "--config", config], stdout=log, stderr=log, env=env)
     try:
         await_health(f"http://127.0.0.1:{port}", process)
         yield Server(f"http://127.0.0.1:{port}", process)

@@ -8,8 +8,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from harness import CREATE, HERE, Server, await_health, free_port, median_wrk, scratch, shoal, table
-from peer import peer, populated
+from bench.harness import CREATE, HERE, Server, await_health, free_port, median_wrk, scratch, shoal, table
+from bench.peer import peer, populated
 
 MEMORY = '[runtime]\ntype = "memory"\n[plugins]\nenabled = ["memory_runtime", "direct_ingress"]\n'
 MEMORY_ENV = {"PYTHONPATH": str(HERE / "memory_runtime")}
@@ -30,8 +30,17 @@ def bare_falcon() -> float:
     """The ceiling: Falcon on uvicorn answering a constant."""
     port = free_port()
     process = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", "bare_falcon:app", "--port", str(port), "--no-access-log", "--log-level=error"],
-        cwd=HERE,
+        [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "bench.bare_falcon:app",
+            "--port",
+            str(port),
+            "--no-access-log",
+            "--log-level=error",
+        ],
+        cwd=HERE.parent,
     )
     try:
         await_health(f"http://127.0.0.1:{port}", process)
@@ -82,7 +91,10 @@ def main(argv: list[str] | None = None) -> str:
     rows = [("bare Falcon on uvicorn, a constant", f"{bare_falcon():,.0f}/s", "the ceiling")]
     if options.peer:
         get, listed = of_peer(options.peer)
-        rows += [("the peer: GET by id, 55 live", f"{get:,.0f}/s", ""), ("the peer: list of 20 out of 55", f"{listed:,.1f}/s", "")]
+        rows += [
+            ("the peer: GET by id, 55 live", f"{get:,.0f}/s", ""),
+            ("the peer: list of 20 out of 55", f"{listed:,.1f}/s", ""),
+        ]
     get, listed = local(1000)
     rows += [
         ("GET by id, 1,000 live local sandboxes", f"{get:,.0f}/s", "≥ 10,000/s"),

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from harness import Server, scratch, shoal, table
-from peer import peer
-from reads import MEMORY, MEMORY_ENV, fill
+from bench.harness import Server, scratch, shoal, table
+from bench.peer import peer
+from bench.reads import MEMORY, MEMORY_ENV, fill
 
 COUNT = 10_000
 WINDOW = 20.0
@@ -37,9 +37,7 @@ def idle_peer(venv: Path) -> float:
 def lateness(server: Server, ids: list[str], log: Path, sample: int = 2000) -> tuple[float, float]:
     """Median and 99th percentile, in ms, from ``expiresAt`` to the expiry's own transition to Stopping in the log."""
     first = datetime.now(UTC) + timedelta(seconds=15)
-    wanted = {
-        sandbox: first + timedelta(seconds=WINDOW * index / sample) for index, sandbox in enumerate(ids[:sample])
-    }
+    wanted = {sandbox: first + timedelta(seconds=WINDOW * index / sample) for index, sandbox in enumerate(ids[:sample])}
 
     def renew(item: tuple[str, datetime]) -> None:
         server.call("POST", f"/v1/sandboxes/{item[0]}/renew-expiration", {"expiresAt": item[1].isoformat()})
@@ -53,7 +51,7 @@ def lateness(server: Server, ids: list[str], log: Path, sample: int = 2000) -> t
     for line in log.read_text().splitlines():
         event = json.loads(line) if line.startswith("{") else {}
         if event.get("after") == "Stopping" and event.get("sandbox_id") in wanted:
-            fired = datetime.fromisoformat(event["timestamp"].replace("Z", "+00:00"))
+            fired = datetime.fromisoformat(event["timestamp"])
             late.append((fired - wanted[event["sandbox_id"]]).total_seconds() * 1000)
     if len(late) != sample or min(late) < 0:
         raise RuntimeError(f"{len(late)} of {sample} fired, earliest {min(late, default=0):.1f} ms")

@@ -7,8 +7,8 @@ import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from harness import scratch, shoal, table
-from reads import fill
+from bench.harness import scratch, shoal, table
+from bench.reads import fill
 
 COUNT = 1000
 
@@ -31,7 +31,11 @@ def main(argv: list[str] | None = None) -> str:
         with shoal(home) as server, ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda sandbox: server.call("DELETE", f"/v1/sandboxes/{sandbox}"), ids))
     rows = [
-        ("restart after kill -9, 1,000 live local sandboxes, all found, median", f"{statistics.median(times):.2f} s", "≤ 3 s"),
+        (
+            "restart after kill -9, 1,000 live local sandboxes, all found, median",
+            f"{statistics.median(times):.2f} s",
+            "≤ 3 s",
+        ),
         ("the same, slowest of 5", f"{max(times):.2f} s", ""),
     ]
     return table("Restart", rows)

@@ -6,18 +6,22 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
-import creates
-import reads
-import records
-import restart
+from bench import creates, reads, records, restart
 
 
 def main() -> None:
     argv = sys.argv[1:]
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "unknown")
-    print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores of {cpu}, Linux {platform.release()}, "
-          f"Python {platform.python_version()}\n", flush=True)
+    cpu = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown",
+    )
+    print(
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores of {cpu}, Linux {platform.release()}, "
+        f"Python {platform.python_version()}\n",
+        flush=True,
+    )
     for bench in (reads, creates, records, restart):
         print(bench.main(argv), flush=True)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from tests.servers import ServerProcess
 
 KEY = "contract-test-key-0123456789"

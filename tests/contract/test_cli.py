@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.contract.conftest import KEY
 from tests.servers import ServerProcess
 

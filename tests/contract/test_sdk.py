@@ -10,7 +10,6 @@ from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.sandboxes import SandboxFilter
-
 from tests.contract.conftest import KEY
 from tests.servers import ServerProcess
 
@@ -100,7 +99,7 @@ def test_snapshot_is_not_supported(sandbox: SandboxSync) -> None:
     with pytest.raises(SandboxApiException) as caught:
         sandbox.create_snapshot()
     assert caught.value.status_code == 501
-    assert caught.value.error.code == "SNAPSHOT::NOT_IMPLEMENTED"
+    assert "SNAPSHOT::NOT_IMPLEMENTED" in str(caught.value)  # the SDK shows a 501 as it came
 
 
 def test_a_readiness_check_of_the_users_own(config: ConnectionConfigSync) -> None:
@@ -131,7 +130,9 @@ def test_unmapped_image(config: ConnectionConfigSync) -> None:
 def test_manager_lists_by_metadata_and_state(config: ConnectionConfigSync, sandbox: SandboxSync) -> None:
     manager = SandboxManagerSync.create(config)
     try:
-        found = manager.list_sandbox_infos(SandboxFilter(metadata={"team": "contract"}, states=["RUNNING"], page_size=5))
+        found = manager.list_sandbox_infos(
+            SandboxFilter(metadata={"team": "contract"}, states=["RUNNING"], page_size=5)
+        )
         assert sandbox.id in {info.id for info in found.sandbox_infos}
         assert found.pagination.total_items >= 1
         nothing = manager.list_sandbox_infos(SandboxFilter(metadata={"team": "no such team"}))

@@ -1,8 +1,8 @@
-"""kill -9 at random instants of random operations: nothing lost, nothing leaked, no expiry early, late for good or twice.
+"""kill -9 at random instants of random operations: nothing lost, nothing leaked, no expiry early or lost.
 
-Each round starts the server on what the last one left, checks that the view equals what runs, lets several clients work at
-random, and kills the server in the middle. A client writes down what it was told, and only that must hold afterwards: what was
-asked for without an answer may have happened or not.
+Each round starts the server on what the last one left, checks that the view equals what runs, lets several clients work
+at random, and kills the server in the middle. A client writes down what it was told, and only that must hold
+afterwards: what was asked for without an answer may have happened or not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from tests.servers import ServerProcess
 
 ROUNDS = int(os.environ.get("SHOAL_CRASH_ROUNDS", "200"))
@@ -159,14 +158,16 @@ class Client:
 
 def running(token: str) -> set[str]:
     """Ids of the sandboxes whose processes carry our token, from /proc alone."""
-    found = set()
+    found: set[str] = set()
     for environ in Path("/proc").glob("[0-9]*/environ"):
         try:
             variables = environ.read_bytes().split(b"\0")
         except OSError:
             continue
         if f"{TOKEN}={token}".encode() in variables:
-            found.update(v.removeprefix(b"OPENSANDBOX_ID=").decode() for v in variables if v.startswith(b"OPENSANDBOX_ID="))
+            found.update(
+                v.removeprefix(b"OPENSANDBOX_ID=").decode() for v in variables if v.startswith(b"OPENSANDBOX_ID=")
+            )
     return found
 
 
@@ -187,7 +188,9 @@ def check(server: ServerProcess, clients: list[Client], token: str) -> None:
     for _ in range(50):  # an expiry may fire between the looks; then they differ for a moment
         now = datetime.now(UTC)
         seen, alive = settled(server.base), running(token)
-        directories = {entry.name for entry in (server.state_dir / "sandboxes").iterdir() if not entry.name.startswith(".")}
+        directories = {
+            entry.name for entry in (server.state_dir / "sandboxes").iterdir() if not entry.name.startswith(".")
+        }
         if set(seen) == alive == directories:
             break
         time.sleep(0.1)
@@ -215,7 +218,9 @@ def check(server: ServerProcess, clients: list[Client], token: str) -> None:
 
 def adopt_in_doubt(server: ServerProcess, clients: list[Client]) -> None:
     """Sandboxes whose 202 was lost on the way: the same key finds them, and their client takes them on."""
-    named = {known for client in clients for known in client.known} | {gone for client in clients for gone in client.gone}
+    named = {known for client in clients for known in client.known} | {
+        gone for client in clients for gone in client.gone
+    }
     for item in settled(server.base).values():
         if item["id"] not in named:
             client = clients[0]
