@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from shoal.config.settings import EngineSettings, Settings
 from shoal.engine.engine import LifecycleEngine
+from shoal.errors import NotFound
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox, ImageSpec
 from shoal.models.sandbox import SandboxRecord, State
@@ -205,6 +206,8 @@ class MemoryRuntime(Runtime):
         await self._call("delete_snapshot", snapshot_id, lambda: self.world.snapshots.pop(snapshot_id, None))
 
     def _known(self, sandbox_id: str) -> Workload:
+        if sandbox_id not in self.world.workloads:
+            raise NotFound("MEMORY::SANDBOX_NOT_FOUND", "There is no such workload.")
         return self.world.workloads[sandbox_id]
 
     def _put(self, workload: Workload) -> None:
@@ -219,7 +222,7 @@ class MemoryRuntime(Runtime):
             self.world.tell(WorkloadGone(id=sandbox_id))
 
     def _move(self, sandbox_id: str, before: Phase, after: Phase) -> None:
-        if self.world.workloads[sandbox_id].phase in (before, after):
+        if self._known(sandbox_id).phase in (before, after):
             self.world.change(sandbox_id, after)
 
     async def _call(self, method: str, sandbox_id: str, effect: Callable[[], object]) -> None:
