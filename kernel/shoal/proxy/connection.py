@@ -102,7 +102,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Queue a piece of the request's body, framed as one chunk; empty data is no chunk, for that would end it."""
         self._check()
         if data:
-            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            # Not writelines: asyncio's, from 3.12 on, may leave out pause_writing, and with it all back-pressure.
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     async def drain(self) -> None:
         """Wait until the transport takes more. Raises GatewayTimeout when the upstream takes nothing for too long."""
