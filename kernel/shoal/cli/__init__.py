@@ -1,1 +1,1 @@
-
+"""The command line: argument parsing in `main`, and one module a command."""

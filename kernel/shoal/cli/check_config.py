@@ -1,0 +1,76 @@
+"""``shoal check-config``: would the server accept this file, in this environment?
+
+It does what a start does up to the point where something would be opened: it picks and imports the plugins, validates
+every section, asks each plugin for its components, and applies the guard against an open start. Engines, stores and
+ports stay untouched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NoReturn
+
+from structlog.testing import capture_logs
+
+from shoal.config.loader import Loaded
+from shoal.errors import ConfigError
+from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.manager import PluginManager, PluginStatus, survey
+from shoal.web.guard import refuse_open_start
+
+
+def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
+    """Print what the file amounts to. Raises ConfigError with every problem found, one a line."""
+    print(f"source: {loaded.source or 'no file; the embedded default'}")
+    found = survey(loaded)
+    _print_plugins(found)
+    manager = PluginManager(loaded)
+    components = manager.register(NotRunning())
+    server = manager.settings.server
+    with capture_logs() as warnings:
+        refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)
+    print(f"runtimes: {', '.join(sorted(components.runtimes))}; default: {components.default_runtime}")
+    print(f"authentication: {', '.join(each.name for each in components.authenticators) or 'none'}")
+    print(f"listens on: {server.host}, port {server.port}")
+    for warning in warnings:
+        print(f"note: {warning['event']}")
+    print("ok")
+
+
+def _print_plugins(found: list[PluginStatus]) -> None:
+    enabled = [status for status in found if status.enabled]
+    width = max((len(status.name) for status in enabled), default=0)
+    print("enabled plugins:" if enabled else "enabled plugins: none")
+    for status in enabled:
+        print(f"  {status.name:{width}}  {status.why}")
+    for status in found:
+        if status.failure and not status.enabled:
+            print(f"note: {status.failure}")
+
+
+class NotRunning:
+    """The lifecycle engine for plugins that are only asked what they would register."""
+
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        """There are no sandboxes."""
+        return None
+
+    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
+        """Raises ConfigError."""
+        self._refuse()
+
+    async def delete(self, sandbox_id: str) -> None:
+        """Raises ConfigError."""
+        self._refuse()
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Raises ConfigError."""
+        self._refuse()
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Raises ConfigError."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        raise ConfigError("the lifecycle engine is used while the configuration is being checked")

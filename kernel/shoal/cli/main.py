@@ -1,0 +1,133 @@
+"""The command ``shoal``: ``serve``, ``init-config``, ``check-config``, ``plugins`` and ``demo``.
+
+Exit codes: 0 done, 1 told why not (each line on stderr begins ``shoal:``), 2 wrong usage. What a command needs is
+imported when it runs, so that ``shoal --help`` costs nothing but the interpreter's start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import shoal
+
+if TYPE_CHECKING:
+    from shoal.config.loader import Loaded
+
+EXAMPLES = ("local", "docker", "k8s")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments after the command's name; the process's own by default.
+
+    Returns:
+        The exit code. Raises SystemExit(2) for wrong usage, and SystemExit(0) after ``--help`` and ``--version``.
+    """
+    arguments = _parser().parse_args(argv)
+    from shoal.errors import ConfigError
+
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return code
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"shoal: {line}", file=sys.stderr)
+    except BrokenPipeError:  # the reader has seen enough; nothing may be written to it at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shoal", description="A plugin microkernel for sandboxes.")
+    parser.add_argument("--version", action="version", version=f"shoal {shoal.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument(
+        "--config", type=Path, metavar="PATH", help="default: $SANDBOX_CONFIG_PATH, else ~/.sandbox.toml if it exists"
+    )
+
+    serve = commands.add_parser("serve", parents=[config], help="run the server until SIGTERM or SIGINT")
+    serve.add_argument("--host", help="instead of server.host")
+    serve.add_argument("--port", type=int, help="instead of server.port")
+    serve.set_defaults(run=_serve)
+
+    init = commands.add_parser("init-config", help="write a commented configuration file to start from")
+    init.add_argument("path", type=Path, nargs="?", default=Path("~/.sandbox.toml"), metavar="PATH")
+    init.add_argument("--example", choices=EXAMPLES, default="local", help="for which runtime (default: local)")
+    init.add_argument("--force", action="store_true", help="overwrite an existing file")
+    init.set_defaults(run=_init_config)
+
+    check = commands.add_parser("check-config", parents=[config], help="say whether the server would accept the file")
+    check.set_defaults(run=_check_config)
+
+    plugins = commands.add_parser("plugins", parents=[config], help="list the installed plugins and what they do")
+    plugins.add_argument("--json", action="store_true", help="for machines")
+    plugins.set_defaults(run=_plugins)
+
+    demo = commands.add_parser("demo", help="show one sandbox's whole life on the local runtime")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from shoal.server import serve
+
+    return serve(_overridden(_load(arguments), {"host": arguments.host, "port": arguments.port}))
+
+
+def _init_config(arguments: argparse.Namespace) -> int:
+    from shoal.cli.init_config import write
+
+    path: Path = arguments.path.expanduser()
+    write(path, arguments.example, force=arguments.force)
+    print(f"wrote {path} (example: {arguments.example}); try: shoal check-config --config {path}")
+    return 0
+
+
+def _check_config(arguments: argparse.Namespace) -> int:
+    from shoal.cli.check_config import check
+
+    check(_load(arguments), os.environ)
+    return 0
+
+
+def _plugins(arguments: argparse.Namespace) -> int:
+    from shoal.cli.plugins import show
+
+    show(_load(arguments), as_json=arguments.json)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from shoal.cli.demo import main as demo
+
+    return demo()
+
+
+def _load(arguments: argparse.Namespace) -> Loaded:
+    from shoal.config.loader import load
+
+    return load(arguments.config, os.environ)
+
+
+def _overridden(loaded: Loaded, flags: dict[str, str | int | None]) -> Loaded:
+    """The file, with the given flags in ``[server]``; a ``server`` that is no table is left to be refused."""
+    from shoal.config.loader import Loaded
+
+    given = {key: value for key, value in flags.items() if value is not None}
+    server = loaded.raw.get("server", {})
+    if not given or not isinstance(server, dict):
+        return loaded
+    return Loaded(raw={**loaded.raw, "server": {**server, **given}}, source=loaded.source)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
