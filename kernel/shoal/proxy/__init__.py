@@ -6,8 +6,10 @@
     seam.py        what the proxy asks of the lifecycle engine
     headers.py     which headers travel, in which direction (pure functions)
     http.py        `HttpProxy`: one ASGI request to one sandbox
+    exchange.py    one request and its answer, between the two halves
     client.py      the client's half of an exchange: gathers or pumps the body, notices when the client leaves
     connection.py  the upstream's half: one HTTP/1.1 connection on an asyncio transport, with back-pressure
+    deadline.py    the one timer of a connection
     response.py    the bytes of an upstream's answer, parsed without I/O
     pool.py        bounded reuse of upstream connections, and dialling
     failures.py    what goes wrong, as errors that name no internal address

@@ -2,9 +2,6 @@
 
 Back-pressure works both ways: reading stops while more than `READ_AHEAD` of an answer waits to be taken, and `drain`
 waits while the transport holds more than its high-water mark of the request.
-
-One lazily moved timer serves every deadline of the connection: setting a later deadline costs an assignment, and the
-timer looks when it fires whether there is something to do. A request that goes well arms no timer of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +10,7 @@ import asyncio
 import select
 from typing import TYPE_CHECKING, cast
 
+from shoal.proxy.deadline import Deadline
 from shoal.proxy.failures import FramingError, response_failed, timed_out
 from shoal.proxy.response import ResponseParser
 
@@ -48,7 +46,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_request_sent",
         "_response",
         "_response_limit",
-        "_timer",
         "_transport",
         "_writer",
         "closed",
@@ -63,8 +60,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._loop = loop
         self._response = ResponseParser()
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
-        self._deadline = 0.0  # loop time, 0 = none
+        self._deadline = Deadline(loop, self._overdue)
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._continue: asyncio.Future[None] | None = None
@@ -122,7 +118,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The request's last byte is queued: from now on the upstream owes an answer."""
         self._request_sent = True
         if self._response.head is None:
-            self._arm(self._response_limit)
+            self._deadline.set(self._response_limit)
 
     @property
     def request_sent(self) -> bool:
@@ -151,7 +147,7 @@ class UpstreamConnection(asyncio.Protocol):
         while response.head is None:
             self._check()
             await self._heard()
-        self._deadline = 0.0
+        self._deadline.clear()
         return response.head
 
     async def read(self, limit: float) -> bytes:
@@ -166,9 +162,9 @@ class UpstreamConnection(asyncio.Protocol):
         while not response.parts and not response.complete:
             self._check()
             if limit:
-                self._arm(limit)
+                self._deadline.set(limit)
             await self._heard()
-            self._deadline = 0.0
+            self._deadline.clear()
         body = response.take()
         if self.reading_paused:
             self.reading_paused = False
@@ -211,7 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
     def park(self, limit: float) -> None:
         """Keep the connection for reuse, ``limit`` seconds at most."""
         self._idle = True
-        self._arm(limit)
+        self._deadline.set(limit)
 
     def unpark(self, *, probe: bool) -> bool:
         """Take it back into use; False when the upstream has closed it meanwhile.
@@ -219,7 +215,7 @@ class UpstreamConnection(asyncio.Protocol):
         ``probe`` also asks the socket, for a close that the loop has not heard of yet.
         """
         self._idle = False
-        self._deadline = 0.0
+        self._deadline.clear()
         self.reused = True
         return not self._lost and not (probe and self._has_input())
 
@@ -257,22 +253,8 @@ class UpstreamConnection(asyncio.Protocol):
         _wake(self._writer)
         _wake(self._continue)
 
-    def _arm(self, limit: float) -> None:
-        self._deadline = deadline = self._loop.time() + limit
-        timer = self._timer
-        if timer is not None:
-            if timer.when() <= deadline:
-                return
-            timer.cancel()
-        self._timer = self._loop.call_at(deadline, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        if not self._deadline or self.closed:
-            return
-        if self._loop.time() < self._deadline:
-            self._timer = self._loop.call_at(self._deadline, self._due)
-        elif self._idle:
+    def _overdue(self) -> None:
+        if self._idle:
             self.close()
         else:
             self.fail(timed_out())
@@ -314,9 +296,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._idle and not self._response.complete and self._failure is None:
             self._failure = self._broken_off()
             self._failure.__cause__ = exc
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline.stop()
         self._wake_all()
         if self.on_lost is not None:
             self.on_lost(self)
