@@ -186,27 +186,31 @@ def settled(base: str) -> dict[str, dict[str, object]]:
 def check(server: ServerProcess, clients: list[Client], token: str) -> None:
     """The view equals what runs, and what each client was told holds."""
     for _ in range(50):  # an expiry may fire between the looks; then they differ for a moment
-        now = datetime.now(UTC)
+        before = datetime.now(UTC)
         seen, alive = settled(server.base), running(token)
         directories = {
             entry.name for entry in (server.state_dir / "sandboxes").iterdir() if not entry.name.startswith(".")
         }
+        after = datetime.now(UTC)
         if set(seen) == alive == directories:
             break
         time.sleep(0.1)
     assert set(seen) == alive, f"view {set(seen) - alive} only, running {alive - set(seen)} only"
     assert directories == set(seen), f"leaked directories: {directories ^ set(seen)}"
+    gone = set().union(*(client.gone for client in clients))
+    groups = {group.name for group in Path("/sys/fs/cgroup").glob("*/shoal-*/*-*-*-*-*")} & gone
+    assert not groups, f"leaked control groups: {groups}"
     for client in clients:
         assert not client.trouble, "\n".join(client.trouble)
         assert not client.gone & set(seen), f"came back: {client.gone & set(seen)}"
         for known in list(client.known.values()):
             item = seen.get(known.id)
             if item is None:
-                assert known.deleting or now >= known.earliest_end, f"lost: {known}"
+                assert known.deleting or after >= known.earliest_end, f"lost: {known}"
                 client.gone.add(known.id)
                 del client.known[known.id]
                 continue
-            assert now <= known.latest_end + SLACK, f"outlived its expiry: {known}"
+            assert before <= known.latest_end + SLACK, f"outlived its expiry: {known}"
             expires_at = datetime.fromisoformat(str(item["expiresAt"]))
             assert expires_at in (known.expires_at, known.maybe_expires_at), f"{known}: {expires_at}"
             patched = int(item["metadata"]["patched"])  # type: ignore[index]  # JSON

@@ -1,7 +1,7 @@
 """``shoal demo``: one sandbox's whole life on the embedded local runtime, told step by step.
 
-Starts a real server in a process of its own, with a store in a temporary directory, and talks to it over HTTP as any client
-would. Exits with 1 as soon as something is not as it should be.
+Starts a real server in a process of its own, with a store in a temporary directory, and talks to it over HTTP as any
+client would. Exits with 1 as soon as something is not as it should be.
 """
 
 from __future__ import annotations
@@ -168,7 +168,8 @@ class Demo:
         for line in self._text(f"{path}/diagnostics/logs?tail=5").splitlines():
             _told(line)
         _say("Say what is isolated and limited", f"GET {path}/diagnostics/inspect")
-        for line in self._text(f"{path}/diagnostics/inspect").splitlines():
+        told = self._text(f"{path}/diagnostics/inspect")
+        for line in told[told.index("Isolation:") : told.index("Network:")].splitlines():
             _told(line)
 
     def _delete(self, path: str) -> None:
