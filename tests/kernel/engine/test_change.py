@@ -34,6 +34,27 @@ async def test_pause_and_resume() -> None:
         assert server.recorder.of(sandbox_id)[2:] == [State.PAUSING, State.PAUSED, State.RESUMING, State.RUNNING]
 
 
+async def test_every_intent_is_durable_before_the_engine_is_called() -> None:
+    async with Server() as server:
+        met: list[tuple[str, State]] = []
+
+        def note(call: str, sandbox_id: str) -> None:
+            if sandbox_id:
+                met.append((call, server.disk.records[sandbox_id].state))
+
+        server.world.fault = note
+        sandbox_id = await server.running(timeout=60)
+        await server.engine.pause(sandbox_id)
+        await server.engine.resume(sandbox_id)
+        await server.engine.delete(sandbox_id)
+        assert met == [
+            ("create", State.PENDING),
+            ("pause", State.PAUSING),
+            ("resume", State.RESUMING),
+            ("delete", State.STOPPING),
+        ]
+
+
 async def test_a_pause_that_the_runtime_refuses_changes_nothing() -> None:
     async with Server() as server:
         sandbox_id = await server.running()
