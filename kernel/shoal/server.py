@@ -64,8 +64,9 @@ def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,
         limit_concurrency=settings.limit_concurrency or None,
         backlog=settings.backlog,
-        server_header=True,
-        date_header=True,
+        headers=[("server", "shoal")],
+        server_header=False,
+        date_header=False,  # the edge writes it, unless a sandbox's service did
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
+from email.utils import formatdate
 
 from shoal.plugin.interfaces import Principal
 from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
@@ -104,10 +105,30 @@ class Exchange:
 
     def _with_extra(self, headers: Iterable[Header]) -> list[Header]:
         answer = [*headers]
-        if self._reflects_origin and any(name == cors.ALLOW_ORIGIN for name, _ in answer):
+        given = {name for name, _ in answer}
+        if b"date" not in given:  # a sandbox's service may have said when it answered
+            answer.append(_clock.header())
+        if self._reflects_origin and cors.ALLOW_ORIGIN in given:
             # A sandbox's service that speaks CORS itself has the last word on it.
             return [*answer, self._extra[0]]
         return answer + self._extra
+
+
+class _Clock:
+    """The Date header, written once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._header: Header = (b"date", b"")
+
+    def header(self) -> Header:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._header = second, (b"date", formatdate(second, usegmt=True).encode())
+        return self._header
+
+
+_clock = _Clock()
 
 
 def request_id(sent: bytes | None) -> str:

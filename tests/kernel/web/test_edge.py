@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -286,3 +288,9 @@ async def _call(web: Web, path: str, query: bytes = b"", receive: Callable[[], A
     }
     await web.app()(scope, receive, send)
     return sent
+
+
+async def test_an_answer_has_exactly_one_date(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/health")
+    (date,) = answer.headers.get_list("date")
+    assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
