@@ -1,0 +1,147 @@
+"""docs/plugins.md says what the code says: every hook and interface, and examples that work."""
+
+from __future__ import annotations
+
+import inspect
+import tomllib
+import types
+from datetime import datetime
+from pathlib import Path
+
+import httpx
+import pluggy
+import pytest
+from msgspec import Struct
+from tests.docs.pages import Part, parts
+
+from shoal.config.settings import Settings
+from shoal.models.sandbox import SandboxRecord
+from shoal.plugin import ConfigSection, PluginContext, hookspecs, interfaces
+from shoal.plugin.discovery import HOOKS
+from shoal.plugin.interfaces import Component
+
+PAGE = list(parts("plugins.md"))
+HOOK_PARTS = [part for part in PAGE if part.heading.startswith("`shoal_")]
+KINDS: dict[str, type] = {
+    "shoal_wanted": bool,
+    "shoal_config_sections": ConfigSection,
+    "shoal_register_store": types.NoneType,
+    "shoal_register_runtimes": interfaces.Runtime,
+    "shoal_register_authenticators": interfaces.Authenticator,
+    "shoal_register_networking": interfaces.Networking,
+    "shoal_register_ingresses": interfaces.Ingress,
+    "shoal_register_renewals": interfaces.Renewal,
+    "shoal_register_observers": interfaces.Observer,
+}
+"""What each hook's example gives; with default settings the store's leaves it to SQLite."""
+
+
+class Nobody:
+    """A lifecycle for components that are made and not used."""
+
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        return None
+
+    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
+        raise NotImplementedError
+
+    async def delete(self, sandbox_id: str) -> None:
+        raise NotImplementedError
+
+    async def pause(self, sandbox_id: str) -> None:
+        raise NotImplementedError
+
+    async def resume(self, sandbox_id: str) -> None:
+        raise NotImplementedError
+
+
+def signature(name: str) -> str:
+    found = inspect.signature(getattr(hookspecs, name))
+    arguments = ", ".join(f"{each.name}: {each.annotation}" for each in found.parameters.values())
+    return f"{name}({arguments}) -> {found.return_annotation}"
+
+
+def hook_of(part: Part) -> str:
+    return part.heading.strip("`").partition("(")[0]
+
+
+def plugin(source: str) -> types.ModuleType:
+    """An example as a module."""
+    module = types.ModuleType("example")
+    exec(compile(source, "docs/plugins.md", "exec"), vars(module))  # noqa: S102 - our own page
+    return module
+
+
+def test_every_hook_has_a_heading_equal_to_its_signature_in_the_order_of_the_specification() -> None:
+    assert [part.heading for part in HOOK_PARTS] == [f"`{signature(name)}`" for name in HOOKS]
+
+
+@pytest.mark.parametrize("part", HOOK_PARTS, ids=[hook_of(part) for part in HOOK_PARTS])
+def test_the_example_of_a_hook_implements_it(part: Part) -> None:
+    [(language, source)] = part.blocks
+    assert language == "python"
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin(source))
+    manager.check_pending()
+    hook = hook_of(part)
+    given: dict[str, object] = {"config": {"runtime": {"type": "firefly"}}}
+    if "context" in signature(hook):
+        sections: dict[type, Struct] = {}
+        given = {"context": PluginContext(Settings(), sections, Nobody())}
+    elif "config" not in signature(hook):
+        given = {}
+    answer = getattr(manager.hook, hook)(**given)
+    if hook == "shoal_register_store":
+        assert answer is None
+        return
+    [made] = answer
+    for each in made if isinstance(made, list) else [made]:
+        assert isinstance(each, KINDS[hook])
+        assert made is not False
+        if isinstance(each, Component):
+            assert each.name
+
+
+def test_the_first_example_fits_the_hook_specifications() -> None:
+    [part] = [part for part in PAGE if part.heading == "A plugin in two files"]
+    (toml, entry), (python, source) = part.blocks
+    assert (toml, python) == ("toml", "python")
+    assert list(tomllib.loads(entry)["project"]["entry-points"]) == [hookspecs.ENTRY_POINT_GROUP]
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    manager.register(plugin(source))
+    manager.check_pending()
+
+
+async def test_a_server_made_as_the_page_says_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    [runtime] = [part for part in HOOK_PARTS if hook_of(part) == "shoal_register_runtimes"]
+    [testing] = [part for part in PAGE if part.heading == "Testing a plugin"]
+    [(_, source)] = testing.blocks
+    server = plugin(source).server_with(plugin(runtime.blocks[0][1]))
+    await server.start()
+    try:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server.asgi), base_url="http://shoal") as client:
+            body = {"image": {"uri": "any"}, "entrypoint": ["true"], "resourceLimits": {}, "timeout": 60}
+            made = (await client.post("/v1/sandboxes", json=body)).json()
+            seen = (await client.get(f"/v1/sandboxes/{made['id']}?wait=Running&timeout=30")).json()
+            assert seen["status"]["state"] == "Running"
+    finally:
+        await server.stop()
+
+
+def test_the_table_of_interfaces_says_what_must_be_implemented() -> None:
+    [part] = [part for part in PAGE if part.heading == "The interfaces"]
+    families = [kind for kind in vars(interfaces).values() if isinstance(kind, type) and issubclass(kind, Component)]
+    expected = {}
+    for kind in families:
+        if kind is not Component:
+            abstract: frozenset[str] = getattr(kind, "__abstractmethods__", frozenset())
+            methods = {name for name, member in vars(kind).items() if inspect.isfunction(member) and name[0] != "_"}
+            expected[f"`{kind.__name__}`"] = [named(abstract), named(methods - abstract)]
+    assert {row[0]: row[1:] for row in part.rows} == expected
+
+
+def named(names: set[str] | frozenset[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names))
