@@ -178,7 +178,7 @@ def _mounted() -> list[tuple[int, Path, set[str]]]:
 
 
 def _base(version: int, mount: Path, name: str) -> Path | None:
-    """This server's directory in a hierarchy: at its top for root, so that a restart finds it, else at its own place."""
+    """This server's directory in a hierarchy: at its top for root, where a restart finds it, else at its own place."""
     place = mount if os.geteuid() == 0 else _own(version, mount)
     if place is None:
         return None

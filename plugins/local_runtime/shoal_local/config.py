@@ -19,14 +19,14 @@ class LocalSettings(Section):
     isolation: Literal["auto", "bubblewrap", "unshare", "none"] = "auto"
     """auto = bubblewrap where it works, else unshare where it works, else the server refuses to start."""
     overlay: Literal["auto", "off"] = "auto"
-    """off = no overlay file system: roots are read-only but for the sandbox's own ``/tmp``, ``/root``, ``/home`` and such."""
+    """off = no overlay: roots are read-only but for the sandbox's own ``/tmp``, ``/root``, ``/home`` and such."""
     cgroups: Literal["auto", "off"] = "auto"
     """off = limits by rlimits and pause by signals, as where no cgroup is writable."""
     uid: UnprivilegedId = 64000
     """Who sandboxes are on the host when the server runs as root; unused otherwise."""
     gid: UnprivilegedId = 64000
     images: dict[str, str] = field(default_factory=dict)
-    """Other image names (may end in ``*``) → ``host``, ``dir:/…``, ``oci-layout:/…[:ref]``, ``docker-archive:/…[:ref]``."""
+    """Other names (may end in ``*``) → ``host``, ``dir:/…``, ``oci-layout:/…[:ref]``, ``docker-archive:/…[:ref]``."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment of every sandbox, below the request's."""
     hidden_paths: list[str] = field(default_factory=list)

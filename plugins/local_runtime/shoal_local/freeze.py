@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from shoal.errors import EngineFailure
@@ -27,12 +28,19 @@ def freeze(box: Box, groups: Cgroups) -> None:
         return
     box.mark_paused(True)  # before the first signal: after a crash in between, resume still knows what to do
     deadline = time.monotonic() + STOP_SECONDS
-    while running := [pid for pid in members(box, groups) if _state(pid) not in _STOPPED]:
+    calm = False
+    while True:
+        running = [pid for pid in members(box, groups) if not _at_rest(pid)]
+        if calm and not running:
+            return
+        # A child born while the processes were listed is missing from the list, so all must be at rest twice.
+        calm = not running
         _signal(running, signal.SIGSTOP)
         if time.monotonic() > deadline:
             thaw(box, groups)
             raise EngineFailure(CODE, "processes are born faster than they can be stopped")
-        time.sleep(_POLL)
+        if running:
+            time.sleep(_POLL)
 
 
 def thaw(box: Box, groups: Cgroups) -> None:
@@ -41,7 +49,7 @@ def thaw(box: Box, groups: Cgroups) -> None:
         groups.freeze(box.id, False)
         return
     deadline = time.monotonic() + STOP_SECONDS
-    while stopped := [pid for pid in members(box, groups) if _state(pid) in ("T", "t")]:
+    while stopped := [pid for pid in members(box, groups) if _held(pid)]:
         # Children first: a parent that runs again might signal or await them.
         _signal(list(reversed(stopped)), signal.SIGCONT)
         if time.monotonic() > deadline:
@@ -55,9 +63,27 @@ def frozen(box: Box, groups: Cgroups) -> bool:
     return groups.frozen(box.id) if groups.has(box.id) else box.paused()
 
 
-def _state(pid: int) -> str:
+def _at_rest(pid: int) -> bool:
+    """Does it run no code until it is told to go on, or at all any more?
+
+    A parent in vfork(2) cannot stop before its child, stopped as well, has executed something: its SIGSTOP waits.
+    """
     fields = stat_fields(pid)
-    return "X" if fields is None else fields[0]
+    return fields is None or fields[0] in _STOPPED or (fields[0] == "D" and _stop_pending(pid))
+
+
+def _held(pid: int) -> bool:
+    fields = stat_fields(pid)
+    return fields is not None and (fields[0] in ("T", "t") or _stop_pending(pid))
+
+
+def _stop_pending(pid: int) -> bool:
+    """Does a SIGSTOP wait to take effect? From ShdPnd in /proc/pid/status (proc(5))."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
+            if line.startswith("ShdPnd:"):
+                return bool(int(line.split()[1], 16) & 1 << signal.SIGSTOP - 1)
+    return False
 
 
 def _signal(pids: list[int], number: signal.Signals) -> None:

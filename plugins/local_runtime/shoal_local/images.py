@@ -92,7 +92,7 @@ def parse(text: str) -> Source:
     if not colon or scheme not in (Kind.DIRECTORY, Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
         raise ValueError(
             "the local runtime pulls no images; use host, dir:/path, oci-layout:/path[:ref] or "
-            f"docker-archive:/path.tar[:ref], or map the name in the configuration: [local.images] {text!r} = \"host\""
+            f'docker-archive:/path.tar[:ref], or map the name in the configuration: [local.images] {text!r} = "host"'
         )
     if not rest.startswith("/"):
         raise ValueError(f"the path after {scheme}: must be absolute")

@@ -60,15 +60,21 @@ def choose(
 
 
 def _candidates(settings: LocalSettings) -> Iterator[tuple[Method, bool, bool]]:
-    """In order of preference. As root, bubblewrap is staged: the sandboxes' user cannot reach the server's files."""
-    wanted, root = settings.isolation, os.geteuid() == 0
-    if wanted == "none":
+    """In order of preference: (method, overlay, staged).
+
+    Bubblewrap gets a root that unshare(1) built where that works: only so it has overlays, and volumes checked
+    after mounting. As root it cannot do without: the sandboxes' user cannot reach the server's files.
+    """
+    if settings.isolation == "none":
         yield "none", False, False
         return
     overlays = (True, False) if settings.overlay == "auto" else (False,)
-    for method in ("bubblewrap", "unshare") if wanted == "auto" else (wanted,):
-        for overlay in overlays:
-            yield method, overlay, method == "bubblewrap" and (overlay or root)
+    if settings.isolation in ("auto", "bubblewrap"):
+        yield from (("bubblewrap", overlay, True) for overlay in overlays)
+        if os.geteuid() != 0:
+            yield "bubblewrap", False, False
+    if settings.isolation in ("auto", "unshare"):
+        yield from (("unshare", overlay, False) for overlay in overlays)
 
 
 def _missing(isolation: Isolation) -> str | None:
@@ -114,4 +120,3 @@ def describe(isolation: Isolation, groups: Cgroups) -> dict[str, str]:
         "Root": layered if isolation.overlay else plain,
         "Freezer": groups.label("freezer") or "signals",
     }
-

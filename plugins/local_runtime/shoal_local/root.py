@@ -179,7 +179,9 @@ class Root:
             if path.is_dir():
                 yield Mount("tmpfs", f"/{inside}", options="size=4k,mode=755", read_only=True)
             elif path.exists():
-                yield Mount("bind", f"/{inside}", "/dev/null")
+                empty = self._box / "empty"
+                empty.touch(mode=0o444)
+                yield Mount("bind", f"/{inside}", str(empty), read_only=True)
 
     def _inside(self, path: str) -> str:
         """The path without symlinks and leading slash; in a private directory, which is empty, nothing is resolved."""

@@ -111,4 +111,3 @@ def _stamp(source: Source) -> tuple[int, int, int]:
     path = source.path / "index.json" if source.kind is Kind.OCI_LAYOUT else source.path
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
-

@@ -106,7 +106,7 @@ def unshare_stage(tools: Tools, drop: Drop | None, checks: list[Check]) -> str:
 
 def unshare_inner(tools: Tools, workload: Workload) -> str:
     """What the unprivileged half runs, inside its user namespace."""
-    shut = [tools.unshare or "unshare", "--mount", "--propagation=unchanged", "--root=/..", f"--wd={workload.cwd}", "--"]
+    shut = [tools.unshare or "unshare", "--mount", "--propagation=unchanged", "--root=/.."]
     return "\n".join(
         [
             "echo entered >&5",
@@ -114,7 +114,7 @@ def unshare_inner(tools: Tools, workload: Workload) -> str:
             '[ "$word" = go ] || exit 125',
             f"echo {READY} >&8",
             *_exports(workload.env),
-            f"exec {join(shut)} {join(workload.argv)} </dev/null 5<&- 6<&- 8>&-",
+            f"exec {join([*shut, f'--wd={workload.cwd}', '--', *workload.argv])} </dev/null 5<&- 6<&- 8>&-",
             "",
         ]
     )
@@ -142,11 +142,7 @@ def bare_stage(tools: Tools, drop: Drop | None, workload: Workload) -> str:
     """Isolation none: the command under its own user, and nothing else."""
     run = [*_exports(workload.env), f"cd {quote(workload.cwd)}"]
     command = join([*_dropping(tools, drop), *workload.argv])
-    return (
-        "box=$PWD\n"
-        f"( {'; '.join(run)}; echo {READY} >&8; exec {command} 7<&- 8>&- )\n"
-        'echo $? >"$box/exit"\n'
-    )
+    return f'box=$PWD\n( {"; ".join(run)}; echo {READY} >&8; exec {command} 7<&- 8>&- )\necho $? >"$box/exit"\n'
 
 
 def _mount_all(tools: Tools) -> str:

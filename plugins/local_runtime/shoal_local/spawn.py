@@ -234,15 +234,21 @@ def _wait_for_bubblewrap(box: Box, isolation: Isolation, pid: int, deadline: flo
         top = identify(pid)
         ended = box.ended()
         if top is None or not top.alive() or ended is not None:
-            if ended is not None and ended[0] == 0 and top is not None:
-                return Started(top, None, datetime.now(UTC))  # it was quick
-            raise _failure(box, b"")
+            if top is None or ended is None or _bubblewrap_complains(box):
+                raise _failure(box, b"")
+            return Started(top, None, datetime.now(UTC))  # it was quick
         init = box.child_pid()
         inner = children(init) if init is not None else []
         if init is not None and inner and _runs_other_than(inner[0], bwrap):
             return Started(top, identify(init), datetime.now(UTC))
         time.sleep(_POLL)
     raise EngineFailure(CODE, f"the sandbox did not start within {START_SECONDS:.0f} seconds")
+
+
+def _bubblewrap_complains(box: Box) -> bool:
+    """bwrap reports its own errors where the command's output goes, each with its name in front."""
+    with box.log.open("rb") as file:
+        return file.read(7) == b"bwrap: "
 
 
 def _runs_other_than(pid: int, program: str) -> bool:

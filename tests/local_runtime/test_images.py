@@ -1,0 +1,263 @@
+"""Images: names, unpacking, and what a hostile archive may not do."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+from tests.local_runtime.conftest import Start
+from tests.local_runtime.layouts import docker_archive, layer, layout, tools
+from tests.local_runtime.machine import ignore, local, plan, run
+
+from shoal.errors import ConfigError, EngineFailure, InvalidRequest
+from shoal_local.images import Catalog, Kind, Source, parse
+from shoal_local.rootfs import RootFsCache
+from shoal_local.rootpath import resolve
+from shoal_local.runtime import LocalRuntime
+from shoal_local.unpack import Unpacker
+
+
+def unpack(root: Path, *layers: bytes) -> Path:
+    root.mkdir(exist_ok=True)
+    unpacker = Unpacker(root, None)
+    for content in layers:
+        unpacker.apply(io.BytesIO(content))
+    unpacker.finish()
+    return root
+
+
+def tree(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_layers_and_whiteouts(tmp_path: Path) -> None:
+    root = unpack(
+        tmp_path / "root",
+        layer(
+            [
+                ("etc/", ""),
+                ("etc/old", "1"),
+                ("etc/kept", "1"),
+                ("var/cache/a", "1"),
+                ("var/cache/b/c", "1"),
+                ("bin", "->usr/bin"),
+            ]
+        ),
+        layer(
+            [
+                ("etc/.wh.old", ""),
+                ("var/cache/.wh..wh..opq", ""),
+                ("var/cache/new", "2"),
+                ("bin/sh", "2"),
+                ("etc/kept", "2"),
+            ]
+        ),
+    )
+    assert tree(root) == {"etc", "etc/kept", "var", "var/cache", "var/cache/new", "bin", "usr", "usr/bin", "usr/bin/sh"}
+    assert (root / "etc/kept").read_text() == "2"
+
+
+def test_opaque_keeps_what_its_own_layer_brings(tmp_path: Path) -> None:
+    root = unpack(
+        tmp_path / "root",
+        layer([("data/old/x", "1")]),
+        layer([("data/sub/new", "2"), ("data/.wh..wh..opq", "")]),
+    )
+    assert tree(root) == {"data", "data/sub", "data/sub/new"}
+
+
+def test_kinds_of_files(tmp_path: Path) -> None:
+    root = unpack(
+        tmp_path / "root", layer([("a", "x"), ("b", "=>a"), ("c", "->/etc/passwd"), ("dev/null", None), ("d/", "")])
+    )
+    assert tree(root) == {"a", "b", "c", "d", "dev"}
+    assert (root / "a").stat().st_ino == (root / "b").stat().st_ino
+    assert str((root / "c").readlink()) == "/etc/passwd"
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a/../../escaped", "ok/../../../escaped"])
+def test_paths_that_leave_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(EngineFailure, match="leaves the image"):
+        unpack(tmp_path / "root", layer([(name, "x")]))
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_symlinks_lead_inside_only(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    entries = [("up", f"->{tmp_path / 'outside'}"), ("dots", "->../../../.."), ("up/file", "x"), ("dots/file", "y")]
+    root = unpack(tmp_path / "root", layer(entries))
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert (root / "file").read_text() == "y"
+    assert (root / str(tmp_path / "outside").lstrip("/") / "file").read_text() == "x"
+
+
+def test_a_symlink_is_replaced_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("safe")
+    root = unpack(tmp_path / "root", layer([("link", f"->{victim}"), ("link", "evil")]))
+    assert victim.read_text() == "safe"
+    assert (root / "link").read_text() == "evil"
+
+
+@pytest.mark.parametrize("target", ["../outside", "/etc/passwd", "absent", "link"])
+def test_hard_links_stay_inside(tmp_path: Path, target: str) -> None:
+    with pytest.raises(EngineFailure):
+        unpack(tmp_path / "root", layer([("link", "->/etc/passwd"), ("hard", f"=>{target}")]))
+
+
+def test_loops_of_symlinks_end(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match="symbolic links"):
+        unpack(tmp_path / "root", layer([("a", "->b"), ("b", "->a"), ("a/x", "1")]))
+
+
+def test_a_torn_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure):
+        unpack(tmp_path / "root", layer([("a", "x" * 5000)])[:3000])
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_layout_is_unpacked_once(tmp_path: Path, compressed: bool) -> None:
+    content = [layer([("a", "1")], compressed=compressed), layer([("b", "2")], compressed=compressed)]
+    folder = layout(tmp_path / "image", content, Env=["A=1", "PATH=/x"], WorkingDir="/work")
+    cache = _cache(tmp_path)
+    first = cache.get(Source(Kind.OCI_LAYOUT, folder))
+    assert (tree(first.path), first.env, first.workdir) == ({"a", "b"}, {"A": "1", "PATH": "/x"}, "/work")
+    inode = first.path.stat().st_ino
+    assert _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder, "app")).path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_docker_archive(tmp_path: Path, compressed: bool) -> None:
+    file = docker_archive(tmp_path / "image.tar", [layer([("a", "1")], compressed=compressed)], Env=["A=1"])
+    found = _cache(tmp_path).get(Source(Kind.DOCKER_ARCHIVE, file, "app:latest"))
+    assert (tree(found.path), found.env) == ({"a"}, {"A": "1"})
+    with pytest.raises(EngineFailure, match="app:latest"):
+        _cache(tmp_path).get(Source(Kind.DOCKER_ARCHIVE, file, "other:tag"))
+
+
+def test_a_changed_blob_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    content = layer([("a", "1")])
+    folder = layout(tmp_path / "image", [content])
+    for blob in (folder / "blobs/sha256").iterdir():
+        if blob.read_bytes() == content:
+            blob.write_bytes(layer([("a", "2")]))
+    with pytest.raises(EngineFailure, match="digest"):
+        _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder))
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+def test_several_images_need_a_name(tmp_path: Path) -> None:
+    folder = layout(tmp_path / "image", [layer([("a", "1")])], ref="one")
+    layout(folder, [layer([("b", "1")])], ref="two")
+    assert tree(_cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder, "two")).path) == {"b"}
+    with pytest.raises(EngineFailure, match="several images"):
+        _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder))
+    with pytest.raises(EngineFailure, match="one, two"):
+        _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder, "three"))
+
+
+def test_another_architecture_is_refused(tmp_path: Path) -> None:
+    folder = layout(tmp_path / "image", [layer([("a", "1")])], arch="riscv64")
+    with pytest.raises(EngineFailure, match="linux/"):
+        _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder))
+
+
+def test_half_unpacked_is_swept(tmp_path: Path) -> None:
+    cache = _cache(tmp_path)
+    (tmp_path / "cache/.unpacking-0123/root").mkdir(parents=True)
+    cache.sweep()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("host", Source(Kind.HOST)),
+        ("dir:/srv/root", Source(Kind.DIRECTORY, Path("/srv/root"))),
+        ("oci-layout:/srv/image:1.2", Source(Kind.OCI_LAYOUT, Path("/srv/image"), "1.2")),
+        ("docker-archive:/a.tar:name:tag", Source(Kind.DOCKER_ARCHIVE, Path("/a.tar"), "name:tag")),
+    ],
+)
+def test_names(text: str, source: Source) -> None:
+    assert parse(text) == source
+
+
+def test_table_exact_then_longest_pattern(tmp_path: Path) -> None:
+    table = {"python:3.11": "host", "python:*": f"dir:{tmp_path}", "*": "host"}
+    catalog = Catalog(table)
+    assert catalog.resolve("python:3.11").kind is Kind.HOST
+    assert catalog.resolve("python:3.12").kind is Kind.DIRECTORY
+    assert catalog.resolve("anything").kind is Kind.HOST
+
+
+def test_bad_names_and_tables(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"local\.images\.x"):
+        Catalog({"x": "docker.io/library/alpine"})
+    catalog = Catalog({}, (tmp_path / "state",))
+    (tmp_path / "state/inner").mkdir(parents=True)
+    for name in (
+        "dir:relative",
+        "dir:/no/such/place",
+        "dir:/",
+        f"dir:{tmp_path}",
+        f"dir:{tmp_path}/state/inner",
+        "oci-layout:/etc",
+    ):
+        with pytest.raises(InvalidRequest):
+            catalog.resolve(name)
+
+
+def test_resolving_inside_a_root(tmp_path: Path) -> None:
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "bin").symlink_to("usr/bin")
+    (tmp_path / "abs").symlink_to("/usr/bin")
+    (tmp_path / "out").symlink_to("../../../../etc")
+    assert resolve(tmp_path, "/bin/sh") == tmp_path / "usr/bin/sh"
+    assert resolve(tmp_path, "abs/../lib") == tmp_path / "usr/lib"
+    assert resolve(tmp_path, "out/passwd") == tmp_path / "etc/passwd"
+
+
+async def test_sandboxes_share_an_image_and_not_their_changes(runtime: LocalRuntime, tmp_path: Path) -> None:
+    content = layer([*tools(), ("etc/motd", "from the image\n"), ("data/", "")])
+    folder = layout(tmp_path / "image", [content], Env=["FROM_IMAGE=1", "BOTH=image"], WorkingDir="/data")
+    image = f"oci-layout:{folder}"
+    script = "cat /etc/motd; echo $FROM_IMAGE $BOTH; ls -d $PWD; echo mine >/etc/motd; touch /made; cat /etc/motd"
+    plans = [plan("sh", "-c", script, image=image, env={"BOTH": "request"}) for _ in range(6)]
+    ended = await asyncio.gather(*(run(runtime, wanted) for wanted in plans))
+    assert {output for _, output in ended} == {"from the image\n1 request\n/data\nmine\n"}
+    assert len([path for path in (tmp_path / "local/images").iterdir() if path.is_dir()]) == 1
+
+
+async def test_a_directory_as_root(runtime: LocalRuntime, tmp_path: Path) -> None:
+    root = unpack(tmp_path / "rootfs", layer([*tools(), ("marker", "here\n")]))
+    for path in (root, *root.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    _, output = await run(runtime, plan("sh", "-c", "cat /marker; touch /new; ls /home", image=f"dir:{root}"))
+    assert output.startswith("here\n")
+    assert not (root / "new").exists()
+
+
+async def test_without_overlay_an_image_is_read_only(start: Start, isolation: str, tmp_path: Path) -> None:
+    runtime = await start(local(isolation=isolation, overlay="off"))
+    folder = layout(tmp_path / "image", [layer([*tools(), ("srv/x", "1"), ("tmp/", "")])])
+    script = "touch /srv/y || echo read-only; touch /tmp/z && echo private"
+    _, output = await run(runtime, plan("sh", "-c", script, image=f"oci-layout:{folder}"))
+    assert output.splitlines()[-2:] == ["read-only", "private"]
+
+
+async def test_a_missing_loader_is_named(runtime: LocalRuntime, tmp_path: Path) -> None:
+    only = [entry for entry in tools() if entry[0] == "bin/cat" or entry[0] == "usr/bin/cat"]
+    folder = layout(tmp_path / "image", [layer([*only, ("script", "#!/no/interpreter\n")])])
+    for command, reason in ((f"/{only[0][0]}", "dynamic loader"), ("/script", "interpreter /no/interpreter")):
+        wanted = plan(command, image=f"oci-layout:{folder}")
+        with pytest.raises(EngineFailure, match=reason):
+            await runtime.create(wanted, ignore)
+        await runtime.delete(wanted.id)
+
+
+def _cache(tmp_path: Path) -> RootFsCache:
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    return RootFsCache(tmp_path / "cache", None)

@@ -1,0 +1,44 @@
+"""The same runtime without root: nothing may need it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.local_runtime.machine import can_bubblewrap, can_unshare
+
+
+@pytest.mark.parametrize(
+    ("method", "overlay", "way"),
+    [
+        ("unshare", "auto", ""),
+        ("unshare", "off", ""),
+        ("bubblewrap", "auto", "staged"),
+        ("bubblewrap", "off", "direct"),
+        ("none", "off", ""),
+    ],
+)
+def test_a_whole_life(tmp_path: Path, method: str, overlay: str, way: str) -> None:
+    if method == "unshare" and not can_unshare():
+        pytest.skip("user namespaces do not work here")
+    if method == "bubblewrap" and not can_bubblewrap():
+        pytest.skip("bubblewrap is not installed, or does not work here")
+    uid = 12345 if os.geteuid() == 0 else os.geteuid()
+    home = tmp_path / "home"
+    home.mkdir()
+    if os.geteuid() == 0:
+        for folder in tmp_path.parents[0], tmp_path.parents[1], tmp_path:
+            folder.chmod(0o755)
+        os.chown(home, uid, uid)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.local_runtime.whole_life", str(home), method, overlay, way, str(uid)],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        check=False,
+        timeout=100,
+    )
+    assert done.stdout.splitlines()[-1:] == ["all well"], done.stdout + done.stderr

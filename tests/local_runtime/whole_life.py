@@ -1,0 +1,112 @@
+"""A program, not a test: one whole life of the runtime as an ordinary user, run by test_ordinary_user.
+
+Everything is imported before the change of user, who may not be able to read Python's own files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread
+import encodings.idna
+import linecache
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.local_runtime.machine import eventually, ignore, local, plan, processes_of, run, settings
+
+from shoal.errors import EngineFailure
+from shoal.models.requests import HostVolume, Volume
+from shoal.models.workload import Phase
+from shoal.plugin.interfaces import LogQuery
+from shoal_local import probe
+from shoal_local.runtime import LocalRuntime
+from shoal_local.spawn import Method
+
+LOADED = (concurrent.futures.thread, encodings.idna, linecache)
+ALL = LogQuery(tail=10_000)
+
+
+def only_direct(settings: object) -> Iterator[tuple[Method, bool, bool]]:
+    """Bubblewrap without unshare(1), as on a machine that allows namespaces to bubblewrap alone."""
+    yield "bubblewrap", False, False
+
+
+async def first_life(base: Path, runtime: LocalRuntime, method: str) -> str:
+    """A sandbox that looks around and ends."""
+    host = HostVolume(path=str(base / "shared"))
+    volumes = () if method == "none" else (Volume(name="v", mount_path="/tmp/v", host=host),)
+    look = f"cat /etc/shadow; ls {base}/local {base}/store.db"
+    script = f"cat /tmp/v/file; id -u; touch ~/mine && echo home; {look}; exit 3"
+    wanted = plan("sh", "-c", script, env={"LD_LIBRARY_PATH": "/nowhere"}, volumes=volumes)
+    await runtime.check(wanted)
+    ended, output = await run(runtime, wanted)
+    assert "exit code 3" in (ended.message or ""), (ended, output)
+    if method != "none":
+        assert output.splitlines()[:3] == ["shared", "0", "home"], output
+        assert "sandboxes" not in output, output
+        assert "denied" in output, output
+    return wanted.id
+
+
+async def second_life(runtime: LocalRuntime) -> tuple[str, str]:
+    """A sandbox that resists removal, paused by signals."""
+    wanted = plan("sh", "-c", "mkdir -p ~/a/b; chmod 000 ~/a; while :; do echo x; sleep 0.01; done")
+    await runtime.create(wanted, ignore)
+    assert (await runtime.pause(wanted.id)).phase is Phase.PAUSED
+    before = await runtime.logs(wanted.id, ALL)
+    await asyncio.sleep(0.2)
+    assert await runtime.logs(wanted.id, ALL) == before
+    return wanted.id, before
+
+
+async def main(base: Path, method: str, overlay: str) -> None:
+    chosen = local(isolation=method, overlay=overlay, cgroups="off")
+    runtime = LocalRuntime(settings(base, allowed=(str(base / "shared"),)), chosen)
+    await runtime.start()
+    ended = await first_life(base, runtime, method)
+    paused, before = await second_life(runtime)
+    await runtime.stop()
+
+    runtime = LocalRuntime(settings(base), chosen)
+    await runtime.start()
+    found = {workload.id: workload.phase for workload in await runtime.list()}
+    assert found == {ended: Phase.FAILED, paused: Phase.PAUSED}
+    await runtime.resume(paused)
+
+    async def more() -> bool | None:
+        return len(await runtime.logs(paused, ALL)) > len(before) or None
+
+    await eventually(more)
+    for sandbox_id in (ended, paused):
+        await runtime.delete(sandbox_id)
+        assert processes_of(sandbox_id) == []
+    assert await runtime.list() == []
+    try:
+        await runtime.create(plan("no-such-command"), ignore)
+    except EngineFailure as error:
+        assert "not found in PATH" in error.message
+    else:
+        raise AssertionError("a missing command was started")
+    await runtime.stop()
+
+
+if __name__ == "__main__":
+    base, method, overlay, way, uid = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    os.environ["HOME"] = str(base)
+    if way == "direct":
+        probe._candidates = only_direct
+    (base / "shared").mkdir()
+    (base / "shared/file").write_text("shared\n")
+    try:
+        asyncio.run(main(base, method, overlay))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    sys.stdout.write("all well\n")
