@@ -61,6 +61,6 @@ def test_no_5xx_and_no_undocumented_answer(operation: Any, open_server: ServerPr
             case.path_parameters["sandbox_id"] = made  # half of the time one that exists
         answer = case.call_and_validate(base_url=open_server.base, checks=CHECKS, timeout=60)
         assert answer.status_code < 500 or answer.status_code in SUPPORTED_5XX
-        assert re.fullmatch(r"[!-~]{1,128}", answer.headers["x-request-id"][0])
+        assert re.fullmatch(r"[ -~]{1,128}", answer.headers["x-request-id"][0])
 
     ask()
