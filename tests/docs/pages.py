@@ -1,8 +1,9 @@
-"""Reads the Markdown pages: headings, tables and code blocks."""
+"""Reads the Markdown pages: headings, tables and code blocks, and makes plugins of the latter."""
 
 from __future__ import annotations
 
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,3 +41,10 @@ def parts(page: str) -> Iterator[Part]:
         count = body.count("```\n")
         yield Part(heading.strip(), [row for row in rows[2:] if row], blocks[:count])
         del blocks[:count]
+
+
+def plugin(source: str) -> types.ModuleType:
+    """A Python block as a module."""
+    module = types.ModuleType("example")
+    exec(compile(source, "docs", "exec"), vars(module))  # noqa: S102 - our own page
+    return module

@@ -5,17 +5,16 @@ from __future__ import annotations
 import inspect
 import tomllib
 import types
-from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pluggy
 import pytest
 from msgspec import Struct
-from tests.docs.pages import Part, parts
+from tests.docs.pages import Part, parts, plugin
 
+from shoal.cli.check_config import NotRunning
 from shoal.config.settings import Settings
-from shoal.models.sandbox import SandboxRecord
 from shoal.plugin import ConfigSection, PluginContext, hookspecs, interfaces
 from shoal.plugin.discovery import HOOKS
 from shoal.plugin.interfaces import Component
@@ -36,25 +35,6 @@ KINDS: dict[str, type] = {
 """What each hook's example gives; with default settings the store's leaves it to SQLite."""
 
 
-class Nobody:
-    """A lifecycle for components that are made and not used."""
-
-    def find(self, sandbox_id: str) -> SandboxRecord | None:
-        return None
-
-    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
-        raise NotImplementedError
-
-    async def delete(self, sandbox_id: str) -> None:
-        raise NotImplementedError
-
-    async def pause(self, sandbox_id: str) -> None:
-        raise NotImplementedError
-
-    async def resume(self, sandbox_id: str) -> None:
-        raise NotImplementedError
-
-
 def signature(name: str) -> str:
     found = inspect.signature(getattr(hookspecs, name))
     arguments = ", ".join(f"{each.name}: {each.annotation}" for each in found.parameters.values())
@@ -63,13 +43,6 @@ def signature(name: str) -> str:
 
 def hook_of(part: Part) -> str:
     return part.heading.strip("`").partition("(")[0]
-
-
-def plugin(source: str) -> types.ModuleType:
-    """An example as a module."""
-    module = types.ModuleType("example")
-    exec(compile(source, "docs/plugins.md", "exec"), vars(module))  # noqa: S102 - our own page
-    return module
 
 
 def test_every_hook_has_a_heading_equal_to_its_signature_in_the_order_of_the_specification() -> None:
@@ -88,7 +61,7 @@ def test_the_example_of_a_hook_implements_it(part: Part) -> None:
     given: dict[str, object] = {"config": {"runtime": {"type": "firefly"}}}
     if "context" in signature(hook):
         sections: dict[type, Struct] = {}
-        given = {"context": PluginContext(Settings(), sections, Nobody())}
+        given = {"context": PluginContext(Settings(), sections, NotRunning())}
     elif "config" not in signature(hook):
         given = {}
     answer = getattr(manager.hook, hook)(**given)

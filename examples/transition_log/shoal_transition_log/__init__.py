@@ -1,0 +1,1 @@
+"""A shoal plugin: lifecycle transitions as JSON lines."""
