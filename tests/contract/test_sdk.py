@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -21,6 +22,14 @@ def config(server: ServerProcess) -> ConnectionConfigSync:
     return ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", api_key=KEY)
 
 
+def running(sandbox: SandboxSync) -> SandboxSync:
+    """Create answers Pending at once, and ``skip_health_check`` waits for nothing."""
+    deadline = time.monotonic() + 30
+    while sandbox.get_info().status.state == "Pending" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return sandbox
+
+
 @pytest.fixture
 def sandbox(config: ConnectionConfigSync) -> Iterator[SandboxSync]:
     made = SandboxSync.create(
@@ -31,7 +40,7 @@ def sandbox(config: ConnectionConfigSync) -> Iterator[SandboxSync]:
         skip_health_check=True,
         connection_config=config,
     )
-    yield made
+    yield running(made)
     try:
         made.kill()
     except SandboxApiException as error:
@@ -107,7 +116,7 @@ def test_a_readiness_check_of_the_users_own(config: ConnectionConfigSync) -> Non
     made = SandboxSync.create(
         "host", entrypoint=["sleep", "60"], connection_config=config, health_check=lambda sandbox: bool(sandbox.id)
     )
-    assert made.get_info().status.state == "Running"
+    assert running(made).get_info().status.state == "Running"
     made.kill()
     made.close()
 
