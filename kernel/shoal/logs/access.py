@@ -78,7 +78,7 @@ def console_access(channel: Channel, *, colours: bool) -> AccessLog:
             "route": entry.route,
             "client": entry.client,
         }
-        told = console_pairs(((key, value) for key, value in pairs.items() if value is not None), colours=colours)
+        told = console_pairs([pair for pair in pairs.items() if pair[1] is not None], colours=colours)
         line = f"{head}{what} {entry.status} {entry.duration * 1000:.1f} ms{cut}{told}\n"
         channel.put(line.encode(errors="backslashreplace"))
 

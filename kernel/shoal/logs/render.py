@@ -5,6 +5,7 @@ Both take the same event: ``timestamp`` (UTC), ``level``, ``logger``, ``event``,
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -52,19 +53,27 @@ def console_line(event: EventDict, *, colours: bool) -> bytes:
 def console_head(at: datetime, level: str, logger: str, *, colours: bool) -> str:
     """Time, level and logger, as every line for people begins."""
     time = _coloured(f"{at.isoformat(' ', 'milliseconds')[:23]}Z", _DIM, colours)
-    return f"{time} {_coloured(f'{level.upper():<8}', _COLOURS.get(level, ''), colours)} {escaped(logger)}: "
+    return f"{time} {_source(level, logger, colours)}: "
+
+
+@functools.lru_cache(maxsize=1024)
+def _source(level: str, logger: str, colours: bool) -> str:
+    return f"{_coloured(f'{level.upper():<8}', _COLOURS.get(level, ''), colours)} {escaped(logger)}"
 
 
 def console_pairs(pairs: Iterable[tuple[str, Any]], *, colours: bool) -> str:
     """`` key=value`` for each; values that hold blanks, quotes or worse in quotes."""
-    return "".join(f" {_coloured(escaped(key), _DIM, colours)}={_console_value(value)}" for key, value in pairs)
+    return "".join([f"{_label(key, colours)}{_console_value(value)}" for key, value in pairs])
+
+
+@functools.lru_cache(maxsize=1024)
+def _label(key: str, colours: bool) -> str:
+    return f" {_coloured(escaped(key), _DIM, colours)}="
 
 
 def _console_value(value: Any) -> str:
     text = str(value)
-    if text.isprintable() and _PLAIN.fullmatch(text):
-        return text
-    return escaped(repr(value))
+    return text if _PLAIN.fullmatch(text) and text.isprintable() else escaped(repr(value))
 
 
 def _coloured(text: str, colour: str, colours: bool) -> str:

@@ -19,7 +19,7 @@ from shoal.logs.access import AccessLog, console_access, json_access, no_access
 from shoal.logs.pipeline import LoggerFactory, StandardHandler, processors
 from shoal.logs.render import Renderer, console_line, json_line
 from shoal.logs.sinks import FileSink, Sink, stream_sink
-from shoal.logs.writer import Channel, Writer
+from shoal.logs.writer import CLOSE_SECONDS, Channel, Writer
 
 if TYPE_CHECKING:
     from shoal.web.seam import AccessEntry
@@ -78,8 +78,8 @@ def configure(settings: LogSettings, *, stdout: TextIO | None = None, stderr: Te
     atexit.register(shutdown)
 
 
-def shutdown() -> None:
-    """Write what waits, for at most two seconds, and give logging back. Nothing to do without `configure`."""
+def shutdown(seconds: float = CLOSE_SECONDS) -> None:
+    """Write what waits, for at most so long, and give logging back. Nothing to do without `configure`."""
     global _running
     running, _running = _running, None
     if running is None:
@@ -90,7 +90,7 @@ def shutdown() -> None:
     root.removeHandler(running.handler)
     root.setLevel(running.root_level)
     structlog.reset_defaults()
-    running.writer.close()
+    running.writer.close(seconds)
 
 
 def log_access(entry: AccessEntry) -> None:

@@ -5,6 +5,7 @@ A sink never raises: a log that cannot be written must not end the server, and t
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import select
@@ -87,7 +88,8 @@ class FileSink(Sink):
         self._max_bytes = max_bytes
         self._backups = backups
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):  # if it is a file, opening says so better
+                path.parent.mkdir(parents=True)
             self._open()
         except OSError as error:
             raise ConfigError(f"cannot write the log file {path}: {error.strerror}") from error
