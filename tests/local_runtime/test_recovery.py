@@ -81,11 +81,11 @@ async def test_everything_is_found_after_kill(start: Start, isolation: str, tmp_
 
 async def test_the_end_of_an_adopted_sandbox_is_told(start: Start, isolation: str, tmp_path: Path) -> None:
     runtime = await start(local(isolation=isolation))
-    wanted = plan("sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.05; done; exit 4")
+    wanted = plan("sh", "-c", "while ! [ -e /var/tmp/go ]; do sleep 0.05; done; exit 4")
     await runtime.create(wanted, ignore)
     runtime = await start(local(isolation=isolation))
     changes = runtime.watch()
-    (tmp_path / "local/sandboxes" / wanted.id / "private/tmp/go").touch()
+    (tmp_path / "local/sandboxes" / wanted.id / "var-tmp/go").touch()
     told = await asyncio.wait_for(anext(changes), 30)
     assert isinstance(told, Workload)
     assert "exit code 4" in (told.message or "")

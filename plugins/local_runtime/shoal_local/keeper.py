@@ -159,7 +159,7 @@ class Keeper:
         hidden = hidden_paths(self._settings, self._local, state)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
-            return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev)
+            return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev, state.templates)
 
         return probe.choose(self._local, make, state.sandboxes, state.trash)
 

@@ -13,6 +13,7 @@ from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption
 from shoal_local import limits as limit_rules
+from shoal_local.blueprint import Drawer
 from shoal_local.box import Box, Spec, Started
 from shoal_local.cgroups import Cgroups
 from shoal_local.config import LocalSettings
@@ -47,6 +48,7 @@ class Maker:
     ) -> None:
         self._local = local
         self._isolation = isolation
+        self._drawer = Drawer(isolation.place)
         self._groups = groups
         self._catalog = catalog
         self._images = images
@@ -73,7 +75,7 @@ class Maker:
         if source.kind in (Kind.HOST, Kind.DIRECTORY):
             rootfs = RootFs(source.path, host=source.kind is Kind.HOST)
             for volume in plan.volumes:
-                Root(Path("/nonexistent"), rootfs, self._isolation.place).check_target(volume.mount_path)
+                Root(Path("/nonexistent"), rootfs, self._drawer).check_target(volume.mount_path)
 
     def make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
         """Make the sandbox run, or find it running. Raises EngineFailure or InvalidRequest."""
@@ -95,7 +97,7 @@ class Maker:
             self._make_home(Path(workload.cwd))
         box.write_spec(self._spec(plan, workload, limits))
         box.add_event("created")
-        started = start(Order(box, rootfs, workload, binds, limits), self._isolation, self._groups)
+        started = start(Order(box, rootfs, workload, binds, limits), self._isolation, self._drawer, self._groups)
         box.add_event("started", at=started.at)
         return started
 

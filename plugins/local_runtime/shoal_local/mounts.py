@@ -1,8 +1,7 @@
 """The mounts that make up a sandbox's root, and how mount(8) and bubblewrap are told of them.
 
 A root is built in the sandbox's own mount namespace only. With an overlay file system the sandbox may change what its
-user may, and every change lands in its own directory; without one the root is read-only. On the ``host`` image the
-directories in `PRIVATE` are the sandbox's own and start empty.
+user may, and every change lands in its own directory; without one the root is read-only.
 """
 
 from __future__ import annotations
@@ -15,11 +14,8 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-PRIVATE: Final = {"tmp": 0o1777, "root": 0o700, "home": 0o755, "run": 0o755, "var/tmp": 0o1777}
-"""Directories of the sandbox's own, with their modes: other people's files, keys and sockets live in the machine's."""
-EMPTY: Final = frozenset({"proc", "dev", "sys", "lost+found"})
-LAYERED: Final = frozenset({"etc", "usr"})
-"""Top directories of the host that get a writable layer; the others are read-only."""
+BOX: Final = "@BOX@"
+"""Stands for the sandbox's directory in the sources and options of mounts that are shared by many."""
 DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 
 
@@ -40,10 +36,10 @@ class Point(Struct, frozen=True):
     flags: str
 
 
-def points() -> list[Point]:
-    """The mounts that this process sees, from /proc/self/mountinfo."""
+def points(mountinfo: str) -> list[Point]:
+    """The mounts that a process sees, from the text of its /proc/self/mountinfo (proc(5))."""
     found = []
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in mountinfo.splitlines():
         words = line.split(" ")
         kept = [word for word in words[5].split(",") if word not in ("rw", "ro", "relatime")]
         found.append(Point(Path(_unescape(words[4])), ",".join(kept)))
@@ -84,27 +80,28 @@ def make_device_template(folder: Path) -> None:
             (folder / name).symlink_to(target)
 
 
-def overlay(target: str, lower: Path, upper: Path, work: Path, *, user_namespace: bool) -> Mount:
+def overlay(target: str, lower: Iterable[Path], upper: str, work: str, *, user_namespace: bool) -> Mount:
     """A writable layer over ``lower``. ``volatile`` spares a sync of the whole file system when the sandbox ends."""
-    layers = f"lowerdir={_layer(lower)},upperdir={_layer(upper)},workdir={_layer(work)},volatile"
+    below = ":".join(re.sub(r"([\\:])", r"\\\1", str(path)) for path in lower)
+    layers = f"lowerdir={below},upperdir={upper},workdir={work},volatile"
     return Mount("overlay", target, options=layers + (",userxattr" if user_namespace else ""))
 
 
 def layer_name_problem(path: Path) -> str | None:
-    """Why overlayfs could not be given this path; None if it could."""
-    bad = sorted(set(str(path)) & set(',"\n'))
-    return f"{path} holds {bad[0]!r}, which overlay mounts cannot express" if bad else None
+    """Why the server cannot keep layers at this path; None if it can. Such names would have to be quoted thrice."""
+    bad = sorted(set(str(path)) & set(',:"\\ \t\n#'))
+    return f"{path} holds {bad[0]!r}, which is not possible in the path of an overlay" if bad else None
 
 
-def fstab(mounts: Iterable[Mount], root: Path, *, on_top: bool) -> str:
+def fstab(mounts: Iterable[Mount], root: Path, box: Path, *, on_top: bool) -> str:
     """The mounts as fstab(5) lines for ``mount --all``, below ``root``; ``on_top`` then puts the whole over ``/``."""
-    lines = [_fstab_line(mount, root) for mount in mounts]
+    lines = [_fstab_line(mount, str(root)) for mount in mounts]
     if on_top:
-        lines.append(f"{_escape(str(root))} /. none rbind")  # mount --all leaves out an entry that says just "/"
-    return "".join(f"{line} 0 0\n" for line in lines)
+        lines.append(f"{root} /. none rbind")  # mount --all leaves out an entry that says just "/"
+    return "".join(f"{line} 0 0\n" for line in lines).replace(BOX, str(box))
 
 
-def _fstab_line(mount: Mount, root: Path) -> str:
+def _fstab_line(mount: Mount, root: str) -> str:
     target = _escape(f"{root}{mount.target}".rstrip("/"))
     read_only = ",ro" if mount.read_only else ""
     if mount.kind == "bind":
@@ -115,19 +112,19 @@ def _fstab_line(mount: Mount, root: Path) -> str:
     return f"{mount.kind} {target} {mount.kind} {_escape(mount.options) or 'defaults'}{read_only}"
 
 
-def bubblewrap(mounts: Iterable[Mount]) -> list[str]:
+def bubblewrap(mounts: Iterable[Mount], box: Path) -> list[str]:
     """The mounts as bwrap arguments; it makes recursive binds read-only by itself and knows no overlay here."""
     words: list[str] = []
     for mount in mounts:
         if mount.kind == "bind":
-            words += ["--ro-bind" if mount.read_only else "--bind", mount.source, mount.target or "/"]
+            words += [
+                "--ro-bind" if mount.read_only else "--bind",
+                mount.source.replace(BOX, str(box)),
+                mount.target or "/",
+            ]
         elif mount.kind == "tmpfs":
             words += ["--tmpfs", mount.target]
     return words
-
-
-def _layer(path: Path) -> str:
-    return re.sub(r"([\\:])", r"\\\1", str(path))
 
 
 def _escape(text: str) -> str:
@@ -149,9 +146,9 @@ def mirror(lower: Path, upper: Path, parts: Iterable[str], owner: tuple[int, int
     return upper
 
 
-def make_directory(path: Path, mode: int, owner: tuple[int, int] | None) -> None:
+def make_directory(path: str | Path, mode: int, owner: tuple[int, int] | None) -> None:
     """A directory with exactly this mode, whatever the umask, owned by the sandbox."""
-    path.mkdir()
-    path.chmod(mode)
+    os.mkdir(path)  # noqa: PTH102 - this and the next run dozens of times for each sandbox, and pathlib is slow
+    os.chmod(path, mode)  # noqa: PTH101
     if owner is not None:
         os.chown(path, *owner)

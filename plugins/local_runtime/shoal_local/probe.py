@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from shoal.errors import ConfigError, EngineFailure
+from shoal_local.blueprint import Drawer
 from shoal_local.box import Box
 from shoal_local.cgroups import Cgroups
 from shoal_local.config import LocalSettings
@@ -97,7 +98,9 @@ def _try(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
     box.path.mkdir(mode=0o700)
     workload = Workload((isolation.tools.sh, "-c", "exec sleep 60"), {"PATH": TOOL_PATH, "OPENSANDBOX_ID": box.id}, "/")
     try:
-        start(Order(box, RootFs(Path("/"), host=True), workload, (), Limits()), isolation, none)
+        start(
+            Order(box, RootFs(Path("/"), host=True), workload, (), Limits()), isolation, Drawer(isolation.place), none
+        )
     except (EngineFailure, OSError) as error:
         return error.message if isinstance(error, EngineFailure) else str(error)
     else:

@@ -5,6 +5,7 @@ A symlink in an image points into the image, so the operating system's own look-
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 from typing import Final
@@ -20,24 +21,27 @@ def resolve(root: Path, path: str) -> Path:
 
     Raises EngineFailure for a loop of symlinks.
     """
-    todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    at, links = root, 0
+    top = str(root).rstrip("/")
+    todo = path.split("/")[::-1]
+    at, links = "", 0
     while todo:
         part = todo.pop()
-        if part == "..":
-            at = at if at == root else at.parent
+        if part in ("", "."):
             continue
-        step = at / part
-        if not step.is_symlink():
-            at = step
+        if part == "..":
+            at = at.rpartition("/")[0]
+            continue
+        try:
+            target = os.readlink(f"{top}{at}/{part}")  # noqa: PTH115 - asked for every part of every path
+        except OSError:
+            at = f"{at}/{part}"
             continue
         links += 1
         if links > MAX_LINKS:
             raise EngineFailure("LOCAL::IMAGE_INVALID", f"too many symbolic links on the way to {path}")
-        target = str(step.readlink())
-        at = root if target.startswith("/") else at
-        todo.extend(piece for piece in reversed(target.split("/")) if piece not in ("", "."))
-    return at
+        at = "" if target.startswith("/") else at
+        todo.extend(target.split("/")[::-1])
+    return Path(f"{top}{at}" or "/")
 
 
 def executable(path: Path) -> bool:

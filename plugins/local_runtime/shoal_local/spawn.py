@@ -14,13 +14,14 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
+from shoal_local.blueprint import Drawer, Place
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups
 from shoal_local.command import CODE, locate
 from shoal_local.limits import Limits
 from shoal_local.mounts import bubblewrap, fstab
-from shoal_local.process import Process, children, identify
-from shoal_local.root import Bind, Place, Root
+from shoal_local.process import Process, children, ended, identify, open_pidfd
+from shoal_local.root import Bind, Root
 from shoal_local.rootfs import RootFs
 from shoal_local.rootpath import executable, resolve
 from shoal_local.scripts import (
@@ -42,7 +43,7 @@ from shoal_local.scripts import (
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS: Final = 30.0
 _ERROR_LIMIT: Final = 4096
-_POLL: Final = 0.001
+_POLL: Final = 0.002
 SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted")
 
 Method = Literal["bubblewrap", "unshare", "none"]
@@ -64,6 +65,7 @@ class Isolation(Struct, frozen=True):
     mountpoint: Path
     hidden: tuple[Path, ...]
     dev: Path
+    templates: Path
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -75,7 +77,7 @@ class Isolation(Struct, frozen=True):
         """How roots are built."""
         # bwrap makes a /dev of its own unless it is handed a finished root.
         dev = None if self.method == "bubblewrap" else self.dev
-        return Place(self.overlay, self.drop is None, self.owner, self.hidden, dev)
+        return Place(self.overlay, self.drop is None, self.owner, self.hidden, dev, self.templates)
 
 
 class Order(Struct, frozen=True):
@@ -88,7 +90,7 @@ class Order(Struct, frozen=True):
     limits: Limits
 
 
-def start(order: Order, isolation: Isolation, groups: Cgroups) -> Started:
+def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -> Started:
     """Start the sandbox and return once its command is running. Raises EngineFailure with what the tools said.
 
     The box must exist, with its spec written and nothing else in it.
@@ -96,7 +98,9 @@ def start(order: Order, isolation: Isolation, groups: Cgroups) -> Started:
     box = order.box
     workload = _resolved(order)
     joins = groups.create(box.id, order.limits)
-    command = _write_scripts(order, isolation, workload, opening(box.path, joins, _rlimits(order.limits, groups)))
+    command = _write_scripts(
+        order, isolation, drawer, workload, opening(box.path, joins, _rlimits(order.limits, groups))
+    )
     started = _spawn(box, isolation, command)
     for name in SCRATCH:
         (box.path / name).unlink(missing_ok=True)  # they hold the environment
@@ -122,26 +126,26 @@ def _resolved(order: Order) -> Workload:
     return Workload((tool, *pairs, program, *given.argv[1:]), plain, given.cwd)
 
 
-def _write_scripts(order: Order, isolation: Isolation, workload: Workload, begin: str) -> list[str]:
+def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload: Workload, begin: str) -> list[str]:
     """Write what the namespaces run; returns the command that enters them."""
     box, tools, drop, top = order.box.path, isolation.tools, isolation.drop, isolation.mountpoint
     if isolation.method == "none":
         _write(box / "stage", begin + bare_stage(tools, drop, workload))
         return [tools.sh, str(box / "stage")]
-    mounts = Root(box, order.rootfs, isolation.place).mounts(order.binds, workload.cwd)
+    mounts = Root(box, order.rootfs, drawer).mounts(order.binds, workload.cwd)
     checks = [Check(Path(f"{top}{bind.target}"), bind.identity) for bind in order.binds]
     if isolation.method == "unshare":
-        _write(box / "fstab", fstab(mounts, top, on_top=True))
+        _write(box / "fstab", fstab(mounts, top, box, on_top=True))
         _write(box / "inner", unshare_inner(tools, workload))
         _write(box / "stage", begin + unshare_stage(tools, drop, checks))
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
         return unshare_command(tools, box / "stage", user=drop is None, isolate=True)
     if not isolation.staged:
-        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts), "--dev", "/dev"], workload))
+        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
         _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, [], mounts=False))
         return [tools.sh, str(box / "stage")]
-    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, on_top=False))
+    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, box, on_top=False))
     _write(box / "args", bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload))
     _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, checks, mounts=True))
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
@@ -229,20 +233,28 @@ def _frame(isolation: Isolation, pid: int, box: Box) -> Started:
 
 def _wait_for_bubblewrap(box: Box, isolation: Isolation, pid: int, deadline: float) -> Started:
     """bwrap does not say when the command runs: look, closely, until its child is no longer bwrap itself."""
-    bwrap = isolation.tools.bwrap or ""
-    while time.monotonic() < deadline:
-        top = identify(pid)
-        ended = box.ended()
-        if top is None or not top.alive() or ended is not None:
-            if top is None or ended is None or _bubblewrap_complains(box):
-                raise _failure(box, b"")
-            return Started(top, None, datetime.now(UTC))  # it was quick
-        init = box.child_pid()
-        inner = children(init) if init is not None else []
-        if init is not None and inner and _runs_other_than(inner[0], bwrap):
-            return Started(top, identify(init), datetime.now(UTC))
-        time.sleep(_POLL)
-    raise EngineFailure(CODE, f"the sandbox did not start within {START_SECONDS:.0f} seconds")
+    top = identify(pid)
+    handle = None if top is None else open_pidfd(top)
+    try:
+        init: int | None = None
+        while handle is not None and not ended(handle, _POLL):
+            init = init or box.child_pid()
+            inner = children(init) if init is not None else []
+            if (
+                top is not None
+                and init is not None
+                and inner
+                and _runs_other_than(inner[0], isolation.tools.bwrap or "")
+            ):
+                return Started(top, identify(init), datetime.now(UTC))
+            if time.monotonic() > deadline:
+                raise EngineFailure(CODE, f"the sandbox did not start within {START_SECONDS:.0f} seconds")
+    finally:
+        if handle is not None:
+            os.close(handle)
+    if top is None or box.ended() is None or _bubblewrap_complains(box):
+        raise _failure(box, b"")
+    return Started(top, None, datetime.now(UTC))  # it was quick
 
 
 def _bubblewrap_complains(box: Box) -> bool:

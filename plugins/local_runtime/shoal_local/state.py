@@ -14,7 +14,9 @@ from shoal_local.mounts import layer_name_problem, make_device_template
 
 
 class StateDirectory:
-    """``sandboxes/<id>``, ``images/<digest>``, ``trash/``, ``dev/`` below one directory that only the server may enter.
+    """One directory that only the server may enter.
+
+    It holds ``sandboxes/<id>``, ``images/<digest>``, ``roots/`` and ``dev/`` (templates), and ``trash/``.
 
     Attributes:
         name: unique to this directory; names the control groups and the mount point.
@@ -29,6 +31,7 @@ class StateDirectory:
         self.images = self.path / "images"
         self.trash = self.path / "trash"
         self.dev = self.path / "dev"
+        self.templates = self.path / "roots"
         # Root's sandboxes have another user, who cannot get through a private state directory.
         self.mountpoint = Path("/run", self.name) if os.geteuid() == 0 else self.path / "mnt"
 
@@ -40,7 +43,7 @@ class StateDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
-            for folder in (self.sandboxes, self.images, self.trash):
+            for folder in (self.sandboxes, self.images, self.trash, self.templates):
                 folder.mkdir(exist_ok=True, mode=0o700)
             self.mountpoint.mkdir(exist_ok=True, mode=0o755)
             self.mountpoint.chmod(0o755)
