@@ -6,6 +6,7 @@ All problems are found at once, each a line with the key's path; no value is eve
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -34,15 +35,17 @@ def validate(
 
     Args:
         sections: every section with an owner.
-        elsewhere: tables that an installed but disabled plugin owns → that plugin's name, for a better message.
+        elsewhere: dotted path of a table that an installed but disabled plugin owns → that plugin's name, for a
+            better message.
 
     Raises ConfigError that lists every problem, one a line.
     """
     sections = list(sections)
     problems: list[str] = []
-    _unowned(raw, {section.path for section in sections}, elsewhere, problems)
-    for path in sorted({section.path for section in sections}):
-        _unknown_keys(raw, path, sections, problems)
+    tables = {prefix for section in sections for prefix in _prefixes(section.path)}
+    _unowned(raw, tables, elsewhere, problems)
+    for path in sorted(tables):
+        _unknown_keys(raw, path, sections, elsewhere, problems)
     read = {section.kind: _section(raw, section, problems) for section in sections}
     if problems:
         raise ConfigError("\n".join(problems))
@@ -62,18 +65,47 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(names) or 'none'}"
 
 
-def _unowned(raw: Mapping[str, Any], owned: set[str], elsewhere: Mapping[str, str], problems: list[str]) -> None:
-    tops = {path.partition(".")[0] for path in owned}
+def present(raw: Mapping[str, Any], path: str) -> bool:
+    """Whether the file has the table at a dotted path, or something in its place."""
+    table: Any = raw
+    for part in path.split("."):
+        if not isinstance(table, Mapping) or part not in table:
+            return False
+        table = table[part]
+    return True
+
+
+def _prefixes(path: str) -> list[str]:
+    """``a.b.c`` → ``a``, ``a.b``, ``a.b.c``: whoever owns a table knows that those around it are tables."""
+    parts = path.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+
+
+def _unowned(raw: Mapping[str, Any], tables: set[str], elsewhere: Mapping[str, str], problems: list[str]) -> None:
     for table in raw:
-        if table in tops:
+        if table in tables:
             continue
-        if table in elsewhere:
-            problems.append(f"[{table}]: belongs to the plugin {elsewhere[table]!r}, which is not enabled")
+        plugin = _plugin_of(raw, table, elsewhere)
+        if plugin is not None:
+            problems.append(f"[{table}]: belongs to the plugin {plugin!r}, which is not enabled")
         else:
+            tops = [path for path in tables if "." not in path]
             problems.append(f"[{table}]: no enabled plugin owns this section{nearest(table, tops)}")
 
 
-def _unknown_keys(raw: Mapping[str, Any], path: str, sections: list[OwnedSection], problems: list[str]) -> None:
+def _plugin_of(raw: Mapping[str, Any], path: str, elsewhere: Mapping[str, str]) -> str | None:
+    """The disabled plugin that owns the table at a dotted path, or one inside it that the file has."""
+    inner = (table for table in sorted(elsewhere) if table.startswith(f"{path}.") and present(raw, table))
+    return elsewhere.get(path) or next((elsewhere[table] for table in inner), None)
+
+
+def _unknown_keys(
+    raw: Mapping[str, Any],
+    path: str,
+    sections: list[OwnedSection],
+    elsewhere: Mapping[str, str],
+    problems: list[str],
+) -> None:
     table = _dig(raw, path)
     if not isinstance(table, dict):
         problems.append(f"{path}: expected a table")
@@ -88,7 +120,14 @@ def _unknown_keys(raw: Mapping[str, Any], path: str, sections: list[OwnedSection
         section.path[len(path) + 1 :].partition(".")[0] for section in sections if section.path.startswith(f"{path}.")
     }
     known = fields | inner
-    problems.extend(f"{path}.{key}: unknown key{nearest(key, known)}" for key in table if key not in known)
+    for key in table:
+        if key in known:
+            continue
+        plugin = _plugin_of(raw, f"{path}.{key}", elsewhere)
+        if plugin is not None:
+            problems.append(f"[{path}.{key}]: belongs to the plugin {plugin!r}, which is not enabled")
+        else:
+            problems.append(f"{path}.{key}: unknown key{nearest(key, known)}")
 
 
 def _dig(raw: Any, path: str) -> Any:
@@ -149,8 +188,14 @@ def _value(info: inspect.Type, kind: Any, value: Any, path: str, problems: list[
     try:
         return msgspec.convert(value, kind, strict=False, dec_hook=decode_hook)
     except msgspec.ValidationError as error:
-        problems.append(f"{path}: {_expected(info, str(error))}")
+        problems.append(f"{path}{_inside(str(error))}: {_expected(info, str(error))}")
         return None
+
+
+def _inside(said: str) -> str:
+    """``[2]``: which item of a list msgspec found wrong; keys of a table it does not tell."""
+    match = re.search(r" - at `\$((?:\[\d+\])+)`$", said)
+    return match[1] if match else ""
 
 
 def _expected(info: inspect.Type, said: str) -> str:

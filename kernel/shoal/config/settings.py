@@ -112,7 +112,11 @@ class StoreSettings(Section):
 
     @property
     def file(self) -> Path:
+        """The SQLite file, ``~`` expanded."""
         return Path(self.path).expanduser()
+
+    def __repr__(self) -> str:
+        return f"StoreSettings(type={self.type!r}, path={self.path!r})"  # a DSN holds a password
 
 
 class EngineSettings(Section):

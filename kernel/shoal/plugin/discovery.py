@@ -9,13 +9,16 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import Distribution, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
+from shoal.config.sections import present
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.hookspecs import ConfigSection
+
+T = TypeVar("T")
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("shoal_")]
 """Every hook's name, in the order of the specification."""
@@ -63,6 +66,8 @@ class Candidate:
             raise ConfigError(
                 f"plugin {self.name!r} does not fit the hook specifications: {_one_line(error)}"
             ) from error
+        except ValueError as error:  # pluggy's word for one object under two names
+            raise ConfigError(f"plugin {self.name!r} is the same object as another enabled plugin") from error
 
     def wanted(self, raw: Mapping[str, Any]) -> tuple[bool, str]:
         """Whether it is enabled when nothing says so, and why. Raises ConfigError as `plugin` does."""
@@ -71,12 +76,19 @@ class Candidate:
             return wanted, "wanted by the configuration" if wanted else "not wanted by the configuration"
         if _runtime_type(raw) == self.name:
             return True, "named by runtime.type"
-        tables = [section.name for section in self.sections() if section.name.partition(".")[0] in raw]
+        tables = [section.name for section in self.sections() if present(raw, section.name)]
         return bool(tables), f"its section [{tables[0]}] is present" if tables else "not asked for"
 
     def sections(self) -> list[ConfigSection]:
         """The configuration sections that it owns. Raises ConfigError as `plugin` does."""
-        return list(self.call("shoal_config_sections") or [])
+        return self.parts_of("shoal_config_sections", self.call("shoal_config_sections"), ConfigSection)
+
+    def parts_of(self, hook: str, answer: Any, kind: type[T]) -> list[T]:
+        """What a hook of this plugin returned, as a list. Raises ConfigError if it is no list of ``kind``."""
+        parts = [] if answer is None else answer
+        if isinstance(parts, list) and all(isinstance(part, kind) for part in parts):
+            return parts
+        raise ConfigError(f"plugin {self.name!r}: the hook {hook} must return a list of {kind.__name__}")
 
     def guarded(self, what: str, action: Callable[[], Any]) -> Any:
         """Run ``action``; whatever it raises becomes a ConfigError that names this plugin."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pluggy
 from msgspec import Struct
@@ -16,9 +17,19 @@ from shoal.plugin import hookspecs
 from shoal.plugin.components import Components
 from shoal.plugin.context import Lifecycle, PluginContext
 from shoal.plugin.discovery import Candidate, discover
-from shoal.plugin.interfaces import Runtime
+from shoal.plugin.interfaces import (
+    Authenticator,
+    Component,
+    Ingress,
+    Networking,
+    Observer,
+    Renewal,
+    Runtime,
+    Store,
+)
 
-T = TypeVar("T")
+EMBEDDED_STORE = "sqlite"
+"""The one value of ``store.type`` that needs no plugin."""
 
 
 class PluginManager:
@@ -33,7 +44,7 @@ class PluginManager:
 
     def __init__(self, loaded: Loaded, extra: Mapping[str, Any] | None = None) -> None:
         found = discover(extra or {})
-        self._enabled = [found[name] for name in sorted(_choose(loaded.raw, found))]
+        self._enabled, self._broken = _choose(loaded.raw, found)
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         for candidate in self._enabled:
@@ -49,37 +60,73 @@ class PluginManager:
     def register(self, lifecycle: Lifecycle) -> Components:
         """Ask every enabled plugin for its components. Raises ConfigError."""
         context = PluginContext(self.settings, self._sections, lifecycle)
-        store = next((made for made in self._ask("shoal_register_store", context) if made is not None), None)
-        runtimes = _by_name(self._gather("shoal_register_runtimes", context))
-        ingresses = self._gather("shoal_register_ingresses", context)
+        store = self._store(context)
+        runtimes = {runtime.name: runtime for runtime in self._gather("shoal_register_runtimes", Runtime, context)}
+        networking = self._gather("shoal_register_networking", Networking, context)
+        ingresses = self._gather("shoal_register_ingresses", Ingress, context)
         return Components(
             store=store,
             runtimes=runtimes,
-            default_runtime=_default_runtime(self.settings.runtime.type, runtimes),
-            authenticators=self._gather("shoal_register_authenticators", context),
-            networking=sorted(self._gather("shoal_register_networking", context), key=lambda part: part.name),
+            default_runtime=self._default_runtime(runtimes),
+            authenticators=self._gather("shoal_register_authenticators", Authenticator, context),
+            networking=sorted(networking, key=lambda part: part.name),
             ingresses=sorted(ingresses, key=lambda part: (-part.priority, part.name)),
-            renewals=self._gather("shoal_register_renewals", context),
-            observers=self._gather("shoal_register_observers", context),
+            renewals=self._gather("shoal_register_renewals", Renewal, context),
+            observers=self._gather("shoal_register_observers", Observer, context),
         )
 
     def _owned(self) -> list[OwnedSection]:
         own = [OwnedSection(one.name, one.kind) for candidate in self._enabled for one in candidate.sections()]
         return [*KERNEL_SECTIONS, *own]
 
-    def _gather(self, hook: str, context: PluginContext) -> list[Any]:
-        """The components that a hook's implementations returned, all in one list."""
-        return [part for parts in self._ask(hook, context) for part in parts or []]
+    def _gather(self, hook: str, family: type[Component], context: PluginContext) -> list[Any]:
+        """The components that a hook's implementations returned, all in one list, no two of one name."""
+        owners: dict[str, str] = {}
+        gathered: list[Component] = []
+        for candidate, answer in self._ask(hook, context):
+            for part in candidate.parts_of(hook, answer, family):
+                if part.name in owners:
+                    both = f"{owners[part.name]!r} and {candidate.name!r}"
+                    raise ConfigError(f"plugins {both} both register the {family.__name__.lower()} {part.name!r}")
+                owners[part.name] = candidate.name
+                gathered.append(part)
+        return gathered
 
-    def _ask(self, hook: str, context: PluginContext) -> list[Any]:
+    def _ask(self, hook: str, context: PluginContext) -> Iterator[tuple[Candidate, Any]]:
         """Each plugin's answer, asked one by one so that a failure names its plugin."""
-        answers = []
         for candidate in self._enabled:
             others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not candidate.plugin]
             caller = self._pluggy.subset_hook_caller(hook, others)
-            answer = candidate.guarded(f"hook {hook}", lambda caller=caller: caller(context=context))  # type: ignore[misc]  # bound now
-            answers += answer if isinstance(answer, list) else [answer]
-        return answers
+            answer = candidate.guarded(f"hook {hook}", functools.partial(caller, context=context))
+            # pluggy collects the answers of a hook in a list, unless the first one wins; there is one at most.
+            yield candidate, (answer[0] if answer else None) if isinstance(answer, list) else answer
+
+    def _store(self, context: PluginContext) -> Store | None:
+        """The first store that a plugin offers. Raises ConfigError if only a plugin has the type that is asked for."""
+        hook = "shoal_register_store"
+        for candidate, answer in self._ask(hook, context):
+            if isinstance(answer, Store):
+                return answer
+            if answer is not None:
+                raise ConfigError(f"plugin {candidate.name!r}: the hook {hook} must return a Store or None")
+        if self.settings.store.type != EMBEDDED_STORE:
+            raise ConfigError(f"store.type: no enabled plugin provides the store {self.settings.store.type!r}")
+        return None
+
+    def _default_runtime(self, runtimes: Mapping[str, Runtime]) -> str:
+        wanted = self.settings.runtime.type
+        if wanted is not None and wanted in runtimes:
+            return wanted
+        if wanted is None and len(runtimes) == 1:
+            return next(iter(runtimes))
+        if wanted is None and runtimes:
+            known = ", ".join(sorted(runtimes))
+            raise ConfigError(f"runtime.type: required, because several runtimes are enabled: {known}")
+        hint = "".join(f"; {failure}" for failure in self._broken)
+        if wanted is None:
+            raise ConfigError(f"no enabled plugin provides a runtime; see `shoal plugins`{hint}")
+        known = nearest(wanted, runtimes)
+        raise ConfigError(f"runtime.type: no enabled plugin provides the runtime {wanted!r}{known}{hint}")
 
 
 class PluginStatus(Struct, kw_only=True):
@@ -131,23 +178,26 @@ def _status(candidate: Candidate, raw: Mapping[str, Any]) -> PluginStatus:
     return status
 
 
-def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> set[str]:
-    """The names of the plugins to enable."""
+def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> tuple[list[Candidate], list[str]]:
+    """The plugins to enable, sorted by name, and why others could not be asked whether they are wanted."""
     listed = _listed(raw)
     if listed is not None:
-        for name in listed:
-            if name not in found:
-                raise ConfigError(f"plugins.enabled: no installed plugin is named {name!r}{nearest(name, found)}")
-        return set(listed)
-    chosen = set()
-    for name, candidate in found.items():
+        unknown = [name for name in dict.fromkeys(listed) if name not in found]
+        if unknown:
+            told = (f"plugins.enabled: no installed plugin is named {name!r}{nearest(name, found)}" for name in unknown)
+            raise ConfigError("\n".join(told))
+        return [found[name] for name in sorted(set(listed))], []
+    chosen: list[Candidate] = []
+    broken: list[str] = []
+    for name, candidate in sorted(found.items()):
         try:
             if candidate.wanted(raw)[0]:
-                chosen.add(name)
-        except ConfigError:
+                chosen.append(candidate)
+        except ConfigError as error:
             if _asked_for_by_name(raw, name):
                 raise
-    return chosen
+            broken.append(str(error))
+    return chosen, broken
 
 
 def _asked_for_by_name(raw: Mapping[str, Any], name: str) -> bool:
@@ -172,30 +222,7 @@ def _owned_elsewhere(found: Mapping[str, Candidate], enabled: list[Candidate]) -
         if candidate in enabled:
             continue
         try:
-            tables.update((section.name.partition(".")[0], candidate.name) for section in candidate.sections())
+            tables.update((section.name, candidate.name) for section in candidate.sections())
         except ConfigError:
             continue
     return tables
-
-
-def _by_name(runtimes: list[Runtime]) -> dict[str, Runtime]:
-    named: dict[str, Runtime] = {}
-    for runtime in runtimes:
-        if runtime.name in named:
-            raise ConfigError(f"two enabled plugins register a runtime named {runtime.name!r}")
-        named[runtime.name] = runtime
-    return named
-
-
-def _default_runtime(wanted: str | None, runtimes: Mapping[str, Runtime]) -> str:
-    if wanted is not None:
-        if wanted not in runtimes:
-            raise ConfigError(
-                f"runtime.type: no enabled plugin provides the runtime {wanted!r}{nearest(wanted, runtimes)}"
-            )
-        return wanted
-    if len(runtimes) == 1:
-        return next(iter(runtimes))
-    if not runtimes:
-        raise ConfigError("no enabled plugin provides a runtime; see `shoal plugins`")
-    raise ConfigError(f"runtime.type: required, because several runtimes are enabled: {', '.join(sorted(runtimes))}")

@@ -54,6 +54,18 @@ def test_bad_toml_says_where(home: Path) -> None:
         load(home / "bad.toml", {})
 
 
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "9" * 5000])
+def test_toml_that_python_cannot_take(home: Path, text: str) -> None:
+    (home / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=r"bad\.toml: "):
+        load(home / "bad.toml", {})
+
+
+def test_the_embedded_default_is_not_shared(home: Path) -> None:
+    load(None, {}).raw["server"]["host"] = "0.0.0.0"
+    assert load(None, {}).raw == {"server": {"host": "127.0.0.1"}}
+
+
 def test_text_that_is_not_utf8(home: Path) -> None:
     (home / "bad.toml").write_bytes(b"[server]\nhost = '\xff'\n")
     with pytest.raises(ConfigError, match="not UTF-8"):

@@ -49,6 +49,23 @@ def test_unknown_section_names_the_nearest() -> None:
     assert problems({"sevrer": {}}) == ["[sevrer]: no enabled plugin owns this section; did you mean 'server'?"]
 
 
+def test_an_item_of_a_list_is_named() -> None:
+    assert problems({"plugins": {"enabled": ["a", 3]}}) == ["plugins.enabled[1]: expected `str`, got `int`"]
+
+
+def test_a_table_inside_a_disabled_plugins_table_names_it() -> None:
+    elsewhere = {"shark.tail": "tail_plugin"}
+    told = ["[shark]: belongs to the plugin 'tail_plugin', which is not enabled"]
+    assert problems({"shark": {"tail": {}}}, elsewhere=elsewhere) == told
+    told = ["[shark.tail]: belongs to the plugin 'tail_plugin', which is not enabled"]
+    assert problems({"shark": {"tail": {}}}, OwnedSection("shark", Fin), elsewhere=elsewhere) == told
+
+
+def test_no_repr_shows_a_secret() -> None:
+    settings = read({"server": {"api_key": "hunter2"}, "store": {"postgresql": {"dsn": "hunter2"}}})
+    assert "hunter2" not in repr(settings)
+
+
 def test_section_of_a_disabled_plugin_names_it() -> None:
     told = problems({"shark": {"teeth": 3}}, elsewhere={"shark": "shark_runtime"})
     assert told == ["[shark]: belongs to the plugin 'shark_runtime', which is not enabled"]

@@ -19,8 +19,9 @@ from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin import ConfigSection, PluginContext, hookimpl
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress, Progress, Runtime
+from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress, Progress, Runtime, Store
 from shoal.plugin.manager import PluginManager, survey
+from shoal.store.sqlite import SqliteStore
 
 
 class Nobody:
@@ -162,7 +163,7 @@ def test_no_runtime_at_all() -> None:
 
 def test_two_runtimes_of_one_name() -> None:
     raw = {"plugins": {"enabled": ["a", "b"]}}
-    assert told(raw, a=SharkPlugin(), b=SharkPlugin()) == "two enabled plugins register a runtime named 'shark'"
+    assert told(raw, a=SharkPlugin(), b=SharkPlugin()) == "plugins 'a' and 'b' both register the runtime 'shark'"
 
 
 def test_a_hook_with_an_unknown_argument_is_quoted() -> None:
@@ -176,6 +177,92 @@ def test_a_hook_with_an_unknown_argument_is_quoted() -> None:
     assert "shoal_register_observers" in message
     assert "kontext" in message
     assert "\n" not in message
+
+
+def test_every_unknown_plugin_is_told() -> None:
+    assert len(told({"plugins": {"enabled": ["nothing_like_it", "nor_this", "nor_this"]}}).splitlines()) == 2
+
+
+def test_one_object_under_two_names() -> None:
+    shark = SharkPlugin()
+    message = told({"plugins": {"enabled": ["a", "b"]}}, a=shark, b=shark)
+    assert message == "plugin 'b' is the same object as another enabled plugin"
+
+
+@pytest.mark.parametrize("answer", [SharkRuntime(), ["shark"], "shark"])
+def test_a_hook_that_returns_something_else(answer: object) -> None:
+    class Wrong:
+        @hookimpl
+        def shoal_register_runtimes(self) -> object:
+            return answer
+
+    message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
+    assert message == "plugin 'wrong': the hook shoal_register_runtimes must return a list of Runtime"
+
+
+def test_sections_that_are_none() -> None:
+    class Wrong:
+        @hookimpl
+        def shoal_config_sections(self) -> object:
+            return [SharkSection]
+
+    message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
+    assert message == "plugin 'wrong': the hook shoal_config_sections must return a list of ConfigSection"
+
+
+def test_a_store_that_is_none() -> None:
+    class Wrong:
+        @hookimpl
+        def shoal_register_store(self) -> object:
+            return ["store"]
+
+    message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
+    assert message == "plugin 'wrong': the hook shoal_register_store must return a Store or None"
+
+
+def test_a_store_that_no_plugin_provides() -> None:
+    raw = {"plugins": {"enabled": ["s"]}, "store": {"type": "postgresql", "postgresql": {"dsn": "hunter2"}}}
+    assert told(raw, s=SharkPlugin()) == "store.type: no enabled plugin provides the store 'postgresql'"
+
+
+def test_the_first_store_wins(tmp_path: Path) -> None:
+    class Stores:
+        def __init__(self, name: str) -> None:
+            self.store = SqliteStore(tmp_path / name, default_runtime="shark")
+
+        @hookimpl
+        def shoal_register_store(self, context: PluginContext) -> Store | None:
+            return self.store
+
+    first = Stores("first")
+    raw = {"plugins": {"enabled": ["a", "b", "s"]}, "store": {"type": "postgresql"}}
+    assert register(raw, a=first, b=Stores("second"), s=SharkPlugin()).store is first.store
+
+
+class Tail:
+    """Owns a table inside another one, as a gateway plugin does."""
+
+    @hookimpl
+    def shoal_config_sections(self) -> list[ConfigSection]:
+        return [ConfigSection("shark.tail", SharkSection)]
+
+
+def test_a_table_inside_another_enables_its_plugin_alone() -> None:
+    assert "tail" in manager({"shark": {"tail": {"teeth": 1}}}, tail=Tail()).enabled
+    assert "tail" not in manager({"runtime": {"type": "shark"}, "shark": {}}, tail=Tail(), s=SharkPlugin()).enabled
+
+
+def test_what_stands_around_a_table_inside_another_is_checked() -> None:
+    message = told({"shark": {"teeth": 1, "tail": {}}}, tail=Tail())
+    assert message == "shark.teeth: unknown key; known: tail"
+    assert told({"plugins": {"enabled": ["tail"]}, "shark": 3}, tail=Tail()) == "shark: expected a table"
+
+
+@pytest.mark.parametrize("enabled", [["s"], []])
+def test_a_table_inside_another_names_the_plugin_that_is_not_enabled(enabled: list[str]) -> None:
+    message = told({"plugins": {"enabled": enabled}, "shark": {"tail": {}}}, tail=Tail(), s=SharkPlugin())
+    assert "belongs to the plugin" in message
+    assert "'tail'" in message or enabled == []
 
 
 def test_a_misspelt_hook_is_found() -> None:
@@ -259,6 +346,12 @@ def test_a_plugin_that_cannot_be_imported_matters_only_when_enabled(installed: P
     assert "broken" not in manager({}).enabled
     message = told({"plugins": {"enabled": ["broken"]}})
     assert message == "plugin 'broken' failed in import: RuntimeError: no coral"
+
+
+def test_an_unknown_runtime_tells_of_plugins_that_could_not_be_asked(installed: Path) -> None:
+    message = told({"runtime": {"type": "reef"}})
+    assert message.startswith("runtime.type: no enabled plugin provides the runtime 'reef'")
+    assert "pip install 'reef[engine]'" in message
 
 
 def test_two_distributions_with_one_name(installed: Path, tmp_path: Path) -> None:
