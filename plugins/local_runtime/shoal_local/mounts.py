@@ -68,7 +68,8 @@ def devices(template: Path) -> list[Mount]:
 
 def make_device_template(folder: Path) -> None:
     """The directory that `devices` binds; made once for all sandboxes."""
-    folder.mkdir(exist_ok=True, mode=0o755)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)  # whatever the server's umask
     for name in DEVICES:
         (folder / name).touch()
     for name in ("pts", "shm"):
