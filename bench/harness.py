@@ -22,6 +22,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHOAL = Path(sys.executable).with_name("shoal")
+LEVEL = "INFO"
+"""The default: one access line a request goes to the log file."""
 CREATE = {"image": {"uri": "host"}, "entrypoint": ["sleep", "86400"], "resourceLimits": {}, "timeout": 86400}
 
 
@@ -80,7 +82,7 @@ def shoal(home: Path, extra: str = "", port: int | None = None, env: dict[str, s
     port = port or free_port()
     config = home / "shoal.toml"
     config.write_text(
-        f'[server]\nhost = "127.0.0.1"\nport = {port}\n[log]\nlevel = "WARNING"\n'
+        f'[server]\nhost = "127.0.0.1"\nport = {port}\n[log]\nlevel = "{LEVEL}"\n'
         f'[store]\npath = "{home / "shoal.db"}"\n{extra}'
     )
     log = (home / "server.log").open("ab")

@@ -42,12 +42,11 @@ class Shoal:
     def __init__(
         self, loaded: Loaded, plugins: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
-        environ = os.environ if environ is None else environ
+        self._environ = os.environ if environ is None else environ
         handle = _LifecycleHandle()
         manager = PluginManager(loaded, plugins)
         components = manager.register(handle)
         self.settings = manager.settings
-        refuse_open_start(self.settings, components.authenticators, environ)
         store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
         self.engine = handle.engine = LifecycleEngine(self.settings, components, store)
         self._proxy = HttpProxy(self.engine, self.settings.proxy, eip=self.settings.server.eip)
@@ -61,6 +60,7 @@ class Shoal:
         ]
         self._after: list[Component] = [*components.renewals]
         self._opened: list[Component] = []
+        self._authenticators = components.authenticators
         self.asgi = build(
             self.engine,
             settings=self.settings,
@@ -72,7 +72,11 @@ class Shoal:
         )
 
     async def start(self) -> None:
-        """Open everything in order and take up what the last process left. Raises ConfigError or ShoalError."""
+        """Open everything in order and take up what the last process left.
+
+        Raises ConfigError, before anything is opened if the server would be open to the network, or ShoalError.
+        """
+        refuse_open_start(self.settings, self._authenticators, self._environ)
         try:
             await self._open(self._before)
             await self.engine.start()

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 import uvicorn
@@ -17,6 +18,7 @@ from shoal.app import Shoal
 from shoal.config.loader import Loaded
 from shoal.config.settings import ServerSettings
 from shoal.errors import ConfigError, ShoalError
+from shoal.web.cork import CorkedHttpProtocol
 
 log = structlog.get_logger("shoal.server")
 
@@ -36,6 +38,7 @@ def serve(loaded: Loaded) -> int:
 
 async def _run(app: Shoal) -> None:
     settings = app.settings.server
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.thread_pool_size, "shoal"))
     with _bind(settings) as listener:
         try:
             await app.start()
@@ -58,7 +61,7 @@ def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
-        http=settings.http,
+        http="h11" if settings.http == "h11" else CorkedHttpProtocol,
         ws="none",
         timeout_keep_alive=settings.timeout_keep_alive,
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,

@@ -9,6 +9,7 @@ from shoal.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from msgspec import Struct
 
@@ -51,10 +52,18 @@ class PluginContext:
     Attributes:
         settings: the kernel's own configuration sections.
         lifecycle: the lifecycle engine; usable from a component's methods, not before `Component.start`.
+        source: the configuration file, which may hold secrets; None if there is none.
     """
 
-    def __init__(self, settings: Settings, sections: Mapping[type, Struct], lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sections: Mapping[type, Struct],
+        lifecycle: Lifecycle,
+        source: Path | None = None,
+    ) -> None:
         self.settings = settings
+        self.source = source
         self.lifecycle = lifecycle
         self._sections = sections
 

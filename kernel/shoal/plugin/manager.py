@@ -50,6 +50,7 @@ class PluginManager:
         for candidate in self._enabled:
             candidate.register_with(self._pluggy)
         self._sections = validate(loaded.raw, self._owned(), _owned_elsewhere(found, self._enabled))
+        self._source = loaded.source
         self.settings = settings_of(self._sections)
 
     @property
@@ -59,7 +60,7 @@ class PluginManager:
 
     def register(self, lifecycle: Lifecycle) -> Components:
         """Ask every enabled plugin for its components. Raises ConfigError."""
-        context = PluginContext(self.settings, self._sections, lifecycle)
+        context = PluginContext(self.settings, self._sections, lifecycle, self._source)
         store = self._store(context)
         runtimes = {runtime.name: runtime for runtime in self._gather("shoal_register_runtimes", Runtime, context)}
         networking = self._gather("shoal_register_networking", Networking, context)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,11 +37,16 @@ from shoal_local.volumes import HostVolumes
 
 log: Final = structlog.get_logger("shoal.local")
 
+LOCK_SECONDS: Final = 3.0
+"""A killed server's lock lives on in a child that it was just spawning, until that has executed its program."""
+_POLL: Final = 0.02
+
 
 class Keeper:
     """One server's sandboxes. `open` comes first; every method may block and may be called from any thread."""
 
-    def __init__(self, settings: Settings, local: LocalSettings) -> None:
+    def __init__(self, settings: Settings, local: LocalSettings, config: Path | None = None) -> None:
+        self._config = config
         self._settings = settings
         self._local = local
         self.state = StateDirectory(settings, local)
@@ -71,8 +77,11 @@ class Keeper:
         return self._running()
 
     def close(self) -> None:
-        """Let another server have the state directory; the sandboxes go on."""
+        """Let another server have the state directory; the sandboxes go on. Without any, leave nothing outside it."""
         if self._server_lock is not None:
+            if not self.state.boxes():
+                self._groups.close()
+                self.state.close()
             os.close(self._server_lock)
             self._server_lock = None
 
@@ -156,7 +165,7 @@ class Keeper:
     def _choose(self) -> Isolation:
         drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None
         tools, state = probe.find_tools(), self.state
-        hidden = hidden_paths(self._settings, self._local, state)
+        hidden = hidden_paths(self._settings, self._local, state, self._config)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
             return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev, state.templates)
@@ -207,9 +216,14 @@ def _use_many_descriptors() -> None:
 def _lock_state(path: Path) -> int:
     """One server at a time on one state directory. Raises ConfigError."""
     handle = os.open(path / "server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise ConfigError(f"local.state_dir: another server is using {path}") from None
-    return handle
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                time.sleep(_POLL)
+                continue
+            os.close(handle)
+            raise ConfigError(f"local.state_dir: another server is using {path}") from None
+        return handle

@@ -9,6 +9,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 
 from shoal.config.settings import Settings
@@ -42,11 +43,11 @@ class LocalRuntime(Runtime):
     name: ClassVar[str] = "local"
     scope: ClassVar[str] = "LOCAL"
 
-    def __init__(self, settings: Settings, local: LocalSettings) -> None:
+    def __init__(self, settings: Settings, local: LocalSettings, config: Path | None = None) -> None:
         platforms = frozenset({f"linux/{architecture()}"})
         self.capabilities = Capabilities(pause=True, volumes=frozenset({"host"}), platforms=platforms)
         self.concurrency = local.concurrency
-        self._keeper = Keeper(settings, local)
+        self._keeper = Keeper(settings, local, config)
         self._logs = LogKeeper(local.log_max_bytes)
         self._feed = Feed()
         self._handles: dict[str, int] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from shoal.config.settings import Settings
@@ -62,6 +63,11 @@ class StateDirectory:
                 f"which {shut} does not allow; name another directory"
             )
 
+    def close(self) -> None:
+        """Remove the mount point; only while no sandbox has anything mounted on it, or it would lose that."""
+        with suppress(OSError):
+            self.mountpoint.rmdir()
+
     def box(self, sandbox_id: str) -> Box:
         return Box(self.sandboxes / sandbox_id)
 
@@ -71,11 +77,13 @@ class StateDirectory:
             return [Box(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def hidden_paths(settings: Settings, local: LocalSettings, state: StateDirectory) -> tuple[Path, ...]:
+def hidden_paths(
+    settings: Settings, local: LocalSettings, state: StateDirectory, config: Path | None
+) -> tuple[Path, ...]:
     """What the ``host`` image must not show: the server's state, store and configuration, and what the config adds."""
     store = settings.store.file.absolute()
     found = [state.path, *(store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
-    if config := os.environ.get("SANDBOX_CONFIG_PATH"):
-        found.append(Path(config).expanduser().absolute())
+    if config is not None:
+        found.append(config.absolute())
     found += [Path(path).expanduser() for path in local.hidden_paths]
     return tuple(Path(os.path.realpath(path)) for path in found)

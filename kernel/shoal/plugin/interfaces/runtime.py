@@ -1,9 +1,9 @@
 """Runtimes: what makes a workload plan real.
 
 All methods are coroutines on the server's event loop and must not block it: an engine SDK that is synchronous is called
-on threads that the runtime bounds. Of the methods that change something (create, delete, pause, resume, apply, snapshot)
-the kernel never calls two for one sandbox at once, and never more than `Runtime.concurrency` altogether. The others may
-be called at any time.
+on threads that the runtime bounds. Of the methods that change something (create, delete, pause, resume, apply,
+snapshot) the kernel never calls two for one sandbox at once, and never more than `Runtime.concurrency` altogether.
+The others may be called at any time.
 """
 
 from __future__ import annotations
