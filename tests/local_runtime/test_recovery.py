@@ -13,7 +13,19 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import eventually, groups_of, ignore, local, plan, processes_of, settings
+from tests.local_runtime.machine import (
+    below,
+    can_bubblewrap,
+    can_unshare,
+    eventually,
+    groups_of,
+    ignore,
+    local,
+    plan,
+    processes_of,
+    settings,
+    there,
+)
 
 from shoal.errors import ConfigError
 from shoal.models.workload import Phase, Workload
@@ -21,6 +33,7 @@ from shoal.plugin.interfaces import LogQuery
 from shoal_local.box import Box, Started
 from shoal_local.process import Process, boot_id, identify
 from shoal_local.runtime import LocalRuntime
+from shoal_local.state import StateDirectory
 
 VICTIM = """
 import asyncio, os, sys
@@ -178,6 +191,20 @@ async def test_one_server_at_a_time(start: Start, isolation: str, tmp_path: Path
     with pytest.raises(ConfigError, match="another server"):
         await second.start()
     await second.stop()
+
+
+async def test_an_empty_server_leaves_nothing_outside_its_directory(tmp_path: Path) -> None:
+    if not (can_unshare() or can_bubblewrap()):
+        pytest.skip("no isolation works here")
+    runtime = LocalRuntime(settings(tmp_path), local())
+    name = StateDirectory(settings(tmp_path), local()).name
+    await runtime.start()
+    wanted = plan("sleep", "1000")
+    await runtime.create(wanted, ignore)
+    await runtime.delete(wanted.id)
+    await runtime.stop()
+    assert below(Path("/sys/fs/cgroup"), name) == []
+    assert not there(f"/run/{name}")
 
 
 async def test_damaged_directories_do_not_fail_the_list(start: Start, isolation: str, tmp_path: Path) -> None:

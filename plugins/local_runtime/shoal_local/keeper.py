@@ -79,9 +79,10 @@ class Keeper:
     def close(self) -> None:
         """Let another server have the state directory; the sandboxes go on. Without any, leave nothing outside it."""
         if self._server_lock is not None:
-            if not self.state.boxes():
-                self._groups.close()
-                self.state.close()
+            with suppress(OSError):
+                if not self.state.boxes():
+                    self._groups.close()
+                    self.state.close()
             os.close(self._server_lock)
             self._server_lock = None
 
