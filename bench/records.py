@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> str:
     if options.peer:
         rows.append(("the peer: resident memory, no sandbox", f"{idle_peer(options.peer):.0f} MB", ""))
     with scratch() as home:
-        with shoal(home, MEMORY, env={**MEMORY_ENV, "SHOAL_LOG_LEVEL": "INFO"}) as server:
+        with shoal(home, MEMORY, env=MEMORY_ENV) as server:
             ids = fill(server, COUNT, threads=16)
             rows.append(("resident memory, 10,000 records", f"{server.rss_mb():.0f} MB", "≤ 250 MB"))
             middle, late = lateness(server, ids, home / "server.log")

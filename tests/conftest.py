@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test marked ``needs("docker")`` skips where there is none, and fails where SHOAL_REQUIRE promised one."""
+    """A test marked ``needs(engine)`` skips where there is none, and fails where SHOAL_REQUIRE promised one."""
     required = set(filter(None, os.environ.get("SHOAL_REQUIRE", "").split(",")))
     for marker in item.iter_markers("needs"):
         for engine in marker.args:

@@ -101,14 +101,16 @@ class View:
                 self._forget(sandbox_id, change)
 
     def _sources(self, query: ListQuery) -> list[SortedList[Key]]:
-        """Sorted lists that hold every match: one per state, or the shortest among the metadata pairs."""
+        """Sorted lists that hold every match: one per state, or with metadata the shortest that will do alone."""
         empty: SortedList[Key] = SortedList()
-        if query.metadata:
-            return [min((self._metadata.get(pair, empty) for pair in query.metadata.items()), key=len)]
         if query.states is None:
-            return [self._all]
-        found = [self._states[state] for state in sorted(query.states) if state in self._states]
-        return found or [empty]
+            found = [self._all]
+        else:
+            found = [self._states[state] for state in sorted(query.states) if state in self._states] or [empty]
+        if not query.metadata:
+            return found
+        pairs = [self._metadata.get(pair, empty) for pair in query.metadata.items()]
+        return [min(pairs + found if len(found) == 1 else pairs, key=len)]
 
     def _lists(self, index: str) -> dict[object, SortedList[Key]]:
         return self._states if index == "state" else self._metadata  # type: ignore[return-value]  # keys differ by index
