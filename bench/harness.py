@@ -24,7 +24,12 @@ HERE = Path(__file__).resolve().parent
 SHOAL = Path(sys.executable).with_name("shoal")
 LEVEL = "INFO"
 """The default: one access line a request goes to the log file."""
-CREATE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep", "86400"], "resourceLimits": {}, "timeout": 86400}
+CREATE: dict[str, Any] = {
+    "image": {"uri": "host"},
+    "entrypoint": ["sleep", "86400"],
+    "resourceLimits": {},
+    "timeout": 86400,
+}
 
 
 def free_port() -> int:
