@@ -27,8 +27,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(home / "env", with_pip=False)
     env = home / "env"
     site = next((env / "lib").glob("python*/site-packages"))
-    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--prefix", str(env), str(wheel)]
-    subprocess.run(pip, check=True, capture_output=True, timeout=100)
+    pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--ignore-installed"]
+    subprocess.run([*pip, "--prefix", str(env), str(wheel)], check=True, capture_output=True, timeout=100)
     assert (site / "shoal" / "py.typed").is_file()
     return env / "bin"
 

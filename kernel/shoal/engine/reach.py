@@ -22,6 +22,10 @@ from shoal.view.index import View
 log = structlog.get_logger("shoal.reach")
 
 
+ADDRESSED = frozenset({State.RUNNING, State.PAUSING, State.PAUSED})
+"""States in which an address means something."""
+
+
 class Reach:
     """Address and endpoint look-up."""
 
@@ -64,7 +68,9 @@ class Reach:
         """
 
         def done(now: Entry) -> bool:
-            return now.record.state not in REACHABLE_SOON or self._known(now, port)
+            # An address may be known a moment before the state that goes with it is durable.
+            state = now.record.state
+            return state not in REACHABLE_SOON and (state is not State.RUNNING or self._known(now, port))
 
         if not done(entry):
             later = await self._view.until(entry.record.id, done, self._wait)
@@ -72,7 +78,7 @@ class Reach:
                 scope = self._hosts.scope(entry.record)
                 raise NotFound(codes.scoped(scope, "SANDBOX_NOT_FOUND"), "The sandbox was deleted meanwhile.")
             entry = later
-        if self._known(entry, port) and entry.record.state not in (State.TERMINATED, State.FAILED, State.STOPPING):
+        if self._known(entry, port) and entry.record.state in ADDRESSED:
             return entry
         if entry.record.state in (*REACHABLE_SOON, State.RUNNING):
             raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
