@@ -105,9 +105,9 @@ def shoal(home: Path, extra: str = "", port: int | None = None, env: dict[str, s
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """A directory that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="shoal-bench-") as home:
+def scratch(place: Path | None = None) -> Iterator[Path]:
+    """A directory below ``place`` (the system's temporary directory) that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="shoal-bench-", dir=place) as home:
         yield Path(home)
 
 
