@@ -2,18 +2,71 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 from collections.abc import Callable
 
+import docker
+import docker.errors
+import httpx
 import pytest
+import redis
 
 
 def _bubblewrap() -> str | None:
     return None if shutil.which("bwrap") else "bubblewrap (bwrap) is not installed"
 
 
-PROBES: dict[str, Callable[[], str | None]] = {"bubblewrap": _bubblewrap}
+def _docker() -> str | None:
+    return _engine("DOCKER_HOST", os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"))
+
+
+def _podman() -> str | None:
+    host = os.environ.get("SHOAL_TEST_PODMAN_HOST")
+    return _engine("SHOAL_TEST_PODMAN_HOST", host) if host else "SHOAL_TEST_PODMAN_HOST names no Podman socket"
+
+
+def _engine(variable: str, host: str) -> str | None:
+    try:
+        client = docker.DockerClient(base_url=host, timeout=5)
+        client.ping()
+        client.close()
+    except docker.errors.DockerException:
+        return f"no container engine answers at {variable}={host}"
+    return None
+
+
+def _redis() -> str | None:
+    url = os.environ.get("SHOAL_TEST_REDIS_URL")
+    if not url:
+        return "SHOAL_TEST_REDIS_URL names no Redis"
+    try:
+        with redis.Redis.from_url(url, socket_timeout=5) as client:
+            client.ping()
+    except redis.RedisError:
+        return "no Redis answers at SHOAL_TEST_REDIS_URL"
+    return None
+
+
+def _registry() -> str | None:
+    address = os.environ.get("SHOAL_TEST_REGISTRY")
+    if not address:
+        return "SHOAL_TEST_REGISTRY names no registry"
+    try:
+        httpx.get(f"http://{address}/v2/", timeout=5)
+    except httpx.TransportError:
+        return f"no registry answers at SHOAL_TEST_REGISTRY={address}"
+    return None
+
+
+PROBES: dict[str, Callable[[], str | None]] = {
+    "bubblewrap": _bubblewrap,
+    "docker": functools.cache(_docker),
+    "podman": functools.cache(_podman),
+    "redis": functools.cache(_redis),
+    "registry": functools.cache(_registry),
+}
 """Engine name → a function that says why it cannot be used, or None."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import structlog
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.engine.hosts import Hosts
@@ -102,8 +103,15 @@ class Reach:
         for ingress in self._ingresses:
             endpoint = ingress.endpoint(query)
             if endpoint is not None:
-                return endpoint
+                return self._with_headers(endpoint, workload, port)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
+
+    def _with_headers(self, endpoint: Endpoint, workload: Workload, port: int) -> Endpoint:
+        """What networking wants requests to carry, added to what the ingress said."""
+        headers = {
+            name: value for concern in self._networking for name, value in concern.headers(workload, port).items()
+        }
+        return replace(endpoint, headers={**(endpoint.headers or {}), **headers}) if headers else endpoint
 
     def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
         """What the workload wants requests to carry, as the proxy sends it."""

@@ -14,16 +14,53 @@ from msgspec import Struct, field
 from shoal.models.requests import ImageAuth, Lifecycle, NetworkPolicy, PlatformSpec, Volume
 
 
+class Probe(Struct, kw_only=True, omit_defaults=True):
+    """``GET :{port}{path}`` from the server; ready once it answers 2xx, within ``timeout_seconds`` in all."""
+
+    port: int
+    path: str
+    headers: dict[str, str] = {}
+    timeout_seconds: float = 30.0
+
+
 class Sidecar(Struct, kw_only=True, omit_defaults=True):
-    """A container beside the sandbox that shares its network and lives, pauses and dies with it."""
+    """A container beside the sandbox that shares its network and lives, pauses and dies with it.
+
+    Attributes:
+        name: unique within the plan, a DNS label; its container is named after it and the sandbox.
+        image_auth: registry credentials, for this create only.
+        command: None keeps the image's own entrypoint and command.
+        ports: those that must be reachable from outside, besides the sandbox's own.
+        capabilities: Linux capabilities to add, without ``CAP_``.
+        trusted: comes from the operator's configuration, not from a caller: runs without the hardening of sandboxes.
+        first: starts, and is ready, before the sandbox's own container, which joins its network.
+        ready: when it counts as started; None: as soon as it runs.
+        sysctls: set where the engine takes them; one that refuses them runs it without.
+        volumes: mounted into the sidecar alone.
+        shares_runtime_dir: sees the directory that holds execd (contract/docker.md section 2), read-write, as the
+            sandbox does.
+        labels: on its own container.
+    """
 
     name: str
     image: str
+    image_auth: ImageAuth | None = None
     command: list[str] | None = None
     env: dict[str, str] = {}
     ports: list[int] = []
     resource_limits: dict[str, str] = {}
     capabilities: list[str] = []
+    trusted: bool = False
+    first: bool = False
+    ready: Probe | None = None
+    sysctls: dict[str, str] = {}
+    volumes: list[Volume] = []
+    shares_runtime_dir: bool = False
+    labels: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        """Only what identifies it: env may hold secrets."""
+        return f"Sidecar(name={self.name!r}, image={self.image!r})"
 
 
 class NetworkPlan(Struct, kw_only=True, omit_defaults=True):
@@ -50,7 +87,8 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
         command: the sandbox's own command, never empty.
         env: null means "unset it", where the runtime can.
         resource_limits, resource_requests: Kubernetes-style quantities (``cpu``, ``memory``, ``gpu``), free-form keys.
-        labels: what plugins want attached to the workload, besides ``metadata``.
+        drop_capabilities: Linux capabilities that the sandbox's own container must not have, besides the runtime's own.
+        labels: what plugins want attached to the workload, besides ``metadata``; reported back as `Workload.labels`.
     """
 
     id: str
@@ -74,6 +112,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
     secure_access: bool = False
     metadata: dict[str, str] = {}
     extensions: dict[str, str] = {}
+    drop_capabilities: list[str] = []
     labels: dict[str, str] = {}
 
     def __repr__(self) -> str:

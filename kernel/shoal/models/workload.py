@@ -48,8 +48,10 @@ class Workload(Struct, kw_only=True):
         since: when the engine says that the phase began; None when it does not say.
         host: address at which the server itself reaches the sandbox's ports; None while there is none.
         ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``.
-        public_host, public_ports: the same for clients, where it differs from how the server reaches it.
+        proxy: ``host:port/prefix`` behind which every other port is found as ``/{port}``, where ``host`` is None.
+        public_host, public_ports, public_proxy: the same for clients, where it differs from how the server reaches it.
         headers: what requests to its ports must carry (an access token); part of every endpoint, never logged.
+        labels: what plugins had attached (`WorkloadPlan.labels`), as the engine holds it; may be secret, never logged.
         adoption: given whenever the engine knows enough to rebuild a record.
     """
 
@@ -60,28 +62,39 @@ class Workload(Struct, kw_only=True):
     since: datetime | None = None
     host: str | None = None
     ports: dict[int, str] = {}
+    proxy: str | None = None
     public_host: str | None = None
     public_ports: dict[int, str] = {}
+    public_proxy: str | None = None
     headers: dict[str, str] = {}
+    labels: dict[str, str] = {}
     adoption: Adoption | None = None
 
     def address(self, port: int) -> str | None:
-        """``host:port`` at which the server reaches ``port``; None while the workload has no address."""
-        if port in self.ports:
-            return self.ports[port]
-        return None if self.host is None else _join(self.host, port)
+        """``host:port[/prefix]`` at which the server reaches ``port``; None while the workload has no address."""
+        return _find(port, self.ports, self.host, self.proxy)
 
     def public_address(self, port: int) -> str | None:
-        """``host:port`` for clients; falls back to `address`."""
-        if port in self.public_ports:
-            return self.public_ports[port]
-        return self.address(port) if self.public_host is None else _join(self.public_host, port)
+        """``host:port[/prefix]`` for clients; falls back to `address`."""
+        return _find(port, self.public_ports, self.public_host, self.public_proxy) or self.address(port)
+
+    def __repr__(self) -> str:
+        """Only what identifies it: headers and labels may hold secrets."""
+        return f"Workload(id={self.id!r}, phase={self.phase.value!r}, reason={self.reason!r})"
 
 
 class WorkloadGone(Struct, kw_only=True):
     """A watch's word that a workload no longer exists on the engine."""
 
     id: str
+
+
+def _find(port: int, ports: dict[int, str], host: str | None, proxy: str | None) -> str | None:
+    if port in ports:
+        return ports[port]
+    if host is not None:
+        return _join(host, port)
+    return None if proxy is None else f"{proxy}/{port}"
 
 
 def _join(host: str, port: int) -> str:

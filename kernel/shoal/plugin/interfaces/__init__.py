@@ -3,7 +3,7 @@
 from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, Ingress
-from shoal.plugin.interfaces.networking import Networking
+from shoal.plugin.interfaces.networking import Networking, PolicyTarget
 from shoal.plugin.interfaces.observer import Observer, Transition
 from shoal.plugin.interfaces.renewal import Access, Renewal
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
@@ -22,6 +22,7 @@ __all__ = [
     "LogQuery",
     "Networking",
     "Observer",
+    "PolicyTarget",
     "Principal",
     "Progress",
     "Renewal",

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces.component import Component
+
+
+class PolicyTarget(Struct, frozen=True):
+    """Where a sandbox's network policy is read and changed.
+
+    Attributes:
+        port, path: of the sandbox; requests to its ``networkpolicy`` sub-resource are proxied there.
+        headers: added to each, in place of any that the caller sent; may hold secrets.
+    """
+
+    port: int
+    path: str
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"PolicyTarget(port={self.port}, path={self.path!r})"
 
 
 class Networking(Component):
@@ -22,6 +40,17 @@ class Networking(Component):
 
         None leaves it to the next, then to the workload.
         """
+        return None
+
+    def headers(self, workload: Workload, port: int) -> dict[str, str]:
+        """What clients must send with requests to ``port``, added to the endpoint that they are told; from memory.
+
+        The server's own proxy does not add them: they are the caller's to know.
+        """
+        return {}
+
+    def policy(self, workload: Workload) -> PolicyTarget | None:
+        """Where this workload's network policy is managed; None if this concern manages none of it. From memory."""
         return None
 
     async def released(self, sandbox_id: str) -> None:

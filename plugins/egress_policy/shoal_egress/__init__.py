@@ -1,0 +1,1 @@
+"""Egress policy: a sidecar that decides what a sandbox may reach."""

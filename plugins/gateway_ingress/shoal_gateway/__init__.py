@@ -1,0 +1,1 @@
+"""Ingress through the gateway: wildcard, uri and header routes, signed or not."""
