@@ -63,8 +63,9 @@ class LifecycleEngine:
         self._expiry = ExpiryScheduler(self._due)
         self._remover = Remover(self.view, self._ledger, self._hosts, self._networking, self._expiry)
         self._provisioner = Provisioner(
-            engine, self.view, self._ledger, store, self._hosts, self._remover, self._expiry
+            engine, self.view, self._ledger, store, self._hosts, self._lanes, self._remover, self._expiry
         )
+        self._remover.overtake = self._provisioner.abandon
         self._operations = Operations(self._ledger, self._hosts, self._expiry)
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)
@@ -105,7 +106,7 @@ class LifecycleEngine:
             await asyncio.gather(self._housekeeping, return_exceptions=True)
         for reconciler in self._reconcilers:
             await reconciler.stop()
-        await self._lanes.close(grace)
+        await asyncio.gather(self._provisioner.stop(grace), self._lanes.close(grace))
 
     # --- create -----------------------------------------------------------------------------------------------------
 
@@ -150,7 +151,7 @@ class LifecycleEngine:
         if key is not None:
             self._keys.remember(key)
         self._arm(record)
-        self._lanes.post(record.id, lambda: self._provisioner.provision(record.id, plan))
+        self._provisioner.begin(record.id, plan)
         return entry
 
     # --- read -------------------------------------------------------------------------------------------------------
@@ -188,14 +189,14 @@ class LifecycleEngine:
     async def delete(self, sandbox_id: str) -> None:
         """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises."""
         self.entry(sandbox_id)
-        self._provisioner.give_up(sandbox_id)
-        try:
-            await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
-        finally:
-            self._provision_on(sandbox_id)
+        await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
 
     async def pause(self, sandbox_id: str) -> None:
-        """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
+        """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises.
+
+        A sandbox that is still being made is waited for, bounded as a look-up of its endpoint is.
+        """
+        await self._made(sandbox_id)
         await self._on_lane(sandbox_id, self._operations.pause)
 
     async def resume(self, sandbox_id: str) -> None:
@@ -212,6 +213,12 @@ class LifecycleEngine:
         """Merge ``patch`` into the metadata, atomically. Raises NotFound, InvalidRequest."""
         changed = await self._on_lane(sandbox_id, lambda record: self._operations.patch_metadata(record, patch))
         return changed or self.entry(sandbox_id)
+
+    async def _made(self, sandbox_id: str) -> None:
+        """Wait, bounded, for a sandbox that is Pending."""
+        if self.entry(sandbox_id).record.state is State.PENDING:
+            limit = self._settings.engine.endpoint_wait_seconds
+            await self.view.until(sandbox_id, lambda entry: entry.record.state is not State.PENDING, limit)
 
     async def _on_lane(self, sandbox_id: str, job: Callable[[SandboxRecord], Coroutine[Any, Any, T]]) -> T:
         """Run ``job`` with the record as it is once its turn has come."""
@@ -290,18 +297,7 @@ class LifecycleEngine:
         self._expiry.arm(record.id, due_time(record))
 
     def _due(self, sandbox_id: str) -> None:
-        async def end() -> None:
-            await self._remover.expire(sandbox_id)
-            self._provision_on(sandbox_id)
-
-        self._provisioner.give_up(sandbox_id)
-        self._lanes.post(sandbox_id, end)
-
-    def _provision_on(self, sandbox_id: str) -> None:
-        """A create that was given up for a removal goes on if the removal did not happen."""
-        entry = self.view.get(sandbox_id)
-        if entry is not None and entry.record.state is State.PENDING:
-            self._lanes.post(sandbox_id, lambda: self._provisioner.provision(sandbox_id))
+        self._lanes.post(sandbox_id, lambda: self._remover.expire(sandbox_id))
 
     def _take_up(self, record: SandboxRecord) -> None:
         """Continue what the last process was doing with this sandbox, and arm its expiry."""
@@ -311,7 +307,7 @@ class LifecycleEngine:
         }
         self._arm(record)
         if record.state is State.PENDING:
-            self._lanes.post(record.id, lambda: self._provisioner.provision(record.id))
+            self._provisioner.begin(record.id)
         elif record.state is State.STOPPING:
             self._lanes.post(record.id, lambda: self._remover.expire(record.id))
         elif record.state in resumption:

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Literal
 
 from shoal.errors import InternalError, InvalidRequest, Unavailable
 from shoal.models import codes
@@ -15,10 +14,6 @@ from shoal.plugin.interfaces import Runtime
 
 RUNTIME_EXTENSION = "runtime"
 """``extensions["runtime"]`` of a create picks a runtime other than the default."""
-
-
-class GivenUp(Exception):
-    """The call is not wanted any more; its place in the queue was given back and nothing was called."""
 
 
 class Host:
@@ -30,45 +25,18 @@ class Host:
         self._last_call: dict[str, float] = {}
 
     @asynccontextmanager
-    async def call(self, sandbox_id: str, unless: asyncio.Event | None = None) -> AsyncIterator[Runtime]:
-        """Wait for a place, then the runtime, for one engine call on that sandbox.
-
-        Raises GivenUp, at once, if ``unless`` is set before the place is there.
-        """
-        await self._enter(unless)
-        try:
-            with own_cancellation():
-                yield self.runtime
-        finally:
-            self._last_call[sandbox_id] = time.monotonic()
-            self._gate.release()
+    async def call(self, sandbox_id: str) -> AsyncIterator[Runtime]:
+        """Wait for a place, then the runtime, for one engine call on that sandbox."""
+        async with self._gate:
+            try:
+                with own_cancellation():
+                    yield self.runtime
+            finally:
+                self._last_call[sandbox_id] = time.monotonic()
 
     def changed_since(self, sandbox_id: str, moment: float) -> bool:
         """Whether an engine call on it ended after ``moment`` (monotonic), so that what was seen before it is stale."""
         return self._last_call.get(sandbox_id, -1.0) >= moment
-
-    async def _enter(self, unless: asyncio.Event | None) -> None:
-        if unless is None or not (self._gate.locked() or unless.is_set()):
-            await self._gate.acquire()
-            return
-        place = asyncio.ensure_future(self._gate.acquire())
-        given_up = asyncio.ensure_future(unless.wait())
-        try:
-            await asyncio.wait((place, given_up), return_when=asyncio.FIRST_COMPLETED)
-            if not unless.is_set():
-                return
-            self._leave(place)
-            raise GivenUp
-        except asyncio.CancelledError:
-            self._leave(place)
-            raise
-        finally:
-            given_up.cancel()
-
-    def _leave(self, place: asyncio.Future[Literal[True]]) -> None:
-        """Give up a place, whether it was reached or not."""
-        if not place.cancel():
-            self._gate.release()
 
     def prune(self, before: float) -> None:
         """Drop what no observation can be older than any more; called after each full comparison."""

@@ -1,15 +1,15 @@
 """Provisioning: makes a plan real behind the 202, and ends it as Running or as Failed with the reason.
 
-A create that a delete overtakes while it waits for its turn is given up at once. One that a crash interrupts begins
-again at the next start, from the durable plan; the runtime completes or replaces what the first try left. While the
-store is away, the outcome is kept until it can be written.
+A create may take minutes (an image to pull), so it runs beside the sandbox's lane, which stays free: it can be renewed,
+patched and deleted meanwhile. Only the outcome is written on the lane. A removal ends a create that it overtakes, and
+goes on once nothing of it runs any more. A create that a crash interrupts begins again at the next start, from the
+durable plan; the runtime completes or replaces what the first try left. While engine or store are away, it waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -19,10 +19,11 @@ from msgspec.structs import replace
 from shoal.config.settings import EngineSettings
 from shoal.engine import states
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import GivenUp, Hosts
+from shoal.engine.hosts import Host, Hosts
+from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.removal import Remover, due_time
-from shoal.errors import EngineFailure, InternalError, ShoalError
+from shoal.errors import EngineFailure, InternalError, ShoalError, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
@@ -35,10 +36,14 @@ T = TypeVar("T")
 
 STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST = 0.5, 30.0
 """Seconds between two tries of a store call that provisioning cannot go on without."""
+ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MOST = 0.5, 4.0
+"""Seconds between two tries of a create whose engine is away."""
+LAST_SECONDS = 1.0
+"""How long `Provisioner.stop` waits for a create that it has cancelled."""
 
 
 class Provisioner:
-    """Runs on a sandbox's lane."""
+    """Every create under way, each a task of its own."""
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class Provisioner:
         ledger: Ledger,
         store: Store,
         hosts: Hosts,
+        lanes: Lanes,
         remover: Remover,
         expiry: ExpiryScheduler,
     ) -> None:
@@ -55,117 +61,138 @@ class Provisioner:
         self._ledger = ledger
         self._store = store
         self._hosts = hosts
+        self._lanes = lanes
         self._remover = remover
         self._expiry = expiry
-        self._stops: dict[str, asyncio.Event] = {}
+        self._under_way: dict[str, asyncio.Task[None]] = {}
 
-    def give_up(self, sandbox_id: str) -> None:
-        """A removal is coming: a create that still waits for its turn, or to try again, ends now and stays Pending.
-
-        If the removal does not happen after all, the caller calls `provision` again.
-        """
-        if sandbox_id in self._stops:
-            self._stops[sandbox_id].set()
-
-    async def provision(self, sandbox_id: str, plan: WorkloadPlan | None = None) -> None:
-        """Realise the plan (read back from the store when not given) of a Pending sandbox. Never raises ShoalError.
+    def begin(self, sandbox_id: str, plan: WorkloadPlan | None = None) -> None:
+        """Realise the plan (read back from the store when not given) of a Pending sandbox; returns at once.
 
         A sandbox whose runtime is not enabled stays Pending until a server that has it takes it up.
         """
+        task = asyncio.get_running_loop().create_task(self._provision(sandbox_id, plan), name=f"create {sandbox_id}")
+        self._under_way[sandbox_id] = task
+        task.add_done_callback(lambda _: self._under_way.pop(sandbox_id, None))
+
+    async def abandon(self, sandbox_id: str) -> None:
+        """A removal has come: returns once nothing of the create runs any more. Called on the sandbox's lane."""
+        task = self._under_way.get(sandbox_id)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def stop(self, grace: float) -> None:
+        """Give creates ``grace`` seconds to end, then cut them off; the next start begins them again."""
+        tasks = list(self._under_way.values())
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=grace)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=LAST_SECONDS)
+
+    async def _provision(self, sandbox_id: str, plan: WorkloadPlan | None) -> None:
         entry = self._view.get(sandbox_id)
         if entry is None or entry.record.state is not State.PENDING:
             return
         try:
-            self._hosts.of(entry.record)
+            host = self._hosts.of(entry.record)
         except ShoalError as error:
             log.warning("create cannot go on", sandbox_id=sandbox_id, error=str(error))
             return
-        stop = self._stops[sandbox_id] = asyncio.Event()
-        try:
-            await self._settle(entry.record, plan, stop)
-        except GivenUp:
-            return
-        finally:
-            del self._stops[sandbox_id]
-
-    async def _settle(self, record: SandboxRecord, plan: WorkloadPlan | None, stop: asyncio.Event) -> None:
-        """Make the plan real and write down what came of it."""
         if plan is None:
-            plan = await self._insist(lambda: self._store.plan(record.id), record.id, stop)
-        try:
-            if plan is None:
-                raise InternalError(codes.INTERNAL_ERROR, "The plan of this sandbox is lost.")
-            workload = await self._attempts(record, plan, stop)
-        except GivenUp:
-            raise
-        except ShoalError as error:
-            await self._failed(record, error, stop)
-        except Exception:
-            log.exception("runtime failed in an unforeseen way", sandbox_id=record.id, runtime=record.runtime)
-            await self._failed(
-                record, InternalError(codes.INTERNAL_ERROR, "The runtime failed in an unforeseen way."), stop
-            )
-        else:
-            await self._succeeded(record, workload, stop)
-
-    async def _attempts(self, record: SandboxRecord, plan: WorkloadPlan, stop: asyncio.Event) -> Workload:
-        host = self._hosts.of(record)
-        plan = replace(plan, expires_at=record.expires_at, metadata=record.metadata)  # changed since it was drawn up?
-        attempts = self._settings.provision_attempts
-        for attempt in range(1, attempts + 1):
-            try:
-                async with host.call(record.id, unless=stop) as runtime:
-                    return await runtime.create(plan, lambda *said: self._ledger.progress(record.id, *said))
-            except EngineFailure as error:
-                if error.retry_after is None or attempt == attempts:
-                    raise
-                delay = error.retry_after
-                log.warning(
-                    "create will be retried", sandbox_id=record.id, attempt=attempt, after=delay, code=error.code
-                )
-            with suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await stop.wait()
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def _succeeded(self, record: SandboxRecord, workload: Workload, stop: asyncio.Event) -> None:
-        current = self._view.get(record.id)
-        assert current is not None  # noqa: S101 - only this lane removes it
-        self._ledger.see(workload)
+            plan = await self._insist(lambda: self._store.plan(sandbox_id), sandbox_id)
+        made = plan and self._up_to_date(plan, entry.record)
+        outcome = await self._outcome(host, entry.record, made)
         await self._insist(
-            lambda: self._ledger.write(
-                current.record,
-                forget_plan=True,
-                state=states.settled(workload.phase),
-                reason=workload.reason,
-                message=workload.message,
-            ),
-            record.id,
-            stop,
+            lambda: self._lanes.run(sandbox_id, lambda: self._conclude(sandbox_id, made, outcome)), sandbox_id
         )
 
-    async def _failed(self, record: SandboxRecord, error: ShoalError, stop: asyncio.Event) -> None:
+    async def _outcome(self, host: Host, record: SandboxRecord, plan: WorkloadPlan | None) -> Workload | ShoalError:
+        """What came of it; never raises an Exception."""
+        try:
+            if plan is None:
+                return InternalError(codes.INTERNAL_ERROR, "The plan of this sandbox is lost.")
+            return await self._attempts(host, plan)
+        except ShoalError as error:
+            return error
+        except Exception:
+            log.exception("runtime failed in an unforeseen way", sandbox_id=record.id, runtime=record.runtime)
+            return InternalError(codes.INTERNAL_ERROR, "The runtime failed in an unforeseen way.")
+
+    def _up_to_date(self, plan: WorkloadPlan, record: SandboxRecord) -> WorkloadPlan:
+        """The plan with what may have changed since it was drawn up."""
+        return replace(plan, expires_at=record.expires_at, metadata=record.metadata)
+
+    async def _attempts(self, host: Host, plan: WorkloadPlan) -> Workload:
+        """Call the engine until it answers for good: for ever while it is away, else the configured number of times."""
+        failures, backoff = 0, ENGINE_BACKOFF_FIRST
+        while True:
+            try:
+                async with host.call(plan.id) as runtime:
+                    return await runtime.create(plan, lambda *said: self._ledger.progress(plan.id, *said))
+            except Unavailable as error:
+                self._ledger.progress(
+                    plan.id, "ENGINE_UNAVAILABLE", f"{error.message} The create goes on once it is back."
+                )
+                cause: ShoalError = error
+                delay, backoff = backoff, min(backoff * 2, ENGINE_BACKOFF_MOST)
+            except EngineFailure as error:
+                failures += 1
+                if error.retry_after is None or failures == self._settings.provision_attempts:
+                    raise
+                cause, delay = error, error.retry_after
+            log.warning("create will be retried", sandbox_id=plan.id, after=delay, code=cause.code)
+            await asyncio.sleep(delay)
+
+    async def _conclude(self, sandbox_id: str, plan: WorkloadPlan | None, outcome: Workload | ShoalError) -> None:
+        """Write down what came of it; runs on the lane. A removal that came first has the last word."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.record.state is not State.PENDING:
+            return
+        if isinstance(outcome, ShoalError):
+            await self._failed(entry.record, outcome)
+        else:
+            await self._succeeded(entry.record, plan, outcome)
+
+    async def _succeeded(self, record: SandboxRecord, plan: WorkloadPlan | None, workload: Workload) -> None:
+        self._ledger.see(workload)
+        state = states.settled(workload.phase)
+        entry = await self._ledger.write(
+            record, forget_plan=True, state=state, reason=workload.reason, message=workload.message
+        )
+        if plan is not None and (plan.expires_at, plan.metadata) != (record.expires_at, record.metadata):
+            await self._tell(entry.record)
+
+    async def _tell(self, record: SandboxRecord) -> None:
+        """It was renewed or patched while it was made: the engine may hold such things itself."""
+        try:
+            await self._hosts.of(record).runtime.apply(record)
+        except Exception as error:
+            log.warning(
+                "a change made during the create did not reach the engine", sandbox_id=record.id, error=str(error)
+            )
+
+    async def _failed(self, record: SandboxRecord, error: ShoalError) -> None:
         """Clean up what there is, then show the failure for its time; reconciliation clears what could not be now."""
         try:
             await self._remover.clear(record)
         except Exception as second:
             log.warning("clean-up after a failed create failed", sandbox_id=record.id, error=str(second))
-        failed = await self._insist(
-            lambda: self._ledger.write(
-                record,
-                forget_plan=True,
-                state=State.FAILED,
-                reason=error.code.rpartition("::")[2],
-                message=error.message,
-                purge_at=utcnow() + timedelta(seconds=self._settings.pending_failure_ttl_seconds),
-            ),
-            record.id,
-            stop,
+        failed = await self._ledger.write(
+            record,
+            forget_plan=True,
+            state=State.FAILED,
+            reason=error.code.rpartition("::")[2],
+            message=error.message,
+            purge_at=utcnow() + timedelta(seconds=self._settings.pending_failure_ttl_seconds),
         )
         self._expiry.arm(record.id, due_time(failed.record))
 
-    async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str, stop: asyncio.Event) -> T:
-        """Call until the store takes it: there is no caller to tell. Raises GivenUp once a removal is waiting."""
+    async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str) -> T:
+        """Call until the store takes it: there is no caller to tell."""
         backoff = STORE_BACKOFF_FIRST
         while True:
             try:
@@ -174,8 +201,5 @@ class Provisioner:
                 log.warning(
                     "store is away, will be tried again", sandbox_id=sandbox_id, error=str(error), after=backoff
                 )
-            with suppress(TimeoutError):
-                async with asyncio.timeout(backoff):
-                    await stop.wait()
-                raise GivenUp
+            await asyncio.sleep(backoff)
             backoff = min(backoff * 2, STORE_BACKOFF_MOST)

@@ -34,9 +34,9 @@ EVENT_LAG = 0.5
 STALE = 60.0
 """Seconds; no event or list of the engine is older than this when it is judged."""
 AGAIN = 5.0
-"""Seconds before a comparison or a judgement that failed is tried again."""
-BACKOFF_FIRST, BACKOFF_MOST = 0.2, 30.0
-"""Seconds between two tries to watch again."""
+"""Seconds before a judgement that failed is tried again."""
+BACKOFF_FIRST, BACKOFF_MOST = 0.2, 2.0
+"""Seconds between two tries to watch, or to compare, again."""
 
 
 class Sighting(NamedTuple):
@@ -60,6 +60,7 @@ class Reconciler:
         self._wanted = asyncio.Event()
         self._latest: dict[str, tuple[Sighting, asyncio.Future[None]]] = {}
         self._events: dict[str, float] = {}
+        self._away = False
         self.adopted: Callable[[SandboxRecord], None] = lambda record: None
         """Called with every sandbox that was found running without a record."""
 
@@ -213,9 +214,11 @@ class Reconciler:
                     async for change in self._host.runtime.watch():
                         backoff = BACKOFF_FIRST
                         self._note(change)
-                log.warning("watch ended", runtime=self._host.runtime.name)
+                why = "it ended"
             except Exception as error:
-                log.warning("watch lost", runtime=self._host.runtime.name, error=str(error), again_in=backoff)
+                why = str(error)
+            if backoff == BACKOFF_FIRST:
+                log.warning("watch lost", runtime=self._host.runtime.name, error=why)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, BACKOFF_MOST)
 
@@ -237,12 +240,29 @@ class Reconciler:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            try:
-                await self._look()
-                pause = interval
-            except Exception as error:
-                pause = min(AGAIN, interval)
-                log.warning("comparison failed", runtime=self._host.runtime.name, error=str(error), again_in=pause)
+            pause = interval if await self._seen() else BACKOFF_MOST
+
+    async def _seen(self) -> bool:
+        """Compare; whether that worked. Told once when it stops working, and once when it works again."""
+        name = self._host.runtime.name
+        try:
+            await self._look()
+        except Exception as error:
+            if not self._away:
+                log.warning("comparison failed, tried again until it works", runtime=name, error=str(error))
+            self._away = True
+            return False
+        if self._away:
+            log.info("comparison works again", runtime=name)
+            self._away = False
+            self._finish_removals()
+        return True
+
+    def _finish_removals(self) -> None:
+        """Those that the engine's absence held up need not wait for their next try."""
+        for entry in self._view:
+            if entry.record.state is State.STOPPING and self._ours(entry.record):
+                self._remover.hurry(entry.record)
 
 
 def _is_remains(record: SandboxRecord) -> bool:

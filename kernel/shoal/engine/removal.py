@@ -6,7 +6,7 @@ gone, across restarts, and only then is the record forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -34,6 +34,8 @@ class Remover:
         self._hosts = hosts
         self._networking = networking
         self._expiry = expiry
+        self.overtake: Callable[[str], Awaitable[None]]
+        """Ends a create under way, and returns once nothing of it runs; set by who makes both."""
 
     async def remove(self, record: SandboxRecord, reason: str) -> None:
         """Remove the sandbox for ``reason`` (``DELETED``, ``EXPIRED``, …).
@@ -44,6 +46,7 @@ class Remover:
         if record.state is not State.STOPPING:
             record = (await self._ledger.write(record, state=State.STOPPING, reason=reason)).record
         try:
+            await self.overtake(record.id)
             await self.clear(record)
             await self._ledger.erase(record)
         except Exception:
@@ -64,6 +67,10 @@ class Remover:
             await runtime.delete(record.id)
         for networking in self._networking:
             await networking.released(record.id)
+
+    def hurry(self, record: SandboxRecord) -> None:
+        """Try the removal of a Stopping record again now."""
+        self._expiry.arm(record.id, utcnow().timestamp())
 
     async def expire(self, sandbox_id: str) -> None:
         """The scheduler's word that it may be over: judge again, and remove if it is. Never raises."""

@@ -148,6 +148,18 @@ class RuntimeConformance:
             assert [workload.id for workload in made] == [plan.id for plan in plans]
             assert {plan.id for plan in plans} <= {workload.id for workload in await session.runtime.list()}
 
+    @pytest.mark.parametrize("after", [0.0, 0.005, 0.02, 0.1])
+    async def test_a_cancelled_create_leaves_nothing_once_deleted(self, conformance: Harness, after: float) -> None:
+        async with conformance.session() as session:
+            plan = conformance.new_plan()
+            creating = asyncio.create_task(session.create(plan))
+            await asyncio.sleep(after)
+            creating.cancel()
+            await asyncio.gather(creating, return_exceptions=True)
+            await session.runtime.delete(plan.id)
+            await asyncio.sleep(0.5)  # whatever still went on behind would show by now
+            assert await session.listed(plan.id) is None
+
     async def test_a_command_that_does_not_exist_never_looks_like_running_for_long(self, conformance: Harness) -> None:
         async with conformance.session() as session:
             plan = replace(conformance.new_plan(), command=["/no/such/command/anywhere"])

@@ -132,10 +132,15 @@ class LocalRuntime(Runtime):
         return self._keeper.maker
 
     async def _call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run blocking work on one of the runtime's threads."""
+        """Run blocking work on one of the runtime's threads; a caller that is cancelled leaves once it has ended."""
         if self._pool is None:
             raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime is not running")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        working = asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            await asyncio.wait({working})
+            raise
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

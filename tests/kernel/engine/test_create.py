@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from tests.kernel.engine.fakes import Server, fails, request, until
 
+from shoal.engine.ledger import utcnow
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
 from shoal.models.sandbox import State
 from shoal.models.workload import Phase, Workload
@@ -167,15 +168,68 @@ async def test_a_delete_overtakes_a_create_that_waits_to_try_again() -> None:
 
 async def test_a_create_goes_on_if_the_delete_that_overtook_it_could_not_be_written_down() -> None:
     async with Server() as server:
-        server.world.fault = fails("create", EngineFailure("MEMORY::AWAY", "away", retry_after=3600.0))
+        go = asyncio.Event()
+        server.world.delay = lambda: go.wait()  # type: ignore[assignment, return-value]  # only its end matters
         entry = await server.engine.create(request())
         await asyncio.sleep(0.05)
         server.disk.fault = fails("save", Unavailable("STORE::FULL", "The disk is full."))
         with pytest.raises(Unavailable):
             await server.engine.delete(entry.record.id)
-        server.world.fault = lambda call, sandbox_id: None
         server.disk.fault = lambda call, sandbox_id: None
+        go.set()
         await until(lambda: server.state(entry.record.id) is State.RUNNING)
+        assert server.world.started[entry.record.id] == 1
+
+
+async def test_a_delete_ends_a_create_that_the_engine_is_busy_with() -> None:
+    async with Server() as server:
+        entered = asyncio.Event()
+
+        async def pull_for_ever() -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        server.world.fault = lambda call, sandbox_id: pull_for_ever() if call == "create" else None
+        entry = await server.engine.create(request())
+        await entered.wait()
+        await asyncio.wait_for(server.engine.delete(entry.record.id), 30)
+        assert server.state(entry.record.id) is None
+        assert not server.world.workloads
+        assert not server.disk.records
+
+
+async def test_what_is_changed_during_a_create_is_kept_and_reaches_the_engine() -> None:
+    async with Server() as server:
+        go = asyncio.Event()
+        server.world.delay = lambda: go.wait()  # type: ignore[assignment, return-value]  # only its end matters
+        entry = await server.engine.create(request(timeout=600))
+        sandbox_id = entry.record.id
+        later = utcnow() + timedelta(hours=5)
+        await asyncio.wait_for(server.engine.renew(sandbox_id, later), 30)
+        await asyncio.wait_for(server.engine.patch_metadata(sandbox_id, {"team": "y"}), 30)
+        assert server.state(sandbox_id) is State.PENDING
+        go.set()
+        running = await server.engine.wait(sandbox_id, frozenset({State.RUNNING}), 30)
+        assert (running.record.expires_at, running.record.metadata) == (later, {"team": "y"})
+        await until(lambda: server.world.calls["apply", sandbox_id] == 1)
+
+
+async def test_a_pause_waits_for_the_create() -> None:
+    async with Server() as server:
+        entry = await server.engine.create(request())
+        await server.engine.pause(entry.record.id)
+        assert server.state(entry.record.id) is State.PAUSED
+
+
+async def test_a_create_outlasts_an_engine_that_is_away() -> None:
+    async with Server(provision_attempts=1) as server:
+        server.world.fault = fails("create", Unavailable("MEMORY::UNAVAILABLE", "The engine is away."))
+        entry = await server.engine.create(request())
+        await until(lambda: server.engine.entry(entry.record.id).record.reason == "ENGINE_UNAVAILABLE")
+        assert server.state(entry.record.id) is State.PENDING
+        server.world.fault = lambda call, sandbox_id: None
+        await server.engine.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        assert server.state(entry.record.id) is State.RUNNING
 
 
 async def test_a_create_that_the_store_refuses_leaves_nothing() -> None:

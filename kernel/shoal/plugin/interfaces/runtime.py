@@ -88,12 +88,17 @@ class Runtime(Component, ABC):
 
         Called again with the same plan after a crash or a temporary failure: whatever an earlier try left under
         ``plan.id`` is completed or replaced, never doubled. Raises a ShoalError; the kernel then calls `delete`, so a
-        half-made workload need not be cleaned up here.
+        half-made workload need not be cleaned up here. Unavailable means that the engine is away: the call is repeated
+        until it is back. Cancelled when a removal overtakes it: CancelledError may leave only when nothing of it goes
+        on behind (a thread's engine call has returned); `delete` follows.
         """
 
     @abstractmethod
     async def delete(self, sandbox_id: str) -> None:
-        """Remove the workload and everything that `create` made for it. No such workload is success, not an error."""
+        """Remove the workload and everything that `create` made for it. No such workload is success, not an error.
+
+        Repeated every half minute while it raises, and at once when the engine was away and is back.
+        """
 
     async def pause(self, sandbox_id: str) -> Workload:
         """Freeze a running workload.
