@@ -12,6 +12,10 @@ import docker.errors
 import httpx
 import pytest
 import redis
+import urllib3
+
+from shoal.errors import ConfigError
+from shoal_k8s.api.connection import Connection
 
 
 def _bubblewrap() -> str | None:
@@ -60,9 +64,22 @@ def _registry() -> str | None:
     return None
 
 
+def _k8s() -> str | None:
+    file = os.environ.get("KUBECONFIG")
+    if not file:
+        return "KUBECONFIG names no cluster"
+    try:
+        connection = Connection(file)
+        connection.open("GET", "/version", body=None, content_type="", timeout=urllib3.Timeout(5)).close()
+    except (ConfigError, urllib3.exceptions.HTTPError, OSError):
+        return f"no API server answers at KUBECONFIG={file}"
+    return None
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "docker": functools.cache(_docker),
+    "k8s": functools.cache(_k8s),
     "podman": functools.cache(_podman),
     "redis": functools.cache(_redis),
     "registry": functools.cache(_registry),

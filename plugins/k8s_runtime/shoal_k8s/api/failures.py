@@ -1,0 +1,88 @@
+"""What goes wrong with a request to the API server, and what callers are told of it.
+
+The API server's message is shown only where it speaks of the caller's own object (a quota, an invalid field); its raw
+answer, headers included, never is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from shoal.errors import EngineFailure, Forbidden, ShoalError, Unavailable
+from shoal_k8s.api.objects import Status
+
+API_ERROR: Final = "KUBERNETES::API_ERROR"
+QUOTA_EXCEEDED: Final = "KUBERNETES::QUOTA_EXCEEDED"
+_RETRIED: Final = frozenset({429, 500, 502, 503, 504})
+_RETRY_SECONDS: Final = 1.0
+
+
+class ApiError(Exception):
+    """The API server answered with an error.
+
+    Attributes:
+        status: HTTP status.
+        reason: the machine word: ``NotFound``, ``AlreadyExists``, ``Conflict``, ``Expired``, ``Forbidden``.
+        said: its message; may name objects, never credentials.
+        request: what was asked, ``GET pods`` or ``PATCH batchsandboxes``: the right that the request needs.
+    """
+
+    def __init__(self, status: int, answer: Status, request: str) -> None:
+        self.status = status
+        self.reason = answer.reason or ""
+        self.said = answer.message or f"HTTP {status}"
+        self.retry_after = answer.details.retry_after_seconds if answer.details else None
+        self.causes = (answer.details.causes if answer.details else None) or []
+        self.request = request
+        super().__init__(f"{request}: {status} {self.reason}: {self.said}")
+
+    @property
+    def not_found(self) -> bool:
+        """The object, or its kind, does not exist."""
+        return self.status == 404
+
+    @property
+    def exists(self) -> bool:
+        """A create met an object of that name."""
+        return self.status == 409 and self.reason == "AlreadyExists"
+
+    @property
+    def conflict(self) -> bool:
+        """The object changed since it was read."""
+        return self.status == 409 and self.reason != "AlreadyExists"
+
+    @property
+    def expired(self) -> bool:
+        """The resource version is too old to watch from, or a list's continuation is."""
+        return self.status == 410
+
+    @property
+    def over_quota(self) -> bool:
+        """A resource quota refused it; the API server says so in words only."""
+        return self.status == 403 and "exceeded quota" in self.said
+
+    def told(self) -> ShoalError:
+        """The same as callers hear it."""
+        if self.over_quota:
+            return Forbidden(
+                QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {_after(self.said, 'exceeded quota')}."
+            )
+        if self.status == 401:
+            return EngineFailure(API_ERROR, "The API server does not accept this server's credentials (401).")
+        if self.status == 403:
+            return EngineFailure(API_ERROR, f"This server lacks a right on the cluster: {self.request} is forbidden.")
+        retry = (self.retry_after or _RETRY_SECONDS) if self.status in _RETRIED else None
+        return EngineFailure(API_ERROR, f"The API server refused {self.request}: {self.said}", retry_after=retry)
+
+
+class ApiUnreachable(Unavailable):
+    """No answer at all: the API server is away, or did not answer in time."""
+
+    def __init__(self, request: str, cause: str) -> None:
+        super().__init__(API_ERROR, "The Kubernetes API server cannot be reached.")
+        self.request = request
+        self.cause = cause
+
+
+def _after(text: str, mark: str) -> str:
+    return mark + text.partition(mark)[2].rstrip(".")

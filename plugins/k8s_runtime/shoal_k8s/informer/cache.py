@@ -1,0 +1,245 @@
+"""`Informer`: the objects of one kind, by name and by index, kept true by a reflector.
+
+Everything here lives on the event loop; the reflector's thread hands over batches. Reads cost a dictionary look-up and
+never ask the API server. A write that this server made is put in at once (`put`), so that nobody reads his own past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final, Generic, Protocol, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from shoal_k8s.api.client import Resource
+from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.objects import Meta
+from shoal_k8s.informer.reflector import Reflector
+from shoal_k8s.informer.stream import Event
+
+log = structlog.get_logger("shoal.k8s")
+
+
+class KubeObject(Protocol):
+    """What an object must have to be followed."""
+
+    @property
+    def metadata(self) -> Meta:
+        """Its name, namespace and version."""
+        ...
+
+
+T = TypeVar("T", bound=KubeObject)
+Key = tuple[str, str]
+
+
+class Changed(Struct, Generic[T], frozen=True):
+    """An object as it now is."""
+
+    object: T
+
+
+class Gone(Struct, Generic[T], frozen=True):
+    """An object that is not there any more, as it was last seen."""
+
+    object: T
+
+
+Handler = Callable[[Changed[T] | Gone[T]], None]
+Indexer = Callable[[T], Iterable[str]]
+RESYNC: Final = 300.0
+WATCH_TIMEOUT: Final = 60.0
+
+
+class Informer(Generic[T]):
+    """One kind of object of one namespace (or of all).
+
+    Args:
+        kind: the Struct that an object is decoded into.
+        query: selectors (``labelSelector``, ``fieldSelector``).
+        index: the keys under which `by` finds an object, such as a sandbox id in a label.
+        resync, watch_timeout: seconds (contract/kubernetes.md section 2).
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        resource: Resource,
+        namespace: str | None,
+        kind: type[T],
+        *,
+        query: Mapping[str, str] | None = None,
+        index: Indexer[T] = lambda _: (),
+        resync: float = RESYNC,
+        watch_timeout: float = WATCH_TIMEOUT,
+    ) -> None:
+        self.resource = resource
+        self._objects: dict[Key, T] = {}
+        self._index = index
+        self._indexed: dict[str, dict[Key, T]] = {}
+        self._handlers: list[Handler[T]] = []
+        self._synced = asyncio.Event()
+        self._error: Exception | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reflector = Reflector(
+            connection,
+            resource,
+            namespace,
+            kind,
+            _Bridge(self),
+            query=query or {},
+            resync=resync,
+            watch_timeout=watch_timeout,
+        )
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._objects.values()))
+
+    async def start(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a bound of its own, told as its own error
+        """Begin; returns once everything that there is was listed.
+
+        Raises what kept it from listing if that did not pass within ``timeout`` seconds.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._reflector.start()
+        try:
+            async with asyncio.timeout(timeout):
+                await self._synced.wait()
+        except TimeoutError:
+            raise self._error or TimeoutError(f"{self.resource} could not be listed in {timeout:.0f} s") from None
+
+    async def stop(self) -> None:
+        """End; what was seen stays readable."""
+        await asyncio.to_thread(self._reflector.stop)
+
+    @property
+    def error(self) -> Exception | None:
+        """Why nothing is heard just now; None while all is well."""
+        return self._error
+
+    def get(self, namespace: str, name: str) -> T | None:
+        """The object of that name, as last seen."""
+        return self._objects.get((namespace, name))
+
+    def by(self, key: str) -> list[T]:
+        """The objects that the indexer put under ``key``."""
+        return list(self._indexed.get(key, {}).values())
+
+    def subscribe(self, handler: Handler[T]) -> None:
+        """Have ``handler`` called on the loop with every change; it must return at once."""
+        self._handlers.append(handler)
+
+    def put(self, thing: T) -> None:
+        """What the API server answered to a write of ours; older than what was seen, it is ignored."""
+        held = self._objects.get(_key(thing))
+        if held is None or _newer(thing, held):
+            self._keep(thing)
+
+    # --- from the reflector's thread, on the loop --------------------------------------------------------------------
+
+    def _listed(self, objects: list[T]) -> None:
+        self._error = None
+        present = {_key(thing) for thing in objects}
+        for key in [key for key in self._objects if key not in present]:
+            self._drop(self._objects[key])
+        for thing in objects:
+            held = self._objects.get(_key(thing))
+            if held is None or held.metadata.resource_version != thing.metadata.resource_version:
+                self._keep(thing)
+        self._synced.set()
+
+    def _event(self, event: Event[T]) -> None:
+        self._error = None
+        if event.object is None:
+            return
+        if event.type == "DELETED":
+            self._drop(event.object)
+        else:
+            self._keep(event.object)
+
+    def _lost(self, error: Exception) -> None:
+        if self._error is None:
+            log.warning("informer lost its stream", resource=str(self.resource), error=str(error))
+        self._error = error
+
+    def _keep(self, thing: T) -> None:
+        key = _key(thing)
+        held = self._objects.get(key)
+        if held is not None:
+            self._unindex(key, held)
+        self._objects[key] = thing
+        for name in self._index(thing):
+            self._indexed.setdefault(name, {})[key] = thing
+        self._tell(Changed(thing))
+
+    def _drop(self, thing: T) -> None:
+        key = _key(thing)
+        held = self._objects.pop(key, None)
+        if held is not None:
+            self._unindex(key, held)
+            self._tell(Gone(held))
+
+    def _unindex(self, key: Key, held: T) -> None:
+        for name in self._index(held):
+            found = self._indexed.get(name)
+            if found is not None and found.pop(key, None) is not None and not found:
+                del self._indexed[name]
+
+    def _tell(self, change: Changed[T] | Gone[T]) -> None:
+        for handler in self._handlers:
+            try:
+                handler(change)
+            except Exception:
+                log.exception("a listener of an informer failed", resource=str(self.resource))
+
+    def hand_over(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on the loop; called on the reflector's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(work)
+
+
+class _Bridge(Generic[T]):
+    """Carries what the reflector's thread tells to the loop; a burst of events costs one wake-up."""
+
+    def __init__(self, informer: Informer[T]) -> None:
+        self._informer = informer
+        self._lock = threading.Lock()
+        self._waiting: list[Callable[[], None]] = []
+
+    def listed(self, objects: list[T]) -> None:
+        self._send(lambda: self._informer._listed(objects))
+
+    def changed(self, event: Event[T]) -> None:
+        self._send(lambda: self._informer._event(event))
+
+    def lost(self, error: Exception) -> None:
+        self._send(lambda: self._informer._lost(error))
+
+    def _send(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._waiting.append(work)
+            first = len(self._waiting) == 1
+        if first:
+            self._informer.hand_over(self._deliver)
+
+    def _deliver(self) -> None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
+        for work in waiting:
+            work()
+
+
+def _key(thing: KubeObject) -> Key:
+    return thing.metadata.namespace, thing.metadata.name
+
+
+def _newer(thing: KubeObject, held: KubeObject) -> bool:
+    """Versions are opaque by contract, and numbers on every API server there is: only then are they compared."""
+    mine, its = thing.metadata.resource_version, held.metadata.resource_version
+    return not (mine.isdigit() and its.isdigit()) or int(mine) >= int(its)
