@@ -6,7 +6,7 @@ Nothing here is global, so two of them live in one process.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,8 @@ from shoal.config.loader import Loaded
 from shoal.engine.engine import LifecycleEngine
 from shoal.logs import log_access
 from shoal.models.sandbox import SandboxRecord
-from shoal.plugin.interfaces import Component
+from shoal.plugin.context import Unless
+from shoal.plugin.interfaces import Access, Component
 from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy
 from shoal.readiness import Readiness
@@ -115,14 +116,20 @@ class _LifecycleHandle:
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         return self.engine.find(sandbox_id)
 
+    def records(self) -> Iterator[SandboxRecord]:
+        return self.engine.records()
+
+    def accessed(self, access: Access) -> None:
+        self.engine.reach.tell(access)
+
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
         return await self.engine.renew(sandbox_id, expires_at, only_later=only_later)
 
-    async def delete(self, sandbox_id: str) -> None:
-        await self.engine.delete(sandbox_id)
+    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
+        await self.engine.delete(sandbox_id, reason=reason, unless=unless)
 
-    async def pause(self, sandbox_id: str) -> None:
-        await self.engine.pause(sandbox_id)
+    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
+        await self.engine.pause(sandbox_id, unless=unless)
 
     async def resume(self, sandbox_id: str) -> None:
         await self.engine.resume(sandbox_id)

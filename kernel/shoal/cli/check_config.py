@@ -7,7 +7,7 @@ ports stay untouched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import NoReturn
 
@@ -16,6 +16,8 @@ from structlog.testing import capture_logs
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.context import Unless
+from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager, PluginStatus, survey
 from shoal.web.guard import refuse_open_start
 
@@ -56,15 +58,23 @@ class NotRunning:
         """There are no sandboxes."""
         return None
 
+    def records(self) -> Iterator[SandboxRecord]:
+        """There are none."""
+        return iter(())
+
+    def accessed(self, access: Access) -> None:
+        """Raises ConfigError."""
+        self._refuse()
+
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
         """Raises ConfigError."""
         self._refuse()
 
-    async def delete(self, sandbox_id: str) -> None:
+    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
         """Raises ConfigError."""
         self._refuse()
 
-    async def pause(self, sandbox_id: str) -> None:
+    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
         """Raises ConfigError."""
         self._refuse()
 

@@ -15,13 +15,17 @@ from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.models.plan import NetworkPlan, WorkloadPlan
 from shoal.models.requests import CreateSandbox, Volume
-from shoal.models.rules import normal_platform
+from shoal.models.rules import RENEW_EXTENSION, normal_platform
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import encode_hook
-from shoal.plugin.interfaces import Capabilities, Networking, Principal, SnapshotRecord
+from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
 
 DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
 """Of a snapshot restore that names none (contract/api.md section 6)."""
+
+ACCESS_PREFIX = "access."
+"""Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the contract has
+it (contract/api.md section 6)."""
 
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
 
@@ -107,6 +111,18 @@ async def amend(plan: WorkloadPlan, networking: Sequence[Networking]) -> Workloa
     for concern in networking:
         plan = await concern.amend(plan)
     return plan
+
+
+def check_access(plan: WorkloadPlan, host: Host, renewals: Sequence[Renewal]) -> None:
+    """Raise InvalidRequest for extensions that no enabled renewal plugin answers for, or that one refuses."""
+    known = frozenset({RENEW_EXTENSION}).union(*(renewal.extensions for renewal in renewals))
+    for key in plan.extensions:
+        if key.startswith(ACCESS_PREFIX) and key not in known:
+            told = ", ".join(sorted(known))
+            message = f"extensions: no enabled plugin answers for {key[:64]!r}; known: {told}."
+            raise InvalidRequest(codes.INVALID_PARAMETER, message)
+    for renewal in renewals:
+        renewal.check(plan, host.runtime.capabilities)
 
 
 def first_record(plan: WorkloadPlan, principal: Principal | None) -> SandboxRecord:

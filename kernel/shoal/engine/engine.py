@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -30,6 +30,7 @@ from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.components import Components
+from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import Endpoint, IdempotencyKey, LogQuery, Principal, SnapshotRecord, Store
 from shoal.view.entry import Entry
 from shoal.view.index import View
@@ -56,6 +57,7 @@ class LifecycleEngine:
         self._settings = settings
         self._store = store
         self._networking = components.networking
+        self._renewals = components.renewals
         self.view = View()
         self._lanes = Lanes()
         self._hosts = Hosts(components.runtimes, components.default_runtime, engine.provision_concurrency)
@@ -140,6 +142,7 @@ class LifecycleEngine:
         snapshot = self._snapshots.restorable(request.snapshot_id)
         admission.refuse_unsupported(request, host)
         plan = await admission.amend(admission.draw_up(request, host, snapshot), self._networking)
+        admission.check_access(plan, host, self._renewals)
         await host.runtime.check(plan)
         record = admission.first_record(plan, principal)
         used_key = None if key is None else self._keys.draw_up(*key, plan.id)
@@ -168,6 +171,10 @@ class LifecycleEngine:
         entry = self.view.get(sandbox_id)
         return entry.record if entry else None
 
+    def records(self) -> Iterator[SandboxRecord]:
+        """`Lifecycle.records`."""
+        return (entry.record for entry in self.view)
+
     def page(self, query: ListQuery) -> Page:
         """One page of the list, from memory."""
         return self.view.page(query)
@@ -186,18 +193,22 @@ class LifecycleEngine:
 
     # --- change -----------------------------------------------------------------------------------------------------
 
-    async def delete(self, sandbox_id: str) -> None:
-        """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises."""
-        self.entry(sandbox_id)
-        await self._on_lane(sandbox_id, lambda record: self._remover.remove(record, "DELETED"))
+    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
+        """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises.
 
-    async def pause(self, sandbox_id: str) -> None:
+        Where ``unless`` is true of the record once its turn has come, nothing is done.
+        """
+        await self._on_lane(
+            sandbox_id, lambda record: _unless(unless, record, lambda: self._remover.remove(record, reason))
+        )
+
+    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
         """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises.
 
-        A sandbox that is still being made is waited for, bounded as a look-up of its endpoint is.
+        A sandbox that is still being made is waited for, bounded as a look-up of its endpoint is. ``unless`` as above.
         """
         await self._made(sandbox_id)
-        await self._on_lane(sandbox_id, self._operations.pause)
+        await self._on_lane(sandbox_id, lambda record: _unless(unless, record, lambda: self._operations.pause(record)))
 
     async def resume(self, sandbox_id: str) -> None:
         """Resume it; returns when it runs. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
@@ -243,9 +254,12 @@ class LifecycleEngine:
         """``host:port`` for the proxy if it is known and the sandbox runs; None otherwise. From memory."""
         return self.reach.address(sandbox_id, port)
 
-    async def await_address(self, sandbox_id: str, port: int) -> str:
-        """The same, waiting for a Pending sandbox. Raises NotFound, Conflict."""
-        return await self.reach.await_address(self.entry(sandbox_id), port)
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
+        """The same, waiting for a Pending sandbox, and for a paused one that wants to be woken.
+
+        Raises NotFound, Conflict, or what the runtime raises when it resumes.
+        """
+        return await self.reach.await_address(self.entry(sandbox_id), port, wake=wake)
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[tuple[bytes, bytes]]:
         """What the proxy adds to requests to this port, from memory."""
@@ -254,6 +268,10 @@ class LifecycleEngine:
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """The proxy's word of an access."""
         self.reach.accessed(sandbox_id, port, transport)
+
+    def finished(self, sandbox_id: str) -> None:
+        """The proxy's word that an HTTP exchange it told of is over."""
+        self.reach.finished(sandbox_id)
 
     # --- diagnostics ------------------------------------------------------------------------------------------------
 
@@ -331,3 +349,9 @@ class LifecycleEngine:
                 await self._store.forget_keys(now)
             except Exception as error:
                 log.warning("housekeeping failed", error=str(error))
+
+
+async def _unless(unless: Unless | None, record: SandboxRecord, job: Callable[[], Awaitable[None]]) -> None:
+    """Run ``job`` unless it is not wanted any more."""
+    if unless is None or not unless(record):
+        await job()

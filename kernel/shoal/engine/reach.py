@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Literal
 
 import structlog
@@ -16,7 +18,7 @@ from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery
+from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery, Renewal
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -25,6 +27,8 @@ log = structlog.get_logger("shoal.reach")
 
 ADDRESSED = frozenset({State.RUNNING, State.PAUSING, State.PAUSED})
 """States in which an address means something."""
+DORMANT = frozenset({State.PAUSING, State.PAUSED})
+"""States from which a renewal plugin may wake a sandbox that somebody wants to reach."""
 
 
 class Reach:
@@ -52,10 +56,15 @@ class Reach:
             return None
         return self._route(entry.workload, port)
 
-    async def await_address(self, entry: Entry, port: int) -> str:
-        """The same, waiting while the sandbox is on its way. Raises NotFound, or Conflict if it is not running."""
+    async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str:
+        """The same, waiting while the sandbox is on its way, and with ``wake`` while a renewal plugin resumes it.
+
+        Raises NotFound, or Conflict if it is not running.
+        """
         check_port(port)
         entry = await self.addressable(entry, port)
+        if wake and entry.record.state in DORMANT and self._renewals:
+            entry = await self.addressable(await self._woken(entry), port)
         address = self.address(entry.record.id, port)
         if address is None:
             raise self._not_running(entry)
@@ -76,8 +85,7 @@ class Reach:
         if not done(entry):
             later = await self._view.until(entry.record.id, done, self._wait)
             if later is None:
-                scope = self._hosts.scope(entry.record)
-                raise NotFound(codes.scoped(scope, "SANDBOX_NOT_FOUND"), "The sandbox was deleted meanwhile.")
+                raise self._deleted(entry)
             entry = later
         if self._known(entry, port) and entry.record.state in ADDRESSED:
             return entry
@@ -121,14 +129,39 @@ class Reach:
         return [(name.lower().encode(), value.encode()) for name, value in entry.workload.headers.items()]
 
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
-        """Tell every renewal plugin."""
+        """Tell every renewal plugin of an access through the proxy."""
         if self._renewals:
-            access = Access(sandbox_id, port, transport, utcnow())
-            for renewal in self._renewals:
-                try:
-                    renewal.accessed(access)
-                except Exception:
-                    log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
+            self.tell(Access(sandbox_id, port, transport, utcnow()))
+
+    def tell(self, access: Access) -> None:
+        """Tell every renewal plugin of an access."""
+        self._each(access.sandbox_id, lambda renewal: renewal.accessed(access))
+
+    def finished(self, sandbox_id: str) -> None:
+        """Tell every renewal plugin that an HTTP exchange is over."""
+        if self._renewals:
+            self._each(sandbox_id, lambda renewal: renewal.finished(sandbox_id))
+
+    def _each(self, sandbox_id: str, tell: Callable[[Renewal], None]) -> None:
+        for renewal in self._renewals:
+            try:
+                tell(renewal)
+            except Exception:
+                log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
+
+    async def _woken(self, entry: Entry) -> Entry:
+        """The entry after the renewal plugins were asked to wake it; one that wants to sleep on is as it was."""
+        try:
+            async with asyncio.timeout(self._wait):
+                for renewal in self._renewals:
+                    if await renewal.wake(entry.record):
+                        break
+        except TimeoutError:
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox is being resumed; ask again.") from None
+        now = self._view.get(entry.record.id)
+        if now is None:
+            raise self._deleted(entry)
+        return now
 
     def _known(self, entry: Entry, port: int) -> bool:
         return entry.workload is not None and self._route(entry.workload, port) is not None
@@ -139,6 +172,10 @@ class Reach:
             if address is not None:
                 return address
         return workload.address(port) if self._internal else workload.public_address(port)
+
+    def _deleted(self, entry: Entry) -> NotFound:
+        code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_FOUND")
+        return NotFound(code, "The sandbox was deleted meanwhile.")
 
     def _not_running(self, entry: Entry) -> Conflict:
         code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_RUNNING")

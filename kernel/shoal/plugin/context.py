@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from shoal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from msgspec import Struct
 
     from shoal.config.settings import Settings
     from shoal.models.sandbox import SandboxRecord
+    from shoal.plugin.interfaces.renewal import Access
 
 T = TypeVar("T")
+Unless: TypeAlias = "Callable[[SandboxRecord], bool]"
+"""Judged when the operation's turn has come, on the record as it then is: True means that it is not wanted any more."""
 
 
 class Lifecycle(Protocol):
@@ -26,6 +29,14 @@ class Lifecycle(Protocol):
         """The record as it is now, from memory; treat it as read-only."""
         ...
 
+    def records(self) -> Iterator[SandboxRecord]:
+        """Every record at this moment, in no particular order."""
+        ...
+
+    def accessed(self, access: Access) -> None:
+        """News of an access that did not come through this server: every renewal plugin is told. Returns at once."""
+        ...
+
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
         """Move the expiry. With ``only_later`` an earlier time changes nothing. Returns the expiry in force.
 
@@ -33,12 +44,12 @@ class Lifecycle(Protocol):
         """
         ...
 
-    async def delete(self, sandbox_id: str) -> None:
-        """Delete it; returns when it is gone. Raises NotFound."""
+    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
+        """Delete it, for ``reason``, unless that is forbidden; returns when it is gone. Raises NotFound."""
         ...
 
-    async def pause(self, sandbox_id: str) -> None:
-        """Pause it. Raises NotFound, Conflict, NotSupported."""
+    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
+        """Pause it, unless that is forbidden. Raises NotFound, Conflict, NotSupported."""
         ...
 
     async def resume(self, sandbox_id: str) -> None:

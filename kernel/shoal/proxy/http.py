@@ -75,21 +75,26 @@ class HttpProxy:
             exchange = Exchange(
                 self.pool, place, client, response_limit=self._response_limit, read_limit=self._read_limit
             )
-            answer = await exchange.ask(scope["method"], head, request)
             base = target.mount if self._base is None else self._base
-            await exchange.answer(answer, send, base + target.route)
+            if not request.skip_renewal:
+                self._directory.accessed(target.sandbox_id, target.port, "http")
+            try:
+                answer = await exchange.ask(scope["method"], head, request)
+                await exchange.answer(answer, send, base + target.route)
+            finally:
+                if not request.skip_renewal:
+                    self._directory.finished(target.sandbox_id)
 
     async def _resolve(self, request: RequestHeaders, target: ProxyTarget) -> tuple[str, list[Header]]:
-        """Address, then the secure-access check, then news of the access: the contract's order."""
+        """Address, then the secure-access check: the contract's order. Nobody without access wakes a sandbox."""
         directory, sandbox_id, port = self._directory, target.sandbox_id, target.port
         address = directory.address(sandbox_id, port)
         if address is None:
-            address = await directory.await_address(sandbox_id, port)
+            check_secure_access(directory.upstream_headers(sandbox_id, port), request.secure_access)
+            address = await directory.await_address(sandbox_id, port, wake=not request.skip_renewal)
         endpoint_headers = directory.upstream_headers(sandbox_id, port)
         if endpoint_headers:
             check_secure_access(endpoint_headers, request.secure_access)
-        if not request.skip_renewal:
-            directory.accessed(sandbox_id, port, "http")
         return address, endpoint_headers
 
     def _head(

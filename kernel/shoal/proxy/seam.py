@@ -14,8 +14,8 @@ class Directory(Protocol):
         """``host:port[/prefix]`` of a running sandbox's port, at once; None when it takes a wait or an error to say."""
         ...
 
-    async def await_address(self, sandbox_id: str, port: int) -> str:
-        """The address, after a bounded wait for a Pending sandbox.
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
+        """The address, after a bounded wait for a Pending sandbox, or with ``wake`` for one that is paused to resume.
 
         Raises NotFound, Conflict (not running) and whatever else `ShoalError` the state calls for.
         """
@@ -27,4 +27,8 @@ class Directory(Protocol):
 
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """A request is on its way to the port. Returns at once and never raises."""
+        ...
+
+    def finished(self, sandbox_id: str) -> None:
+        """An HTTP exchange that `accessed` was told of is over, however it ended. Returns at once and never raises."""
         ...

@@ -5,42 +5,22 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.config.settings import Section
 from shoal.errors import ConfigError
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin import ConfigSection, PluginContext, hookimpl
 from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress, Progress, Runtime, Store
 from shoal.plugin.manager import PluginManager, survey
 from shoal.store.sqlite import SqliteStore
-
-
-class Nobody:
-    """A lifecycle for plugins that never use it."""
-
-    def find(self, sandbox_id: str) -> SandboxRecord | None:
-        return None
-
-    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
-        raise NotImplementedError
-
-    async def delete(self, sandbox_id: str) -> None:
-        raise NotImplementedError
-
-    async def pause(self, sandbox_id: str) -> None:
-        raise NotImplementedError
-
-    async def resume(self, sandbox_id: str) -> None:
-        raise NotImplementedError
 
 
 class SharkSection(Section):
@@ -90,7 +70,7 @@ def manager(raw: dict[str, Any], **plugins: Any) -> PluginManager:
 
 
 def register(raw: dict[str, Any], **plugins: Any) -> Components:
-    return manager(raw, **plugins).register(Nobody())
+    return manager(raw, **plugins).register(NotRunning())
 
 
 def told(raw: dict[str, Any], **plugins: Any) -> str:

@@ -137,11 +137,12 @@ class Sandboxes:
         self.pending: dict[str, asyncio.Future[str]] = {}
         self.headers: list[Header] = []
         self.accesses: list[tuple[str, int, str]] = []
+        self.ended: list[str] = []
 
     def address(self, sandbox_id: str, port: int) -> str | None:
         return self.addresses.get(sandbox_id)
 
-    async def await_address(self, sandbox_id: str, port: int) -> str:
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
         if sandbox_id in self.pending:
             return await self.pending[sandbox_id]
         raise NotFound("TEST::SANDBOX_NOT_FOUND", "No such sandbox.")
@@ -151,6 +152,9 @@ class Sandboxes:
 
     def accessed(self, sandbox_id: str, port: int, transport: str) -> None:
         self.accesses.append((sandbox_id, port, transport))
+
+    def finished(self, sandbox_id: str) -> None:
+        self.ended.append(sandbox_id)
 
 
 class Edge:

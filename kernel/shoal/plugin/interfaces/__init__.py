@@ -5,11 +5,12 @@ from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, Ingress
 from shoal.plugin.interfaces.networking import Networking, PolicyTarget
 from shoal.plugin.interfaces.observer import Observer, Transition
-from shoal.plugin.interfaces.renewal import Access, Renewal
+from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
 from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 
 __all__ = [
+    "WEBSOCKET_NEWS_SECONDS",
     "Access",
     "AuthRequest",
     "Authenticator",
@@ -30,4 +31,5 @@ __all__ = [
     "SnapshotRecord",
     "Store",
     "Transition",
+    "Transport",
 ]
