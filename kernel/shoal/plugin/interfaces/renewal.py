@@ -36,6 +36,8 @@ class Access(Struct, frozen=True):
 class Renewal(Component, ABC):
     """Decides on a longer life, or an earlier end, and asks for it through ``context.lifecycle``.
 
+    One that is an `Observer` too is told of transitions without being registered a second time.
+
     Attributes:
         extensions: keys of a create's ``extensions`` that it answers for, all below ``access.``. The kernel refuses a
             create with such a key that no enabled plugin answers for, so that none is ignored in silence.
