@@ -132,6 +132,8 @@ class EngineSettings(Section):
     """How long an Idempotency-Key is remembered."""
     provision_concurrency: Positive | None = None
     """Engine operations side by side, for each runtime; None = what the runtime suggests."""
+    pool_settle_seconds: Annotated[float, Meta(ge=0, le=600)] = 2.0
+    """How long a member of a warm pool runs before it is frozen, so that what it starts is up when it is taken."""
     provision_attempts: Positive = 3
     """Tries of one create whose failures the runtime calls temporary."""
 

@@ -41,7 +41,7 @@ def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
     The contract wants 400 here (section 6, "Docker specifics"); operations that are lacking are 501 instead.
     """
     can, name = host.runtime.capabilities, host.runtime.name
-    if (request.extensions or {}).get("poolRef", "").strip() and not can.pools:
+    if (request.extensions or {}).get("poolRef", "").strip() and not (can.pools or can.pause):
         raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"The {name} runtime has no pools.")
     lacking = [
         ("templateId", request.template_id is not None and request.template_id.strip() != ""),

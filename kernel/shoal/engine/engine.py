@@ -8,16 +8,20 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.engine import admission
 from shoal.engine.diagnostics import Diagnostics
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Hosts
+from shoal.engine.hosts import Host, Hosts
 from shoal.engine.idempotency import IdempotencyKeys
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.operations import Operations
+from shoal.engine.pools.keeper import Keeper
+from shoal.engine.pools.pools import Pools, Reserved
+from shoal.engine.pools.taking import Taking
 from shoal.engine.provision import Provisioner
 from shoal.engine.reach import Reach
 from shoal.engine.reconcile import Reconciler
@@ -79,6 +83,21 @@ class LifecycleEngine:
             reconciler.adopted = self._arm
         self.reach = Reach(settings, self.view, self._hosts, components)
         self._snapshots = Snapshots(store, self._hosts, self._lanes)
+        self._keeper = Keeper(
+            self.view,
+            self._ledger,
+            self._hosts,
+            self._lanes,
+            self._operations,
+            self._provisioner,
+            self._remover,
+            self._snapshots,
+            self._networking,
+            engine.pool_settle_seconds,
+        )
+        taking = Taking(self.view, self._ledger, self._hosts, self._lanes, self._expiry, self._keys, self._keeper)
+        longest = settings.server.max_sandbox_timeout_seconds
+        self.pools = Pools(store, self._hosts, self._lanes, self._keeper, taking, longest)
         self._housekeeping: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -88,6 +107,7 @@ class LifecycleEngine:
 
         Returns when reads are true and every expiry is armed. Raises what a runtime raises if it cannot be listed.
         """
+        await self.pools.restore()
         for record in await self._store.sandboxes():
             self._ledger.restore(record)
         self._keys.restore(await self._store.idempotency_keys())
@@ -95,8 +115,10 @@ class LifecycleEngine:
             await reconciler.compare()
         await self._snapshots.start()
         for entry in sorted(self.view, key=lambda entry: entry.record.created_at):
+            self._keeper.note(entry.record)
             self._take_up(entry.record)
         self._expiry.start()
+        self._keeper.start()
         for reconciler in self._reconcilers:
             reconciler.start()
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
@@ -104,6 +126,7 @@ class LifecycleEngine:
     async def stop(self, grace: float = 5.0) -> None:
         """Stop firing and following; give operations under way ``grace`` seconds. Sandboxes run on."""
         self._expiry.stop()
+        await self._keeper.stop()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
@@ -134,18 +157,42 @@ class LifecycleEngine:
         if known is None:
             return await self._admit(request, principal, (name, fingerprint))
         entry = self.view.get(known)
-        if entry is None:
+        if entry is None or entry.record.hidden:
             raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
         return entry
 
     async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
-        host = self._hosts.pick(request.extensions or {})
+        host = self.pools.host_of(request) or self._hosts.pick(request.extensions or {})
         snapshot = self._snapshots.restorable(request.snapshot_id)
         admission.refuse_unsupported(request, host)
-        plan = await admission.amend(admission.draw_up(request, host, snapshot), self._networking)
-        admission.check_access(plan, host, self._renewals)
+        draft = admission.draw_up(request, host, snapshot)
+        admission.check_access(draft, host, self._renewals)
+        served = await self.pools.serve(request, host, principal, key)
+        if isinstance(served, Entry):
+            return served
+        if served is None:
+            return await self._admit_plan(draft, host, principal, key)
+        try:
+            snapshot = self._snapshots.restorable(served.request.snapshot_id)
+            draft = replace(admission.draw_up(served.request, host, snapshot), id=served.sandbox_id)
+            return await self._admit_plan(draft, host, principal, key, served)
+        except BaseException:
+            self.pools.release(served)
+            raise
+
+    async def _admit_plan(
+        self,
+        draft: WorkloadPlan,
+        host: Host,
+        principal: Principal | None,
+        key: tuple[str, str] | None,
+        reserved: Reserved | None = None,
+    ) -> Entry:
+        plan = await admission.amend(draft, self._networking)
         await host.runtime.check(plan)
         record = admission.first_record(plan, principal)
+        if reserved is not None:
+            record = replace(record, pool=reserved.pool.place(idle=False))
         used_key = None if key is None else self._keys.draw_up(*key, plan.id)
         return await self._lanes.run(record.id, lambda: self._accept(record, plan, used_key))
 
@@ -163,18 +210,18 @@ class LifecycleEngine:
     def entry(self, sandbox_id: str) -> Entry:
         """The sandbox as it is now, from memory. Raises NotFound."""
         entry = self.view.get(sandbox_id)
-        if entry is None:
+        if entry is None or entry.record.hidden:
             raise self._unknown(sandbox_id)
         return entry
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         """`Lifecycle.find`: the record, for plugins."""
         entry = self.view.get(sandbox_id)
-        return entry.record if entry else None
+        return entry.record if entry and not entry.record.hidden else None
 
     def records(self) -> Iterator[SandboxRecord]:
         """`Lifecycle.records`."""
-        return (entry.record for entry in self.view)
+        return (entry.record for entry in self.view if not entry.record.hidden)
 
     def page(self, query: ListQuery) -> Page:
         """One page of the list, from memory."""
@@ -325,7 +372,9 @@ class LifecycleEngine:
             State.RESUMING: self._operations.resume,
         }
         self._arm(record)
-        if record.state is State.PENDING:
+        if record.hidden and record.state is not State.STOPPING:
+            self._keeper.take_up(record)
+        elif record.state is State.PENDING:
             self._provisioner.begin(record.id)
         elif record.state is State.STOPPING:
             self._lanes.post(record.id, lambda: self._remover.expire(record.id))

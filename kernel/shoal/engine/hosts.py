@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
+from shoal.engine.gate import Gate, Priority
 from shoal.errors import InternalError, InvalidRequest, Unavailable
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord
@@ -17,17 +18,17 @@ RUNTIME_EXTENSION = "runtime"
 
 
 class Host:
-    """One runtime and its gate. Waiters pass first come, first served (`asyncio.Semaphore` is fair)."""
+    """One runtime and its gate."""
 
     def __init__(self, runtime: Runtime, concurrency: int | None) -> None:
         self.runtime = runtime
-        self._gate = asyncio.Semaphore(concurrency or runtime.concurrency)
+        self._gate = Gate(concurrency or runtime.concurrency)
         self._last_call: dict[str, float] = {}
 
     @asynccontextmanager
-    async def call(self, sandbox_id: str) -> AsyncIterator[Runtime]:
+    async def call(self, sandbox_id: str, priority: Priority = Priority.NORMAL) -> AsyncIterator[Runtime]:
         """Wait for a place, then the runtime, for one engine call on that sandbox."""
-        async with self._gate:
+        async with self._gate.place(priority):
             try:
                 with own_cancellation():
                     yield self.runtime
@@ -55,10 +56,13 @@ class Hosts:
 
     def of(self, record: SandboxRecord) -> Host:
         """The host of a sandbox. Raises Unavailable if its runtime is not enabled any more: it may still be running."""
-        host = self._hosts.get(record.runtime)
+        return self.named(record.runtime)
+
+    def named(self, runtime: str) -> Host:
+        """The host of the runtime of that name. Raises Unavailable if it is not enabled."""
+        host = self._hosts.get(runtime)
         if host is None:
-            message = f"The runtime {record.runtime!r} of this sandbox is not enabled."
-            raise Unavailable(codes.RUNTIME_NOT_ENABLED, message)
+            raise Unavailable(codes.RUNTIME_NOT_ENABLED, f"The runtime {runtime!r} of this sandbox is not enabled.")
         return host
 
     def scope(self, record: SandboxRecord | None) -> str:
@@ -76,6 +80,11 @@ class Hosts:
             message = f'extensions["runtime"] names no enabled runtime; known: {known}.'
             raise InvalidRequest(codes.INVALID_PARAMETER, message)
         return self._hosts[name]
+
+
+def priority_of(record: SandboxRecord) -> Priority:
+    """How urgent work on a sandbox is: nobody waits for one that nobody knows of."""
+    return Priority.REFILL if record.hidden else Priority.NORMAL
 
 
 @contextmanager

@@ -6,7 +6,7 @@ transition is logged and observed once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +36,8 @@ class Ledger:
         self._store = store
         self._view = view
         self._observers = observers
+        self.pooled: Callable[[SandboxRecord | None, SandboxRecord | None], None] = lambda before, after: None
+        """Called with a sandbox of a pool before and after each change; None for one that is new, or gone."""
 
     async def add(
         self,
@@ -45,34 +47,38 @@ class Ledger:
     ) -> Entry:
         """A new sandbox. Raises what the store raises; then nothing has happened."""
         await self._store.add(record, plan, key)
-        return self._show(record, None, before=None)
+        return self._show(record, None, None)
 
     async def adopt(self, record: SandboxRecord, workload: Workload) -> Entry:
         """A sandbox that runs already and has no plan any more."""
         await self._store.save(record)
-        return self._show(record, workload, before=None)
+        return self._show(record, workload, None)
 
-    async def write(self, record: SandboxRecord, *, forget_plan: bool = False, **changes: Any) -> Entry:
+    async def write(
+        self, record: SandboxRecord, *, forget_plan: bool = False, key: IdempotencyKey | None = None, **changes: Any
+    ) -> Entry:
         """The record with ``changes``; a new ``state`` also sets ``since`` and clears what is not given of reason and
-        message.
+        message. ``key`` becomes durable with it.
 
         Raises AssertionError for a transition that the state machine does not know: that is a bug of the engine.
         """
-        before = record.state
-        after: State = changes.get("state", before)
-        assert states.allowed(before, after), f"{record.id}: {before} cannot become {after}"  # noqa: S101 - see docstring
-        if after is not before:
+        after: State = changes.get("state", record.state)
+        assert states.allowed(record.state, after), f"{record.id}: {record.state} cannot become {after}"  # noqa: S101 - see docstring
+        if after is not record.state:
             changes = {"reason": None, "message": None, "since": utcnow(), **changes}
         changed = replace(record, **changes)
-        await self._store.save(changed, forget_plan=forget_plan)
+        await self._store.save(changed, forget_plan=forget_plan, key=key)
         current = self._view.get(record.id)
-        return self._show(changed, current.workload if current else None, before=before)
+        return self._show(changed, current.workload if current else None, record)
 
     async def erase(self, record: SandboxRecord) -> None:
         """The sandbox is gone."""
         await self._store.remove(record.id)
         self._view.remove(record.id)
-        self._tell(Transition(record=record, before=record.state, after=None, at=utcnow()))
+        if not record.hidden:
+            self._tell(Transition(record=record, before=record.state, after=None, at=utcnow()))
+        if record.pool is not None:
+            self.pooled(record, None)
 
     def see(self, workload: Workload) -> None:
         """Note where a workload is; its state is the caller's to judge."""
@@ -90,11 +96,15 @@ class Ledger:
         """A record read back at start: visible, neither written nor told again."""
         self._view.put(Entry(record))
 
-    def _show(self, record: SandboxRecord, workload: Workload | None, *, before: State | None) -> Entry:
+    def _show(self, record: SandboxRecord, workload: Workload | None, before: SandboxRecord | None) -> Entry:
         entry = Entry(record, workload)
         self._view.put(entry)
-        if before is not record.state:
-            self._tell(Transition(record=record, before=before, after=record.state, at=record.since))
+        known = None if before is None or before.hidden else before.state
+        shown = None if record.hidden else record.state
+        if known is not shown:
+            self._tell(Transition(record=record, before=known, after=shown, at=record.since))
+        if record.pool is not None:
+            self.pooled(before, record)
         return entry
 
     def _tell(self, event: Transition) -> None:

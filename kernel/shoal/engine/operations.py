@@ -11,7 +11,7 @@ from typing import Any
 
 from shoal.engine import states
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Hosts, own_cancellation
+from shoal.engine.hosts import Hosts, own_cancellation, priority_of
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.removal import due_time
 from shoal.errors import Conflict, InvalidRequest, NotSupported
@@ -104,7 +104,7 @@ class Operations:
         if record.state is not between:
             record = (await self._ledger.write(record, state=between)).record
         try:
-            async with self._hosts.of(record).call(record.id) as runtime:
+            async with self._hosts.of(record).call(record.id, priority_of(record)) as runtime:
                 workload = await call(runtime)
         except Exception:
             await self._ledger.write(record, state=_UNDER_WAY[between])

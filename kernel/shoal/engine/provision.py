@@ -19,7 +19,8 @@ from msgspec.structs import replace
 from shoal.config.settings import EngineSettings
 from shoal.engine import states
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Host, Hosts
+from shoal.engine.gate import Priority
+from shoal.engine.hosts import Host, Hosts, priority_of
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.removal import Remover, due_time
@@ -115,7 +116,7 @@ class Provisioner:
         try:
             if plan is None:
                 return InternalError(codes.INTERNAL_ERROR, "The plan of this sandbox is lost.")
-            return await self._attempts(host, plan)
+            return await self._attempts(host, plan, priority_of(record))
         except ShoalError as error:
             return error
         except Exception:
@@ -126,12 +127,12 @@ class Provisioner:
         """The plan with what may have changed since it was drawn up."""
         return replace(plan, expires_at=record.expires_at, metadata=record.metadata)
 
-    async def _attempts(self, host: Host, plan: WorkloadPlan) -> Workload:
+    async def _attempts(self, host: Host, plan: WorkloadPlan, priority: Priority) -> Workload:
         """Call the engine until it answers for good: for ever while it is away, else the configured number of times."""
         failures, backoff = 0, ENGINE_BACKOFF_FIRST
         while True:
             try:
-                async with host.call(plan.id) as runtime:
+                async with host.call(plan.id, priority) as runtime:
                     return await runtime.create(plan, lambda *said: self._ledger.progress(plan.id, *said))
             except Unavailable as error:
                 self._ledger.progress(

@@ -52,7 +52,7 @@ class Reach:
     def address(self, sandbox_id: str, port: int) -> str | None:
         """Where the proxy finds a running sandbox's port; None if it does not run or has no address yet."""
         entry = self._view.get(sandbox_id)
-        if entry is None or entry.record.state is not State.RUNNING or entry.workload is None:
+        if entry is None or entry.record.state is not State.RUNNING or entry.workload is None or entry.record.hidden:
             return None
         return self._route(entry.workload, port)
 

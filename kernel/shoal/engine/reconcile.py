@@ -23,6 +23,7 @@ from shoal.engine.ledger import Ledger
 from shoal.engine.removal import Remover
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload, WorkloadGone
+from shoal.plugin.interfaces import POOL_LABEL
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reconcile")
@@ -186,6 +187,8 @@ class Reconciler:
         adoption = workload.adoption
         if adoption is None or workload.phase is Phase.PENDING:
             return
+        if POOL_LABEL in workload.labels and workload.phase is Phase.PAUSED:
+            return  # it waits in a pool of another server's: nobody has it
         record = SandboxRecord(
             id=workload.id,
             runtime=self._host.runtime.name,

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Hosts
+from shoal.engine.hosts import Hosts, priority_of
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import Networking
@@ -63,7 +63,7 @@ class Remover:
 
     async def clear(self, record: SandboxRecord) -> None:
         """Remove what is on the engine, and let networking go of its part; the record stays."""
-        async with self._hosts.of(record).call(record.id) as runtime:
+        async with self._hosts.of(record).call(record.id, priority_of(record)) as runtime:
             await runtime.delete(record.id)
         for networking in self._networking:
             await networking.released(record.id)

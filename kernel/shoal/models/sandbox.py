@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shoal.models.pools import PoolPlace
 from shoal.models.requests import PlatformSpec, Wire
 
 
@@ -41,6 +42,14 @@ class ImageRef(Wire):
     uri: str
 
 
+class Allocation(Wire, omit_defaults=False):
+    """Which pool a sandbox was taken from."""
+
+    pool_ref: str
+    mode: Literal["pool"] = "pool"
+    state: Literal["allocated"] = "allocated"
+
+
 class Sandbox(Wire):
     """Answer of get, list and metadata patch.
 
@@ -57,6 +66,7 @@ class Sandbox(Wire):
     metadata: dict[str, str] | UnsetType = UNSET
     extensions: dict[str, str] | UnsetType = UNSET
     expires_at: datetime | UnsetType = UNSET
+    allocation: Allocation | UnsetType = UNSET
 
 
 class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
@@ -71,6 +81,7 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).
         owner: name of the principal that created it; None when authentication is off.
         engine_data: what the runtime asked the kernel to keep for it; opaque here.
+        pool: the pool that it was started for; None for every other.
     """
 
     id: str
@@ -90,6 +101,12 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     extensions: dict[str, str] = {}
     owner: str | None = None
     engine_data: dict[str, str] = {}
+    pool: PoolPlace | None = None
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it waits in a pool: nobody knows of it but the kernel."""
+        return self.pool is not None and self.pool.idle
 
 
 ECHOED_EXTENSION_PREFIX = "opensandbox.extensions."
@@ -115,4 +132,5 @@ def public(record: SandboxRecord) -> Sandbox:
         metadata=record.metadata or UNSET,
         extensions=echoed_extensions(record.extensions) or UNSET,
         expires_at=record.expires_at or UNSET,
+        allocation=UNSET if record.pool is None else Allocation(pool_ref=record.pool.name),
     )

@@ -22,6 +22,8 @@ _OWN_TABLES = (
     "CREATE INDEX shoal_idempotency_keys_expiry ON shoal_idempotency_keys (expires_at)",
 )
 
+_POOLS = "CREATE TABLE shoal_pools (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL)"
+
 _SNAPSHOTS = (
     """CREATE TABLE snapshots (
         id TEXT PRIMARY KEY,
@@ -87,7 +89,11 @@ def _first(connection: sqlite3.Connection) -> None:
         connection.execute("ALTER TABLE snapshots ADD COLUMN shoal_runtime TEXT")
 
 
-MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first]
+def _second(connection: sqlite3.Connection) -> None:
+    connection.execute(_POOLS)
+
+
+MIGRATIONS: list[Callable[[sqlite3.Connection], None]] = [_first, _second]
 """Step *n* leads from version *n* to *n* + 1."""
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from shoal.errors import ConfigError
 from shoal.models.plan import WorkloadPlan
+from shoal.models.pools import PoolRecord
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.secret import decode_hook, encode_hook
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord, Store
@@ -32,11 +33,17 @@ _REMOVE_PLAN: Final = "DELETE FROM shoal_plans WHERE sandbox_id = ?"
 # Replaces a key that expired and was not swept yet: the kernel has already decided that it is free.
 _SAVE_KEY: Final = "INSERT OR REPLACE INTO shoal_idempotency_keys (key, expires_at, value) VALUES (?, ?, ?)"
 
+_SAVE_POOL: Final = (
+    "INSERT INTO shoal_pools (id, name, record) VALUES (?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record"
+)
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
 _record = msgspec.json.Decoder(SandboxRecord, dec_hook=decode_hook)
 _plan = msgspec.json.Decoder(WorkloadPlan, dec_hook=decode_hook)
 _key = msgspec.json.Decoder(IdempotencyKey)
+_pool = msgspec.json.Decoder(PoolRecord)
 
 
 class SqliteStore(Store):
@@ -88,7 +95,7 @@ class SqliteStore(Store):
         """A new sandbox, its plan and its key. Raises Conflict if the id is taken."""
         sandbox = (record.id, _encode(record))
         planned = (record.id, _encode(plan))
-        keyed = None if key is None else (key.key, _microseconds(key.expires_at), _encode(key))
+        keyed = _keyed(key)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(_INSERT_SANDBOX, sandbox)
@@ -98,14 +105,19 @@ class SqliteStore(Store):
 
         await self._writer.run(work)
 
-    async def save(self, record: SandboxRecord, *, forget_plan: bool = False) -> None:
-        """The record as it now is, new or not."""
+    async def save(
+        self, record: SandboxRecord, *, forget_plan: bool = False, key: IdempotencyKey | None = None
+    ) -> None:
+        """The record as it now is, new or not, and its key."""
         sandbox = (record.id, _encode(record))
+        keyed = _keyed(key)
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(_SAVE_SANDBOX, sandbox)
             if forget_plan:
                 connection.execute(_REMOVE_PLAN, (record.id,))
+            if keyed is not None:
+                connection.execute(_SAVE_KEY, keyed)
 
         await self._writer.run(work)
 
@@ -171,6 +183,32 @@ class SqliteStore(Store):
 
         await self._writer.run(work)
 
+    async def pools(self) -> list[PoolRecord]:
+        """Every pool. Raises ConfigError naming one that cannot be read."""
+
+        def work(connection: sqlite3.Connection) -> list[PoolRecord]:
+            rows = connection.execute("SELECT name, record FROM shoal_pools")
+            return [self._decoded(_pool, blob, f"pool {name}") for name, blob in rows]
+
+        return await self._writer.run(work)
+
+    async def save_pool(self, pool: PoolRecord) -> None:
+        """Insert or replace. Raises Conflict if another pool has its name."""
+        row = (pool.id, pool.name, _encode(pool))
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(_SAVE_POOL, row)
+
+        await self._writer.run(work)
+
+    async def remove_pool(self, pool_id: str) -> None:
+        """Forget a pool."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("DELETE FROM shoal_pools WHERE id = ?", (pool_id,))
+
+        await self._writer.run(work)
+
     def _open(self) -> Database:
         return open_database(self._path)
 
@@ -189,6 +227,10 @@ class SqliteStore(Store):
 
     def _unreadable(self, what: str) -> ConfigError:
         return ConfigError(f"store.path {self._path} holds {what} in a form that cannot be read")
+
+
+def _keyed(key: IdempotencyKey | None) -> tuple[str, int, bytes] | None:
+    return None if key is None else (key.key, _microseconds(key.expires_at), _encode(key))
 
 
 def _microseconds(at: datetime) -> int:

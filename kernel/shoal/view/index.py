@@ -41,10 +41,17 @@ class View:
         return self._entries.get(sandbox_id)
 
     def put(self, entry: Entry) -> None:
-        """Insert or replace, and wake whoever waits for a change of it."""
+        """Insert or replace, and wake whoever waits for a change of it. A hidden one is on no list."""
         record, key = entry.record, entry.sort_key
         old = self._entries.get(record.id)
         self._entries[record.id] = entry
+        if old is not None and old.record.hidden:
+            old = None
+        elif old is not None and record.hidden:
+            self._unlist(old)
+        if record.hidden:
+            self._wake(record.id)
+            return
         if old is None:
             self._all.add(key)
         if old is None or old.record is not record:
@@ -61,10 +68,8 @@ class View:
         entry = self._entries.pop(sandbox_id, None)
         if entry is None:
             return
-        key = entry.sort_key
-        self._all.remove(key)
-        for index, facet in _facets(entry):
-            self._drop(index, facet, key)
+        if not entry.record.hidden:
+            self._unlist(entry)
         self._wake(sandbox_id)
 
     def page(self, query: ListQuery) -> Page:
@@ -114,6 +119,12 @@ class View:
 
     def _lists(self, index: str) -> dict[object, SortedList[Key]]:
         return self._states if index == "state" else self._metadata  # type: ignore[return-value]  # keys differ by index
+
+    def _unlist(self, entry: Entry) -> None:
+        key = entry.sort_key
+        self._all.remove(key)
+        for index, facet in _facets(entry):
+            self._drop(index, facet, key)
 
     def _drop(self, index: str, facet: object, key: Key) -> None:
         lists = self._lists(index)

@@ -22,6 +22,7 @@ CONTRACT_VERSION = "0.1.0"
 _SHARED_ERRORS = (401, 403, 422, 500, 503)
 _STATUS_TEXT = {
     200: "Success",
+    201: "Created",
     202: "Accepted",
     204: "Done; no content",
     400: "A rule beyond the schema is broken",

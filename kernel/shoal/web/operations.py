@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from shoal.models.pools import CreatePool, Pool, PoolList, UpdatePool
 from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, RenewExpiration, Wire
 from shoal.models.sandbox import Sandbox, State
 from shoal.plugin.interfaces import Endpoint
@@ -279,6 +280,55 @@ OPERATIONS = (
         path="/snapshots/{snapshot_id}",
         name="deleteSnapshot",
         summary="Delete a snapshot.",
+        status=204,
+        errors=(404, 409, 429, 501),
+    ),
+    Operation(
+        method="post",
+        path="/pools",
+        name="createPool",
+        summary="Keep sandboxes of one shape started ahead.",
+        status=201,
+        answers=(Pool,),
+        errors=(400, 404, 409, 413, 429, 501),
+        body=CreatePool,
+        example={
+            "name": "warm",
+            "template": {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"]},
+            "capacitySpec": {"bufferMin": 0, "bufferMax": 0, "poolMin": 0, "poolMax": 2},
+        },
+        headers=("Location",),
+    ),
+    Operation(
+        method="get",
+        path="/pools",
+        name="listPools",
+        summary="List pools, by name.",
+        answers=(PoolList,),
+        errors=(501,),
+    ),
+    Operation(
+        method="get",
+        path="/pools/{name}",
+        name="getPool",
+        summary="Read a pool.",
+        answers=(Pool,),
+        errors=(404, 501),
+    ),
+    Operation(
+        method="put",
+        path="/pools/{name}",
+        name="updatePool",
+        summary="Change how many sandboxes it keeps.",
+        answers=(Pool,),
+        errors=(400, 404, 409, 413, 429, 501),
+        body=UpdatePool,
+    ),
+    Operation(
+        method="delete",
+        path="/pools/{name}",
+        name="deletePool",
+        summary="Delete it and its idle sandboxes; those that were taken stay.",
         status=204,
         errors=(404, 409, 429, 501),
     ),

@@ -71,6 +71,8 @@ def _compile(info: inspect.Type) -> Reader:
             return _scalar(lambda value: _integer(info, value))
         case inspect.BoolType():
             return _scalar(coerce.boolean)
+        case inspect.AnyType():
+            return lambda value, loc, problems: value
         case inspect.DateTimeType():
             return _scalar(coerce.moment)
         case inspect.LiteralType():

@@ -22,6 +22,7 @@ from shoal.web.resources.diagnostics import Events, Inspect, Logs, Summary
 from shoal.web.resources.endpoints import EndpointLookup
 from shoal.web.resources.lifecycle import Pause, Renewal, Resume
 from shoal.web.resources.metrics import MetricsEvents
+from shoal.web.resources.pools import PoolCollection, PoolItem
 from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
 from shoal.web.resources.server import Ready, Static
 from shoal.web.resources.snapshots import SandboxSnapshots, SnapshotCollection, SnapshotItem
@@ -65,6 +66,8 @@ def _mounted(sandboxes: Sandboxes, settings: Settings) -> dict[str, object]:
         "/metrics/events": MetricsEvents(settings),
         "/snapshots": SnapshotCollection(sandboxes),
         "/snapshots/{snapshot_id}": SnapshotItem(sandboxes),
+        "/pools": PoolCollection(sandboxes, settings),
+        "/pools/{name}": PoolItem(sandboxes, settings),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from shoal.models.pools import CapacitySpec, CreatePool, Pool
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import State
 from shoal.plugin.interfaces import Endpoint, LogQuery, Principal, SnapshotRecord
@@ -22,8 +23,37 @@ Readiness = Callable[[], Awaitable[dict[str, str | None]]]
 """Each component's name, and why it cannot work now; None if it can."""
 
 
+class PoolKeeper(Protocol):
+    """The pools of the lifecycle engine. Every method raises a ShoalError and nothing else on purpose."""
+
+    async def create(self, request: CreatePool) -> Pool:
+        """A new pool."""
+        ...
+
+    async def all(self) -> list[Pool]:
+        """Every pool."""
+        ...
+
+    async def get(self, name: str) -> Pool:
+        """One pool."""
+        ...
+
+    async def update(self, name: str, capacity: CapacitySpec) -> Pool:
+        """Another capacity."""
+        ...
+
+    async def delete(self, name: str) -> None:
+        """Delete it; what was taken from it stays."""
+        ...
+
+
 class Sandboxes(Protocol):
     """The lifecycle engine. Every method raises a ShoalError and nothing else on purpose."""
+
+    @property
+    def pools(self) -> PoolKeeper:
+        """Warm pools."""
+        ...
 
     async def create(
         self, request: CreateSandbox, *, principal: Principal | None, idempotency_key: str | None

@@ -20,6 +20,7 @@ from shoal.config.settings import EngineSettings, Settings
 from shoal.engine.engine import LifecycleEngine
 from shoal.errors import NotFound
 from shoal.models.plan import WorkloadPlan
+from shoal.models.pools import PoolRecord
 from shoal.models.requests import CreateSandbox, ImageSpec
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import decode_hook, encode_hook
@@ -255,6 +256,7 @@ class StoreContent:
         self.plans: dict[str, bytes] = {}
         self.keys: dict[str, IdempotencyKey] = {}
         self.snapshots: dict[str, SnapshotRecord] = {}
+        self.pools: dict[str, PoolRecord] = {}
         self.fault: Fault = lambda call, sandbox_id: None
 
 
@@ -281,9 +283,13 @@ class MemoryStore(Store):
 
         await self._call("add", record.id, commit)
 
-    async def save(self, record: SandboxRecord, *, forget_plan: bool = False) -> None:
+    async def save(
+        self, record: SandboxRecord, *, forget_plan: bool = False, key: IdempotencyKey | None = None
+    ) -> None:
         def commit() -> None:
             self.content.records[record.id] = record
+            if key is not None:
+                self.content.keys[key.key] = key
             if forget_plan:
                 self.content.plans.pop(record.id, None)
 
@@ -317,6 +323,16 @@ class MemoryStore(Store):
 
     async def remove_snapshot(self, snapshot_id: str) -> None:
         await self._call("remove_snapshot", snapshot_id, lambda: self.content.snapshots.pop(snapshot_id, None))
+
+    async def pools(self) -> list[PoolRecord]:
+        await self._call("pools", "")
+        return list(self.content.pools.values())
+
+    async def save_pool(self, pool: PoolRecord) -> None:
+        await self._call("save_pool", pool.id, lambda: self.content.pools.update({pool.id: pool}))
+
+    async def remove_pool(self, pool_id: str) -> None:
+        await self._call("remove_pool", pool_id, lambda: self.content.pools.pop(pool_id, None))
 
     async def _call(self, method: str, sandbox_id: str, commit: Callable[[], object] = lambda: None) -> None:
         number = self._boundary.before()

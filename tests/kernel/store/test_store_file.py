@@ -163,7 +163,7 @@ async def test_a_damaged_database(path: Path, sandbox: NewSandbox) -> None:
 async def test_a_newer_schema(store: SqliteStore, path: Path) -> None:
     await store.stop()
     sql(path, "UPDATE shoal_schema SET version = 99")
-    assert "schema version 99, and this shoal knows none above 1" in await refused(path)
+    assert "schema version 99, and this shoal knows none above 2" in await refused(path)
 
 
 async def test_a_migration_that_fails_changes_nothing(
@@ -198,7 +198,7 @@ async def test_later_migrations_run_once_and_in_order(
         await again.start()
         await again.stop()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT version FROM shoal_schema").fetchall() == [(3,)]
+        assert connection.execute("SELECT version FROM shoal_schema").fetchall() == [(4,)]
 
 
 # --- A file of the other server --------------------------------------------------------------------------------------

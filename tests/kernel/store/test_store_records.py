@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from shoal.errors import ConfigError, Conflict, Unavailable
 from shoal.models.plan import WorkloadPlan
+from shoal.models.pools import CapacitySpec, PoolPlace, PoolRecord
 from shoal.models.requests import ImageAuth, OssVolume, PlatformSpec, Volume
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import Secret
@@ -194,3 +195,41 @@ async def test_a_store_that_was_never_started_refuses_and_stops(path: Path, sand
         await store.save(sandbox()[0])
     await store.stop()
     assert not await asyncio.to_thread(path.exists)
+
+
+def pool(name: str = "warm", pool_id: str = "p1", most: int = 5) -> PoolRecord:
+    return PoolRecord(
+        id=pool_id,
+        name=name,
+        runtime="memory",
+        created_at=datetime(2025, 1, 1, tzinfo=UTC),
+        template={"image": {"uri": "busybox"}, "env": {"A": None}},
+        capacity=CapacitySpec(buffer_max=2, buffer_min=1, pool_max=most, pool_min=0),
+    )
+
+
+async def test_pools_survive_reopening_and_can_be_changed_and_forgotten(store: SqliteStore, path: Path) -> None:
+    await store.save_pool(pool())
+    await store.save_pool(pool("other", "p2"))
+    await store.save_pool(pool(most=9))
+    again = await reopened(store, path)
+    assert sorted(await again.pools(), key=lambda each: each.id) == [pool(most=9), pool("other", "p2")]
+    with pytest.raises(Conflict):
+        await again.save_pool(pool("other", "p3"))
+    await again.remove_pool("p1")
+    await again.remove_pool("p1")
+    assert await again.pools() == [pool("other", "p2")]
+    await again.stop()
+
+
+async def test_a_taken_member_and_its_key_are_one_commit(store: SqliteStore, path: Path, sandbox: NewSandbox) -> None:
+    record, plan = sandbox()
+    await store.add(replace(record, pool=PoolPlace(name="warm", pool_id="p1", idle=True)), plan, None)
+    taken = replace(record, pool=PoolPlace(name="warm", pool_id="p1"))
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    key = IdempotencyKey(key="k", fingerprint="f", sandbox_id=record.id, expires_at=expiry)
+    await store.save(taken, key=key)
+    again = await reopened(store, path)
+    assert await again.sandboxes() == [taken]
+    assert await again.idempotency_keys() == [key]
+    await again.stop()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec.structs import replace
 
 from shoal.errors import Conflict, NotFound, Unauthenticated
+from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolStatus
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import Authenticator, AuthRequest, Endpoint, LogQuery, Principal, SnapshotRecord
@@ -22,11 +23,44 @@ from shoal.web.seam import AccessEntry
 EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
 
 
+class MemoryPools:
+    """Pools that exist in memory alone, with nothing in them."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Pool] = {}
+
+    async def create(self, request: CreatePool) -> Pool:
+        if request.name in self.known:
+            raise Conflict("KUBERNETES::POOL_ALREADY_EXISTS", "There is one.")
+        status = PoolStatus(total=0, allocated=0, available=0, revision="r1")
+        self.known[request.name] = Pool(
+            name=request.name, capacity_spec=request.capacity_spec, status=status, created_at=EPOCH
+        )
+        return self.known[request.name]
+
+    async def all(self) -> list[Pool]:
+        return list(self.known.values())
+
+    async def get(self, name: str) -> Pool:
+        if name not in self.known:
+            raise NotFound("KUBERNETES::POOL_NOT_FOUND", "No such pool.")
+        return self.known[name]
+
+    async def update(self, name: str, capacity: CapacitySpec) -> Pool:
+        self.known[name] = replace(await self.get(name), capacity_spec=capacity)
+        return self.known[name]
+
+    async def delete(self, name: str) -> None:
+        await self.get(name)
+        del self.known[name]
+
+
 class MemorySandboxes:
     """Sandboxes that exist in memory alone. ``calls`` holds what the last call of each method was given."""
 
     def __init__(self) -> None:
         self.view = View()
+        self.pools = MemoryPools()
         self.calls: dict[str, object] = {}
         self.failure: Exception | None = None
         self.captured: dict[str, SnapshotRecord] = {}

@@ -5,11 +5,13 @@ from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, Ingress
 from shoal.plugin.interfaces.networking import Networking, PolicyTarget
 from shoal.plugin.interfaces.observer import Observer, Transition
+from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
 from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 
 __all__ = [
+    "POOL_LABEL",
     "WEBSOCKET_NEWS_SECONDS",
     "Access",
     "AuthRequest",
@@ -21,6 +23,7 @@ __all__ = [
     "IdempotencyKey",
     "Ingress",
     "LogQuery",
+    "NativePools",
     "Networking",
     "Observer",
     "PolicyTarget",

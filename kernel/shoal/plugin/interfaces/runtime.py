@@ -19,6 +19,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
 from shoal.plugin.interfaces.component import Component
+from shoal.plugin.interfaces.pools import NativePools
 
 Progress = Callable[[str, str], None]
 """``progress(reason, message)``: shows in the status of a Pending sandbox; cheap, and may be called often."""
@@ -31,6 +32,8 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     400 ``SANDBOX::INVALID_PARAMETER`` (contract/api.md section 6).
 
     Attributes:
+        pools: it keeps pools of its own (`Runtime.pools`) and understands ``extensions.poolRef``. For runtimes that
+            only can pause, the kernel keeps them.
         volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
         platforms: ``os/arch`` pairs a request may ask for; empty accepts none.
     """
@@ -68,12 +71,14 @@ class Runtime(Component, ABC):
         capabilities: fixed once `start` has returned.
         concurrency: how many engine operations may run side by side; more wait, first come first served.
         resync_interval: seconds between two full comparisons of `list` with the view.
+        pools: those that the engine keeps by itself; set if ``capabilities.pools``.
     """
 
     scope: ClassVar[str]
     capabilities: Capabilities = Capabilities()
     concurrency: int = 8
     resync_interval: float = 60.0
+    pools: NativePools | None = None
 
     async def check(self, plan: WorkloadPlan) -> None:
         """Refuse what cannot be realised, before anything is durable.

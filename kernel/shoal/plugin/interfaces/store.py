@@ -12,6 +12,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from shoal.models.plan import WorkloadPlan
+from shoal.models.pools import PoolRecord
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.interfaces.component import Component
 
@@ -61,8 +62,13 @@ class Store(Component, ABC):
         """A new sandbox with its plan and, if given, its idempotency key, in one commit."""
 
     @abstractmethod
-    async def save(self, record: SandboxRecord, *, forget_plan: bool = False) -> None:
-        """The record as it now is; with ``forget_plan`` the plan (and the secrets in it) goes in the same commit."""
+    async def save(
+        self, record: SandboxRecord, *, forget_plan: bool = False, key: IdempotencyKey | None = None
+    ) -> None:
+        """The record as it now is, and the key if given, in one commit.
+
+        With ``forget_plan`` the plan (and the secrets in it) goes in the same commit.
+        """
 
     @abstractmethod
     async def plan(self, sandbox_id: str) -> WorkloadPlan | None:
@@ -91,3 +97,15 @@ class Store(Component, ABC):
     @abstractmethod
     async def remove_snapshot(self, snapshot_id: str) -> None:
         """Forget a snapshot; absent is success."""
+
+    @abstractmethod
+    async def pools(self) -> list[PoolRecord]:
+        """Every pool. Called once, at start."""
+
+    @abstractmethod
+    async def save_pool(self, pool: PoolRecord) -> None:
+        """Insert or replace, by id. Raises Conflict if another pool has its name."""
+
+    @abstractmethod
+    async def remove_pool(self, pool_id: str) -> None:
+        """Forget a pool; absent is success. Its members are the kernel's to remove."""

@@ -167,7 +167,7 @@ def _idempotency_key(req: Request) -> str | None:
 
 
 def _created(entry: Entry) -> bytes:
-    """The answer to a create, which names neither image nor snapshot (section 6)."""
+    """The answer to a create, which names neither image nor snapshot nor pool (section 6)."""
     sandbox = public(entry.record)
-    sandbox.image = sandbox.snapshot_id = UNSET
+    sandbox.image = sandbox.snapshot_id = sandbox.allocation = UNSET
     return msgspec.json.encode(sandbox)

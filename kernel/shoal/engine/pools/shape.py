@@ -1,0 +1,207 @@
+"""The shape of a pool's members: what a template means, and which creates it fits.
+
+A template is a JSON object with those fields of a create request that decide what the sandbox is. A Kubernetes pod
+template is understood as far as it says no more than they do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from shoal.engine.hosts import RUNTIME_EXTENSION
+from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
+from shoal.models import codes
+from shoal.models.requests import CreateSandbox
+from shoal.models.rules import POOL_EXTENSION, normal_platform, schema_problems, tidied
+from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
+from shoal.models.secret import decode_hook, encode_hook
+
+ACCESS_PREFIX = "access."
+"""Of the extensions that speak to renewal plugins, at any time of a sandbox's life."""
+MATCH_EXTENSION = "poolMatch"
+"""``extensions["poolMatch"]`` of a create: ``off`` keeps it from being served by a pool that it does not name."""
+
+_FIELDS = frozenset(
+    {
+        "image",
+        "snapshotId",
+        "entrypoint",
+        "env",
+        "resourceLimits",
+        "resourceRequests",
+        "platform",
+        "volumes",
+        "networkPolicy",
+        "credentialProxy",
+        "secureAccess",
+        "lifecycle",
+        "extensions",
+    }
+)
+_canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
+
+
+class Shape(Struct, frozen=True):
+    """A template, understood.
+
+    Attributes:
+        request: a create request for one member: no metadata, no time-out.
+        fingerprint: the same for two templates, or a template and a request, that make the same thing.
+    """
+
+    request: CreateSandbox
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"Shape({self.fingerprint[:12]})"
+
+
+def understand(template: Mapping[str, Any]) -> Shape:
+    """The shape that a template describes. Raises InvalidRequest, ValidationFailed; no value is repeated."""
+    fields = dict(template)
+    if "containers" in _object(fields.get("spec")):
+        fields = _of_pod(fields)
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        known = ", ".join(sorted(_FIELDS))
+        raise _unfit(f"{unknown[0][:64]!r} is no part of a sandbox's shape; known: {known}")
+    try:
+        request = msgspec.convert(fields, CreateSandbox, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        where = str(error).rpartition(" - at `$")[2].rstrip("`")
+        raise _unfit(f"{where.lstrip('.') or 'it'} is not of the form that a create has") from None
+    if request.resource_limits is None:
+        request = replace(request, resource_limits={})
+    problems = schema_problems(request)
+    if problems:
+        raise ValidationFailed([_inside(problem) for problem in problems])
+    request = tidied(request)
+    for key in request.extensions or {}:
+        if not _shapes(key):
+            raise _unfit(f"extensions: {key[:64]!r} belongs to a create, not to a pool")
+    return Shape(request, fingerprint(request))
+
+
+def fingerprint(request: CreateSandbox) -> str:
+    """SHA-256 of what a create asks for, leaving out what a member can be given when it is taken."""
+    shaping = {key: value for key, value in (request.extensions or {}).items() if _shapes(key)}
+    shaping.pop(RUNTIME_EXTENSION, None)  # a pool is looked for on one runtime
+    plain = replace(
+        request,
+        image=None if request.image is None else replace(request.image, uri=request.image.uri.strip(), auth=None),
+        platform=None if request.platform is None else normal_platform(request.platform),
+        timeout=None,
+        metadata=None,
+        extensions=shaping or None,
+        env=request.env or None,
+        volumes=request.volumes or None,
+        resource_limits=request.resource_limits or None,
+        resource_requests=request.resource_requests or None,
+    )
+    return hashlib.sha256(_canonical.encode(plain)).hexdigest()
+
+
+def misfit(request: CreateSandbox, shape: Shape) -> str | None:
+    """The first field in which a create that names the pool wants something else than it holds; None if it fits.
+
+    What the create leaves out, or leaves empty, is as the pool has it.
+    """
+    made = shape.request
+    wanted, given = _comparable(request), _comparable(made)
+    for field, value in wanted.items():
+        if value and value != given[field]:
+            return field
+    for name, value in (request.env or {}).items():
+        if name not in (made.env or {}) or (made.env or {})[name] != value:
+            return f"env.{name[:64]}"
+    for key, value in (request.extensions or {}).items():
+        if _shapes(key) and key != RUNTIME_EXTENSION and (made.extensions or {}).get(key) != value:
+            return f"extensions.{key[:64]}"
+    return None
+
+
+def dressed(shape: Shape, request: CreateSandbox) -> CreateSandbox:
+    """A create for the same thing, with what the caller said of its life."""
+    extensions = {**(shape.request.extensions or {}), **(request.extensions or {})}
+    return replace(shape.request, timeout=request.timeout, metadata=request.metadata, extensions=extensions)
+
+
+def _comparable(request: CreateSandbox) -> dict[str, Any]:
+    return {
+        "image": None if request.image is None else request.image.uri.strip(),
+        "entrypoint": request.entrypoint,
+        "resourceLimits": request.resource_limits,
+        "resourceRequests": request.resource_requests,
+        "platform": None if request.platform is None else normal_platform(request.platform),
+        "volumes": request.volumes,
+        "networkPolicy": request.network_policy,
+        "credentialProxy": request.credential_proxy is not None and request.credential_proxy.enabled,
+        "secureAccess": request.secure_access,
+    }
+
+
+def _shapes(extension: str) -> bool:
+    """Whether an extension may change what is made, rather than what becomes of it later."""
+    return extension not in (POOL_EXTENSION, MATCH_EXTENSION) and not extension.startswith(
+        (ACCESS_PREFIX, ECHOED_EXTENSION_PREFIX)
+    )
+
+
+# --- Pod templates ---------------------------------------------------------------------------------------------------
+
+
+def _of_pod(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The same fields out of a pod template with one container that needs nothing else."""
+    spec = _object(template["spec"])
+    containers = spec["containers"]
+    if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], dict):
+        raise _unfit("a pod template must have exactly one container here")
+    container = containers[0]
+    _only(spec, {"containers", "restartPolicy"}, "spec")
+    _only(container, {"name", "image", "imagePullPolicy", "command", "args", "env", "resources"}, "spec.containers[0]")
+    resources = _object(container.get("resources"))
+    return {
+        "image": {"uri": container.get("image", "")},
+        "entrypoint": [*(container.get("command") or []), *(container.get("args") or [])] or None,
+        "env": _env_of(container.get("env") or []),
+        "resourceLimits": _quantities(resources.get("limits")),
+        "resourceRequests": _quantities(resources.get("requests")),
+    }
+
+
+def _env_of(entries: Any) -> dict[str, str]:
+    env = {}
+    for entry in entries:
+        if not isinstance(entry, dict) or set(entry) - {"name", "value"} or not isinstance(entry.get("name"), str):
+            raise _unfit("spec.containers[0].env holds more than names and values")
+        env[entry["name"]] = entry.get("value", "")
+    return env
+
+
+def _quantities(amounts: Any) -> dict[str, str]:
+    """Quantities may be numbers in a pod template."""
+    return {name: str(amount) for name, amount in _object(amounts).items()}
+
+
+def _only(found: Mapping[str, Any], understood: set[str], where: str) -> None:
+    beyond = sorted(set(found) - understood)
+    if beyond:
+        raise _unfit(f"{where}.{beyond[0][:64]} of a pod template cannot be realised by this runtime")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _unfit(why: str) -> InvalidRequest:
+    return InvalidRequest(codes.INVALID_PARAMETER, f"template: {why}.")
+
+
+def _inside(problem: FieldProblem) -> FieldProblem:
+    return FieldProblem(type=problem.type, loc=["body", "template", *problem.loc[1:]], msg=problem.msg, ctx=problem.ctx)
