@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -74,6 +74,7 @@ class Engine:
         podman: it is Podman behind Docker's API.
         rootless: it runs as an ordinary user.
         remote: it may be on another machine: neither its files nor its loopback are this one's.
+        away: why the engine could not be reached when it was last called; None once it has answered.
     """
 
     def __init__(self, host: str | None, *, timeout: float, threads: int) -> None:
@@ -83,6 +84,7 @@ class Engine:
         self.podman = self.rootless = False
         self.address = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         self.remote = not self.address.startswith(("unix:", "http+unix:", "/"))
+        self.away: Unavailable | None = None
         self._timeout, self._threads = timeout, threads
         self._client: APIClient | None = None
         self._calls: ThreadPoolExecutor | None = None
@@ -125,7 +127,7 @@ class Engine:
         method: str = "GET",
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[dict[str, Any]]:
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The JSON objects of a streamed answer, one by one, each read only when it is asked for.
 
         Leave it through ``contextlib.aclosing``: that ends the request at the engine too. ``path`` is without the API
@@ -168,7 +170,9 @@ class Engine:
 
     def _translated(self, work: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         with self._errors():
-            return work(*args, **kwargs)
+            answer = work(*args, **kwargs)
+        self.away = None
+        return answer
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -176,6 +180,7 @@ class Engine:
         try:
             yield
         except errors.APIError as error:
+            self.away = None
             status = error.response.status_code if error.response is not None else 500
             raise EngineError(status, str(error.explanation or error).strip()) from None
         except requests.Timeout:
@@ -191,7 +196,9 @@ class Engine:
             raise EngineError(500, str(error)) from None
 
     def _away(self, error: Exception) -> Unavailable:
-        return Unavailable(UNAVAILABLE, f"The container engine at {self.address} cannot be reached: {_reason(error)}.")
+        message = f"The container engine at {self.address} cannot be reached: {_reason(error)}."
+        self.away = Unavailable(UNAVAILABLE, message)
+        return self.away
 
 
 def architecture(name: str) -> str:
