@@ -192,8 +192,9 @@ class Keeper:
             task.add_done_callback(self._tasks.discard)
 
     def _shrink(self, pool: PoolState, surplus: int) -> None:
-        """Remove the youngest first: they are the least settled."""
-        for member in [*reversed(pool.hidden.values())][: max(0, surplus)]:
+        """Remove the youngest first: they are the least settled, down to those that are not even durable yet."""
+        youngest = sorted(pool.hidden.values(), key=lambda member: member.created_at, reverse=True)
+        for member in youngest[: max(0, surplus - len(pool.starting))]:
             if member.state in COMING and not pool.spoken_for(member.id):
                 pool.leaving.add(member.id)
                 self.discard(member.id)
