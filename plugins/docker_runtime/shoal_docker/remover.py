@@ -1,0 +1,125 @@
+"""Removal: everything that was made for a sandbox, in an order that can be repeated.
+
+The labels that say which volumes go with a sandbox go with its container. Until the last of them is gone they are kept
+in memory, and whoever repeats a removal after a crash finds the volumes by their own labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from shoal.errors import ShoalError
+from shoal.models.codes import scoped
+from shoal_docker import labels
+from shoal_docker.adoption import forget_peer_files
+from shoal_docker.census import Census
+from shoal_docker.engine import Engine, EngineError
+from shoal_docker.observe import Family, Summary, labels_of, state_of
+
+log = structlog.get_logger("shoal.docker")
+
+ABANDONED_SECONDS: Final = 600.0
+"""Age at which what belongs to nobody is removed; a create of another server on this engine takes less."""
+_GOING: Final = "is already in progress"
+
+Release = Callable[[str, Mapping[str, str]], Awaitable[None]]
+"""Lets go of volumes: the sandbox's id, and the labels of its container (empty if there was none)."""
+
+
+class Remover:
+    """Removes sandboxes, and what was left of creates that nobody will finish.
+
+    Args:
+        known: whether this server has a record of a sandbox.
+    """
+
+    def __init__(self, engine: Engine, census: Census, release: Release, known: Callable[[str], bool]) -> None:
+        self._engine = engine
+        self._census = census
+        self._release = release
+        self._known = known
+        self._owed: dict[str, dict[str, str]] = {}
+        self.abandoned_seconds = ABANDONED_SECONDS
+
+    async def remove(self, sandbox_id: str) -> None:
+        """Remove the sandbox; none is success. Raises EngineFailure or Unavailable with the rest still to be done."""
+        family = await self._census.one(sandbox_id)
+        try:
+            await self.clear(family)
+        except EngineError as error:
+            code = scoped("DOCKER", "SANDBOX_DELETE_FAILED")
+            raise error.failure(code, "The sandbox could not be removed") from None
+
+    async def clear(self, family: Family) -> None:
+        """The same for a family that was just read. Raises EngineError and ShoalErrors."""
+        found = self._owed.get(family.id, {})
+        if family.main is not None:
+            found = labels_of(family.main)
+            self._owed[family.id] = found
+            await self._kill(family.main)
+        await asyncio.gather(*map(self._end, family.sidecars))
+        if family.sidecars or family.main is None or labels.runtime_volume(family.id) in str(found):
+            await self.volume(labels.runtime_volume(family.id))
+        await self._release(family.id, found)
+        if not found.get(labels.OWN):
+            await asyncio.to_thread(forget_peer_files, family.id)
+        self._owed.pop(family.id, None)
+
+    async def volume(self, name: str) -> None:
+        """Remove a volume of ours; absent is success."""
+        try:
+            await self._engine.call("remove_volume", name, force=True)
+        except EngineError as error:
+            if error.status != 404:
+                raise
+
+    async def sweep(self, families: Iterable[Family]) -> None:
+        """Remove sidecars without a sandbox, and containers of ours that nobody started. Never raises."""
+        oldest = time.time() - self.abandoned_seconds
+        for family in families:
+            if self._known(family.id) or not _is_abandoned(family, oldest):
+                continue
+            log.info("removing what a create left behind", sandbox_id=family.id)
+            try:
+                await self.clear(family)
+            except (EngineError, ShoalError) as error:
+                log.warning("leftovers could not be removed", sandbox_id=family.id, error=str(error))
+
+    async def _kill(self, container: Summary) -> None:
+        """Kill and remove, with the anonymous volumes that its image declares."""
+        try:
+            await self._engine.call("remove_container", container["Id"], v=True, force=True)
+        except EngineError as error:
+            if error.status == 409 and _GOING in error.explanation:
+                await self._gone(str(container["Id"]))
+            elif error.status != 404:
+                raise
+
+    async def _end(self, sidecar: Summary) -> None:
+        """Give a sidecar its own stop time, then remove it."""
+        if state_of(sidecar) == "running":
+            try:
+                await self._engine.call("stop", sidecar["Id"])
+            except EngineError as error:
+                if error.status != 404:
+                    log.debug("sidecar did not stop", container=sidecar["Id"][:12], error=error.explanation)
+        await self._kill(sidecar)
+
+    async def _gone(self, container: str) -> None:
+        try:
+            await self._engine.call("wait", container, condition="removed")
+        except EngineError as error:
+            if error.status != 404:
+                raise
+
+
+def _is_abandoned(family: Family, oldest: float) -> bool:
+    """Whether nobody will ever use it: made long ago, and never a running sandbox."""
+    if family.main is not None and not (labels_of(family.main).get(labels.OWN) and state_of(family.main) == "created"):
+        return False
+    return all(float(container.get("Created") or 0) < oldest for container in family.all)
