@@ -60,4 +60,6 @@ def test_every_row_says_something(heading: str, kind: type[Struct]) -> None:
 
 
 def test_no_section_is_described_that_nobody_owns() -> None:
-    assert sorted(heading for heading in PAGE if heading.startswith("[")) == sorted(heading for heading, _ in SECTIONS)
+    assert sorted(heading for heading in PAGE if heading.startswith("[")) == sorted(
+        {heading for heading, _ in SECTIONS}
+    )

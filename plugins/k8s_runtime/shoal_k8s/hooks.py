@@ -1,1 +1,40 @@
 """What the kernel calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from shoal.errors import ConfigError
+from shoal.plugin import ConfigSection, hookimpl
+from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+
+if TYPE_CHECKING:
+    from shoal.plugin import PluginContext
+    from shoal.plugin.interfaces import Runtime
+
+
+@hookimpl
+def shoal_wanted(config: Mapping[str, Any]) -> bool:
+    """Wanted when ``runtime.type`` is ``kubernetes``."""
+    runtime = config.get("runtime")
+    return isinstance(runtime, Mapping) and runtime.get("type") == "kubernetes"
+
+
+@hookimpl
+def shoal_config_sections() -> list[ConfigSection]:
+    """``[kubernetes]`` and ``[secure_runtime]``."""
+    return [ConfigSection("kubernetes", KubernetesSettings), ConfigSection("secure_runtime", SecureRuntimeSettings)]
+
+
+@hookimpl
+def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
+    """The runtime ``kubernetes``. Raises ConfigError if the client library is not installed."""
+    try:
+        from shoal_k8s.runtime import KubernetesRuntime
+    except ModuleNotFoundError as error:
+        if error.name not in ("kubernetes", "urllib3"):
+            raise
+        raise ConfigError("k8s_runtime needs the kubernetes package: pip install 'shoal[kubernetes]'") from error
+    kubernetes, secure = context.section(KubernetesSettings), context.section(SecureRuntimeSettings)
+    return [KubernetesRuntime(context.settings, kubernetes, secure)]

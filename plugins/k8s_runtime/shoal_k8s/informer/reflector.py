@@ -173,6 +173,7 @@ class Reflector(Generic[T]):
         finally:
             self._answer = None
             _hang_up(answer)
+            answer.close()
 
     def _get(self, verb: str, query: Mapping[str, str], timeout: urllib3.Timeout) -> urllib3.BaseHTTPResponse:
         request = f"{verb} {self._resource}"
@@ -185,9 +186,11 @@ class Reflector(Generic[T]):
 
 
 def _hang_up(answer: urllib3.BaseHTTPResponse) -> None:
-    """Close the connection, which also wakes a thread that reads from it."""
+    """Shut the connection down, which wakes the thread that reads from it; closing is that thread's to do.
+
+    The plain socket's method: that of a TLS socket takes the session away from under the reader.
+    """
     sock: socket.socket | None = getattr(answer.connection, "sock", None)
     if sock is not None:
         with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-    answer.close()
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)

@@ -1,0 +1,120 @@
+"""What belongs to a sandbox besides its workload: claims that are made for it, and the secret that its images need."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from shoal.errors import Conflict, InvalidRequest
+from shoal.models import codes
+from shoal.models.plan import WorkloadPlan
+from shoal.models.requests import ClaimVolume
+from shoal_k8s import names
+from shoal_k8s.api import ApiError, KubeClient, KubeList, Meta, Resource
+from shoal_k8s.api.client import STRATEGIC_PATCH
+from shoal_k8s.api.objects import KubeStruct, OwnerReference
+from shoal_k8s.pods import storage
+from shoal_k8s.pods.objects import CLAIMS, SECRETS
+from shoal_k8s.pods.spec import pull_secret, pull_secret_name
+
+MANAGED = f"{names.PREFIX}volume-managed-by"
+SERVER = "server"
+
+
+class Owned(KubeStruct):
+    metadata: Meta
+
+
+class Belongings:
+    """Made before the workload, so that its first pull finds the secret; owned by it afterwards; removed with it."""
+
+    def __init__(self, client: KubeClient, namespace: str, default_size: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._default_size = default_size
+
+    async def prepare(self, plan: WorkloadPlan) -> None:
+        """Claims and secret, as far as they are not there. Raises Conflict, InvalidRequest, ApiError."""
+        for volume in plan.volumes:
+            if volume.pvc is not None:
+                await self._check_owner(volume.pvc.claim_name, plan.id)
+        for claim in storage.claims_to_make(plan.volumes):
+            await self._make_claim(claim, plan.id)
+        secret = pull_secret(plan)
+        if secret is not None:
+            body = {"metadata": {"name": pull_secret_name(plan.id), "labels": {names.ID: plan.id}}, **secret}
+            await self._create(SECRETS, body)
+
+    async def hand_over(self, plan: WorkloadPlan, owner: OwnerReference) -> None:
+        """From now on the cluster removes them with their owner."""
+        reference = {"metadata": {"ownerReferences": [owner]}}
+        if pull_secret(plan) is not None:
+            await self._patch(SECRETS, pull_secret_name(plan.id), reference)
+        for claim in storage.claims_to_make(plan.volumes):
+            if claim.delete_on_sandbox_termination and await self._made_for(claim.claim_name, plan.id):
+                await self._patch(CLAIMS, claim.claim_name, reference)
+
+    async def remove(self, sandbox_id: str, *, secret: bool = True) -> None:
+        """What a sandbox leaves behind; absent is success."""
+        ours = {"labelSelector": f"{names.ID}={sandbox_id},{MANAGED}={SERVER}"}
+        claims = await self._client.list(CLAIMS, self._namespace, KubeList[Owned], ours)
+        for claim in claims.items or []:
+            await self._delete(CLAIMS, claim.metadata.name)
+        if secret:
+            await self._delete(SECRETS, pull_secret_name(sandbox_id))
+
+    async def _check_owner(self, name: str, sandbox_id: str) -> None:
+        claim = await self._claim(name)
+        labels = {} if claim is None else claim.metadata.labels
+        if labels.get(MANAGED) == SERVER and labels.get(names.ID) != sandbox_id:
+            raise Conflict(codes.INVALID_PARAMETER, f"The claim {name!r} belongs to another sandbox.")
+
+    async def _made_for(self, name: str, sandbox_id: str) -> bool:
+        claim = await self._claim(name)
+        return claim is not None and claim.metadata.labels.get(names.ID) == sandbox_id
+
+    async def _claim(self, name: str) -> Owned | None:
+        try:
+            return await self._client.get(CLAIMS, self._namespace, name, Owned)
+        except ApiError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def _make_claim(self, claim: ClaimVolume, sandbox_id: str) -> None:
+        if await self._claim(claim.claim_name) is not None:
+            return
+        labels = {MANAGED: SERVER, names.ID: sandbox_id} if claim.delete_on_sandbox_termination else {}
+        spec: dict[str, Any] = {
+            "accessModes": claim.access_modes or ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": claim.storage or self._default_size}},
+        }
+        if claim.storage_class is not None:
+            spec["storageClassName"] = claim.storage_class
+        try:
+            await self._create(CLAIMS, {"metadata": {"name": claim.claim_name, "labels": labels}, "spec": spec})
+        except ApiError as error:
+            if error.status in (400, 422):
+                raise InvalidRequest(
+                    codes.INVALID_PARAMETER, f"The claim {claim.claim_name!r} is refused: {error.said}"
+                ) from error
+            raise
+        await self._check_owner(claim.claim_name, sandbox_id)  # somebody may have been faster
+
+    async def _create(self, resource: Resource, body: dict[str, Any]) -> None:
+        try:
+            await self._client.create(resource, self._namespace, body, msgspec.Raw)
+        except ApiError as error:
+            if not error.exists:
+                raise
+
+    async def _patch(self, resource: Resource, name: str, body: dict[str, Any]) -> None:
+        await self._client.patch(resource, self._namespace, name, body, msgspec.Raw, content_type=STRATEGIC_PATCH)
+
+    async def _delete(self, resource: Resource, name: str) -> None:
+        try:
+            await self._client.delete(resource, self._namespace, name)
+        except ApiError as error:
+            if not error.not_found:
+                raise

@@ -1,0 +1,67 @@
+"""The keys of ``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]`` (contract/kubernetes.md section 2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from shoal.config.settings import NotNegative, Positive, Section
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class KubernetesSettings(Section):
+    """``[kubernetes]``. Times in seconds; rates in requests a second, 0 = unlimited."""
+
+    kubeconfig_path: str | None = None
+    """None = the file that ``KUBECONFIG`` names, else the pod's service account."""
+    insecure_skip_tls_verify: bool = False
+    namespace: str | None = None
+    """Where sandboxes live; None = the namespace of the service account, else ``default``."""
+    informer_resync_seconds: Positive = 300
+    informer_watch_timeout_seconds: Positive = 60
+    read_qps: Annotated[float, Meta(ge=0)] = 0
+    read_burst: NotNegative = 0
+    write_qps: Annotated[float, Meta(ge=0)] = 0
+    write_burst: NotNegative = 0
+    workload_provider: str | None = None
+    """Name of an entry point of the group ``shoal.k8s.providers``."""
+    batchsandbox_template_file: str | None = None
+    sandbox_create_timeout_seconds: Positive = 60
+    """How long a pod may take to be ready before its create counts as failed."""
+    pool_acquisition_timeout_seconds: Positive = 30
+    sandbox_create_poll_interval_seconds: Seconds = 1.0
+    """Accepted for `opensandbox-server`'s sake: readiness is watched, not polled."""
+    execd_init_resources: dict[Literal["limits", "requests"], dict[str, str]] = {}
+    """Of the init container that brings execd."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    fastpath_endpoint: str = "fast-sandbox-fastpath.opensandbox.svc:9090"
+    """This and the rest: accepted for `opensandbox-server`'s sake; its microVM backend is not spoken to."""
+    fastpath_timeout_seconds: Positive = 30
+    fastpath_wait_ready_seconds: Positive = 30
+    fastpath_resource_pool: str = "default-pool"
+    template_s3_publish_secret: Annotated[str, Meta(min_length=1)] = "sandbox-oss-credentials"  # noqa: S105 - a name
+
+
+class SecureRuntimeSettings(Section):
+    """``[secure_runtime]``: the RuntimeClass of sandbox pods."""
+
+    type: Literal["", "gvisor", "kata", "firecracker"] = ""
+    docker_runtime: str | None = None
+    """For Docker; read here so that one file serves both."""
+    k8s_runtime_class: str | None = None
+    """Unset = ``gvisor`` for gvisor, ``kata-qemu`` for kata."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a half of a setting."""
+        named = self.docker_runtime or self.k8s_runtime_class
+        if self.type and not named:
+            raise ValueError("type needs k8s_runtime_class (or docker_runtime)")
+        if named and not self.type:
+            raise ValueError("k8s_runtime_class and docker_runtime need a type")
+
+    @property
+    def runtime_class(self) -> str | None:
+        """The class that pods ask for; None for the cluster's default."""
+        return self.k8s_runtime_class or {"gvisor": "gvisor", "kata": "kata-qemu"}.get(self.type)

@@ -1,0 +1,156 @@
+"""Plain pods: nothing to install on the cluster. One pod a sandbox, named by its id; it is never restarted.
+
+What a custom resource would hold stands in annotations, so that another server can take the sandbox over.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from shoal.errors import NotFound
+from shoal.models.plan import WorkloadPlan
+from shoal.models.requests import PlatformSpec
+from shoal.models.sandbox import SandboxRecord
+from shoal.models.workload import Adoption, Phase, Workload
+from shoal_k8s import names
+from shoal_k8s.api import ApiError
+from shoal_k8s.api.objects import OwnerReference
+from shoal_k8s.informer import Changed, Gone
+from shoal_k8s.pods.objects import PODS, Pod
+from shoal_k8s.pods.spec import RUNTIME_DIR, pod_spec
+from shoal_k8s.pods.status import MAIN, judge
+from shoal_k8s.providers.interface import WorkloadProvider
+
+SECURE_ACCESS: Final = f"{names.PREFIX}secure-access-token"
+
+
+class PodProvider(WorkloadProvider):
+    """``workload_provider = "pod"``."""
+
+    name = "pod"
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        def heard(change: Changed[Pod] | Gone[Pod]) -> None:
+            changed(change.object.metadata.labels.get(names.ID, ""))
+
+        self.cluster.pods.subscribe(heard)
+
+    async def make(self, plan: WorkloadPlan) -> OwnerReference:
+        pod = self._held(plan.id)
+        if pod is None:
+            pod = await self._create(plan)
+            self.cluster.pods.put(pod)
+        return OwnerReference(api_version="v1", kind="Pod", name=pod.metadata.name, uid=pod.metadata.uid)
+
+    async def _create(self, plan: WorkloadPlan) -> Pod:
+        client, namespace = self.cluster.client, self.cluster.namespace
+        try:
+            return await client.create(PODS, namespace, _manifest(plan, pod_spec(plan, self.cluster.defaults)), Pod)
+        except ApiError as error:
+            if not error.exists:
+                raise
+        return await client.get(PODS, namespace, plan.id, Pod)  # an earlier try, cut off, made it
+
+    async def remove(self, sandbox_id: str) -> None:
+        try:
+            await self.cluster.client.delete(PODS, self.cluster.namespace, sandbox_id)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+
+    async def apply(self, record: SandboxRecord) -> None:
+        """A merge patch of what changed, key by key, so that what others write beside it stays."""
+        pod = self._held(record.id)
+        if pod is None:
+            raise NotFound("KUBERNETES::SANDBOX_NOT_FOUND", "The sandbox's pod is gone.")
+        gone = {key: None for key in names.metadata_of(pod.metadata.labels) if key not in record.metadata}
+        expires = None if record.expires_at is None else names.write_time(record.expires_at)
+        patch = {"metadata": {"labels": {**gone, **record.metadata}, "annotations": {names.EXPIRES: expires}}}
+        self.cluster.pods.put(
+            await self.cluster.client.patch(PODS, self.cluster.namespace, pod.metadata.name, patch, Pod)
+        )
+
+    def find(self, sandbox_id: str) -> Workload | None:
+        pod = self._held(sandbox_id)
+        return None if pod is None else _workload(sandbox_id, pod)
+
+    def all(self) -> list[Workload]:
+        return [
+            _workload(pod.metadata.labels[names.ID], pod)
+            for pod in self.cluster.pods
+            if not pod.metadata.deletion_timestamp and pod.metadata.name == pod.metadata.labels.get(names.ID)
+        ]
+
+    def _held(self, sandbox_id: str) -> Pod | None:
+        pod = self.cluster.pods.get(self.cluster.namespace, sandbox_id)
+        return None if pod is None or pod.metadata.deletion_timestamp else pod
+
+
+def _manifest(plan: WorkloadPlan, spec: dict[str, Any]) -> dict[str, Any]:
+    annotations = {
+        names.CREATED: names.write_time(plan.created_at),
+        names.ENTRYPOINT: json.dumps(plan.command),
+        **names.extension_annotations(plan.extensions),
+        **plan.labels,
+    }
+    if plan.expires_at is not None:
+        annotations[names.EXPIRES] = names.write_time(plan.expires_at)
+    manual = plan.expires_at is None
+    labels = names.labels(plan.id, plan.metadata, manual=manual, snapshot_id=plan.snapshot_id)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": plan.id, "labels": labels, "annotations": annotations},
+        "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, **spec},
+    }
+
+
+def _workload(sandbox_id: str, pod: Pod) -> Workload:
+    verdict = judge(pod)
+    annotations = pod.metadata.annotations
+    since = pod.status.condition("Ready")
+    token = annotations.get(SECURE_ACCESS, "").strip()
+    return Workload(
+        id=sandbox_id,
+        phase=verdict.phase,
+        reason=verdict.reason,
+        message=verdict.message,
+        since=names.read_time(since.last_transition_time) if since and verdict.phase is Phase.RUNNING else None,
+        host=pod.status.pod_ip or None,
+        headers={"OpenSandbox-Secure-Access": token} if token else {},
+        labels={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
+        adoption=_adoption(pod),
+    )
+
+
+def _adoption(pod: Pod) -> Adoption:
+    meta = pod.metadata
+    main = next((container for container in pod.spec.containers if container.name == MAIN), None)
+    selector = pod.spec.node_selector
+    system, arch = selector.get("kubernetes.io/os"), selector.get("kubernetes.io/arch")
+    created = names.read_time(meta.annotations.get(names.CREATED)) or names.read_time(meta.creation_timestamp)
+    snapshot = meta.labels.get(names.SNAPSHOT)
+    return Adoption(
+        created_at=created or datetime.now(UTC),
+        entrypoint=_entrypoint(meta.annotations.get(names.ENTRYPOINT), main.command if main else []),
+        expires_at=names.read_time(meta.annotations.get(names.EXPIRES)),
+        image=main.image if main and snapshot is None else None,
+        snapshot_id=snapshot,
+        platform=PlatformSpec(os=system, arch=arch) if system and arch else None,
+        metadata=names.metadata_of(meta.labels),
+        extensions=names.extensions_of(meta.annotations),
+    )
+
+
+def _entrypoint(noted: str | None, command: list[str]) -> list[str]:
+    """The command as it was asked for; from the pod itself where nobody noted it."""
+    try:
+        words = json.loads(noted) if noted else None
+    except ValueError:
+        words = None
+    if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+        return words
+    return command[1:] if command[:1] == [f"{RUNTIME_DIR}/bootstrap.sh"] else command

@@ -1,0 +1,272 @@
+"""The runtime ``kubernetes``: a sandbox is what the configured workload provider makes of it.
+
+Reads, lists and addresses come from informers; the API server is asked only to change something and for diagnostics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shoal.config.settings import Settings
+from shoal.errors import ConfigError, EngineFailure, InvalidRequest, NotFound, ShoalError, Unavailable
+from shoal.models import codes
+from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
+from shoal.models.workload import Phase, Workload, WorkloadGone
+from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
+from shoal_k8s import names
+from shoal_k8s.api import ApiError, KubeClient, KubeList, Status
+from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.limits import TokenBucket
+from shoal_k8s.belongings import Belongings
+from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.feed import Feed
+from shoal_k8s.informer import Informer
+from shoal_k8s.pods import describe, spec, storage
+from shoal_k8s.pods.objects import EVENTS, PODS, RUNTIME_CLASSES, Event, Pod
+from shoal_k8s.pods.status import MAIN, judge
+from shoal_k8s.providers.discovery import provider
+from shoal_k8s.providers.interface import Cluster, WorkloadProvider
+
+log = structlog.get_logger("shoal.k8s")
+
+DEFAULT_PROVIDER: Final = "batchsandbox"  # the contract's; contract/kubernetes.md section 2
+_SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class KubernetesRuntime(Runtime):
+    """Sandboxes on one namespace of one cluster."""
+
+    name = "kubernetes"
+    scope = "KUBERNETES"
+    concurrency = 32
+
+    def __init__(self, settings: Settings, kubernetes: KubernetesSettings, secure: SecureRuntimeSettings) -> None:
+        self._kubernetes = kubernetes
+        self._storage = settings.storage
+        self._runtime_class = secure.runtime_class
+        self._kind = provider(kubernetes.workload_provider or DEFAULT_PROVIDER)
+        self._defaults = spec.PodDefaults(
+            execd_image=settings.runtime.execd_image,
+            execd_as_init=settings.runtime.execd_run_as_init,
+            pull_policy=kubernetes.image_pull_policy,
+            init_resources=kubernetes.execd_init_resources,
+            runtime_class=secure.runtime_class,
+        )
+        self.resync_interval = float(kubernetes.informer_resync_seconds)
+        self.capabilities = Capabilities(
+            pause=self._kind.can_pause,
+            sidecars=True,
+            network_policy=True,
+            lifecycle_hooks=settings.runtime.execd_image is not None,
+            secure_access=True,
+            signed_endpoints=True,
+            image_auth=True,
+            volumes=frozenset({"host", "pvc"}),
+            platforms=frozenset({"linux/amd64", "linux/arm64"}),
+        )
+        self._feed = Feed()
+        self._started = False
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._client: KubeClient
+        self._provider: WorkloadProvider
+        self._belongings: Belongings
+        self._pods: Informer[Pod]
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Find the cluster, and list what is there. Raises ConfigError where the server must not start without it."""
+        kubernetes = self._kubernetes
+        connection = await asyncio.to_thread(
+            lambda: Connection(kubernetes.kubeconfig_path, insecure=kubernetes.insecure_skip_tls_verify)
+        )
+        self._client = KubeClient(
+            connection,
+            reads=TokenBucket(kubernetes.read_qps, kubernetes.read_burst),
+            writes=TokenBucket(kubernetes.write_qps, kubernetes.write_burst),
+        )
+        namespace = kubernetes.namespace or str(await asyncio.to_thread(_own_namespace))
+        resync, timeout = float(kubernetes.informer_resync_seconds), float(kubernetes.informer_watch_timeout_seconds)
+        self._pods = Informer(
+            connection,
+            PODS,
+            namespace,
+            Pod,
+            query={"labelSelector": names.ID},
+            index=lambda pod: [pod.metadata.labels[names.ID]],
+            resync=resync,
+            watch_timeout=timeout,
+        )
+        cluster = Cluster(self._client, namespace, self._defaults, self._pods, resync, timeout)
+        self._provider = self._kind(cluster)
+        self._belongings = Belongings(self._client, namespace, self._storage.volume_default_size)
+        try:
+            self._started = True
+            await self._check_runtime_class()
+            await self._pods.start()
+            await self._provider.start(self._changed)
+        except ApiError as error:
+            raise ConfigError(f"kubernetes: {error.told().message}") from error
+        except Unavailable as error:
+            raise ConfigError(f"kubernetes: {error.message}") from error
+
+    async def stop(self) -> None:
+        self._feed.close()
+        if self._started:
+            await self._provider.stop()
+            await self._pods.stop()
+            self._client.close()
+
+    async def ping(self) -> None:
+        """The watch must be heard; Unavailable otherwise."""
+        if self._pods.error is not None:
+            raise Unavailable(f"{self.scope}::API_ERROR", "The Kubernetes API server is not heard just now.")
+
+    async def _check_runtime_class(self) -> None:
+        if self._runtime_class is None:
+            return
+        try:
+            await self._client.get(RUNTIME_CLASSES, None, self._runtime_class, Status)
+        except ApiError as error:
+            if not error.not_found:
+                raise
+            raise ConfigError(f"secure_runtime: the cluster has no RuntimeClass {self._runtime_class!r}") from error
+
+    # --- change -----------------------------------------------------------------------------------------------------
+
+    async def check(self, plan: WorkloadPlan) -> None:
+        spec.check(plan)
+        storage.check(plan.volumes, self._storage.allowed_host_paths)
+        if plan.snapshot_image is None and not plan.image:
+            raise InvalidRequest(codes.INVALID_PARAMETER, "image.uri is needed.")
+        await self.ping()
+
+    async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
+        with _told():
+            await self._belongings.prepare(plan)
+            owner = await self._provider.make(plan)
+            await self._belongings.hand_over(plan, owner)
+        return await self._running(plan.id, progress)
+
+    async def _running(self, sandbox_id: str, progress: Progress) -> Workload:
+        """The workload once it runs. Raises EngineFailure once it cannot, or has taken too long."""
+        changed = self._waiting[sandbox_id] = asyncio.Event()
+        last: Workload | None = None
+        try:
+            async with asyncio.timeout(self._kubernetes.sandbox_create_timeout_seconds):
+                while True:
+                    changed.clear()
+                    workload = self._provider.find(sandbox_id)
+                    if workload is not None and self._settled(sandbox_id, workload):
+                        return workload
+                    if workload is not None and workload != last:
+                        progress(workload.reason or "PENDING", workload.message or "The pod is starting.")
+                        last = workload
+                    await changed.wait()
+        except TimeoutError:
+            seconds = self._kubernetes.sandbox_create_timeout_seconds
+            why = f" Last seen: {last.message}" if last is not None else ""
+            raise EngineFailure(f"{self.scope}::POD_READY_TIMEOUT", f"Not ready within {seconds} s.{why}") from None
+        finally:
+            del self._waiting[sandbox_id]
+
+    def _settled(self, sandbox_id: str, workload: Workload) -> bool:
+        """Whether it runs, or has run to its end already. Raises EngineFailure if it never will."""
+        if workload.phase is Phase.FAILED:
+            pod = self._provider.pod(sandbox_id)
+            if pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED":
+                message = workload.message or "The pod failed."
+                raise EngineFailure(f"{self.scope}::{workload.reason or 'POD_FAILED'}", message)
+        return workload.phase in (Phase.RUNNING, Phase.EXITED, Phase.FAILED)
+
+    async def delete(self, sandbox_id: str) -> None:
+        with _told():
+            await self._provider.remove(sandbox_id)
+            await self._belongings.remove(sandbox_id)
+        changed = self._waiting.setdefault(sandbox_id, asyncio.Event())
+        try:
+            async with asyncio.timeout(30.0):
+                while self._provider.find(sandbox_id) is not None or self._provider.pod(sandbox_id) is not None:
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            raise EngineFailure(f"{self.scope}::API_ERROR", "The pod does not go away.", retry_after=5.0) from None
+        finally:
+            self._waiting.pop(sandbox_id, None)
+
+    async def apply(self, record: SandboxRecord) -> None:
+        with _told():
+            await self._provider.apply(record)
+
+    # --- see --------------------------------------------------------------------------------------------------------
+
+    async def list(self) -> list[Workload]:
+        await self.ping()
+        return self._provider.all()
+
+    def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
+        return self._feed.subscribe()
+
+    def _changed(self, sandbox_id: str) -> None:
+        """An informer's word: tell whoever waits for this sandbox, and whoever watches."""
+        waiting = self._waiting.get(sandbox_id)
+        if waiting is not None:
+            waiting.set()
+        self._feed.publish(self._provider.find(sandbox_id) or WorkloadGone(id=sandbox_id))
+
+    # --- diagnostics ------------------------------------------------------------------------------------------------
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
+        pod = self._pod(sandbox_id)
+        known = [container.name for container in [*pod.spec.containers, *pod.spec.init_containers]]
+        wanted = query.container or (MAIN if MAIN in known else known[0])
+        if wanted not in known:
+            raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", f"The sandbox has no container {wanted!r}.")
+        asked = {"container": wanted, "tailLines": str(query.tail), "timestamps": "true"}
+        if query.since is not None:
+            asked["sinceSeconds"] = str(max(1, int((datetime.now(UTC) - query.since).total_seconds())))
+        with _told():
+            text = await self._client.text(PODS, pod.metadata.namespace, pod.metadata.name, "log", asked)
+        return text.rstrip("\n") or "(no logs)"
+
+    async def events(self, sandbox_id: str, limit: int) -> str:
+        pod = self._pod(sandbox_id)
+        about = {"fieldSelector": f"involvedObject.name={pod.metadata.name},involvedObject.uid={pod.metadata.uid}"}
+        with _told():
+            found = await self._client.list(EVENTS, pod.metadata.namespace, KubeList[Event], about)
+        return describe.events_text(found.items or [], limit)
+
+    async def inspect(self, sandbox_id: str) -> str:
+        return describe.inspect_text(self._pod(sandbox_id))
+
+    def _pod(self, sandbox_id: str) -> Pod:
+        pod = self._provider.pod(sandbox_id)
+        if pod is None:
+            raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox has no pod.")
+        return pod
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn the API server's refusals into what callers are told."""
+    try:
+        yield
+    except ApiError as error:
+        told: ShoalError = error.told()
+        raise told from error
+
+
+def _own_namespace() -> str:
+    """The namespace of the pod that this server runs in; ``default`` outside the cluster."""
+    try:
+        return _SERVICE_ACCOUNT.read_text().strip() or "default"
+    except OSError:
+        return "default"
