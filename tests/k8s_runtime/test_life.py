@@ -1,4 +1,4 @@
-"""Real pods through a real server: the unmodified SDK with its readiness check, the proxy, failures, a killed server."""
+"""Real pods through a real server: the unmodified SDK with its readiness check, the proxy, failures, a kill -9."""
 
 # ruff: noqa: ASYNC212, ASYNC240 - nothing else runs on the loop of these tests
 
