@@ -13,11 +13,12 @@ from shoal.engine.hosts import Host
 from shoal.engine.ledger import utcnow
 from shoal.errors import InvalidRequest
 from shoal.models import codes
-from shoal.models.plan import NetworkPlan, WorkloadPlan
-from shoal.models.requests import CreateSandbox, Volume
-from shoal.models.rules import RENEW_EXTENSION, normal_platform
+from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
+from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
+from shoal.models.rules import EGRESS_PREFIX, RENEW_EXTENSION, normal_platform
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import encode_hook
+from shoal.models.sidecars import check_neighbours
 from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
 
 DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
@@ -48,7 +49,13 @@ def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
         ("lifecycle", request.lifecycle is not None and not can.lifecycle_hooks),
         ("secureAccess", request.secure_access and not can.secure_access),
         ("networkPolicy", request.network_policy is not None and not can.network_policy),
+        ("credentialProxy", _credential_proxy(request) and not can.network_policy),
+        ("sidecars", bool(request.sidecars) and not can.sidecars),
         ("image.auth", request.image is not None and request.image.auth is not None and not can.image_auth),
+        *(
+            (f"sidecars[{i}].image.auth", sidecar.image.auth is not None and not can.image_auth)
+            for i, sidecar in enumerate(request.sidecars or [])
+        ),
         *((f"volumes[{i}].{kind}", kind not in can.volumes) for i, kind in _volume_kinds(request.volumes or [])),
     ]
     for field, unsupported in lacking:
@@ -92,24 +99,59 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
         image_auth=None if request.image is None else request.image.auth,
         snapshot_id=snapshot.id if snapshot else None,
         snapshot_image=snapshot.image if snapshot else None,
-        env=request.env or {},
+        env=_environment(request),
         resource_limits=request.resource_limits or {},
         resource_requests=request.resource_requests or {},
         platform=None if request.platform is None else normal_platform(request.platform),
         volumes=request.volumes or [],
         network=NetworkPlan(policy=request.network_policy),
+        sidecars=[_sidecar(spec) for spec in request.sidecars or []],
         lifecycle=request.lifecycle,
-        credential_proxy=request.credential_proxy is not None and request.credential_proxy.enabled,
+        credential_proxy=_credential_proxy(request),
         secure_access=request.secure_access,
         metadata=request.metadata or {},
         extensions=request.extensions or {},
     )
 
 
+def _credential_proxy(request: CreateSandbox) -> bool:
+    return request.credential_proxy is not None and request.credential_proxy.enabled
+
+
+def _environment(request: CreateSandbox) -> dict[str, str | None]:
+    """The sandbox's own; what it says to an egress sidecar counts only where a policy brings one (docker.md section 8).
+
+    Left in, it would make the bootstrap wait for a certificate that nobody makes.
+    """
+    env = request.env or {}
+    if request.network_policy is not None:
+        return env
+    return {name: value for name, value in env.items() if not name.startswith(EGRESS_PREFIX)}
+
+
+def _sidecar(spec: SidecarSpec) -> Sidecar:
+    return Sidecar(
+        name=spec.name,
+        image=spec.image.uri.strip(),
+        image_auth=spec.image.auth,
+        command=spec.command,
+        env=spec.env or {},
+        ports=spec.ports or [],
+        resource_limits=spec.resource_limits or {},
+    )
+
+
 async def amend(plan: WorkloadPlan, networking: Sequence[Networking]) -> WorkloadPlan:
-    """The plan after every networking plugin had its say."""
+    """The plan after every networking plugin had its say.
+
+    Raises InvalidRequest for a policy that nobody keeps, for sidecars that get in each other's way, and whatever else a
+    plugin refuses.
+    """
+    if plan.network.policy is not None and not any(concern.keeps_policies for concern in networking):
+        raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: this server has no egress policy configured.")
     for concern in networking:
         plan = await concern.amend(plan)
+    check_neighbours(plan.sidecars)
     return plan
 
 

@@ -23,6 +23,14 @@ class Probe(Struct, kw_only=True, omit_defaults=True):
     timeout_seconds: float = 30.0
 
 
+class SecretFile(Struct, kw_only=True):
+    """One entry of a secret that the engine itself keeps, as a file to read; for engines that keep secrets."""
+
+    secret: str
+    key: str
+    path: str
+
+
 class Sidecar(Struct, kw_only=True, omit_defaults=True):
     """A container beside the sandbox that shares its network and lives, pauses and dies with it.
 
@@ -36,7 +44,8 @@ class Sidecar(Struct, kw_only=True, omit_defaults=True):
         first: starts, and is ready, before the sandbox's own container, which joins its network.
         ready: when it counts as started; None: as soon as it runs.
         sysctls: set where the engine takes them; one that refuses them runs it without.
-        volumes: mounted into the sidecar alone.
+        volumes: mounted into the sidecar alone; a trusted one's are the operator's, whatever paths callers may use.
+        secret_files: likewise.
         shares_runtime_dir: sees the directory that holds execd (contract/docker.md section 2), read-write, as the
             sandbox does.
         labels: on its own container.
@@ -49,12 +58,14 @@ class Sidecar(Struct, kw_only=True, omit_defaults=True):
     env: dict[str, str] = {}
     ports: list[int] = []
     resource_limits: dict[str, str] = {}
+    resource_requests: dict[str, str] = {}
     capabilities: list[str] = []
     trusted: bool = False
     first: bool = False
     ready: Probe | None = None
     sysctls: dict[str, str] = {}
     volumes: list[Volume] = []
+    secret_files: list[SecretFile] = []
     shares_runtime_dir: bool = False
     labels: dict[str, str] = {}
 

@@ -64,6 +64,23 @@ class CredentialProxy(Wire):
     enabled: bool = False
 
 
+class SidecarSpec(Wire, forbid_unknown_fields=True):
+    """A container beside the sandbox that shares its network, and lives and dies with it. Beyond the contract.
+
+    Attributes:
+        name: a DNS label, unique within the request.
+        command: replaces the image's entrypoint; absent keeps it.
+        ports: what it listens on, for look-ups from outside; no two sidecars have the same.
+    """
+
+    name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
+    image: ImageSpec
+    command: Command | None = None
+    env: dict[str, str] | None = None
+    ports: list[Annotated[int, Meta(ge=1, le=65535)]] | None = None
+    resource_limits: dict[str, str] | None = None
+
+
 class HostVolume(Wire):
     path: Annotated[str, Meta(pattern=r"^(/|[A-Za-z]:[\\/])")]
 
@@ -140,6 +157,7 @@ class CreateSandbox(Wire):
     credential_proxy: CredentialProxy | None = None
     secure_access: bool = False
     volumes: list[Volume] | None = None
+    sidecars: list[SidecarSpec] | None = None
     lifecycle: Lifecycle | None = None
     extensions: dict[str, str] | None = None
 

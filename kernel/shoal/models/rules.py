@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from shoal.errors import FieldProblem, InvalidRequest
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, Lifecycle, MetadataPatch, PlatformSpec, Volume
+from shoal.models.sidecars import check_sidecars, sidecar_problems
 
 RESERVED_PREFIX = "opensandbox.io/"
 RENEW_EXTENSION = "access.renew.extend.seconds"
@@ -52,11 +53,12 @@ _BACKENDS = ("host", "pvc", "ossfs")
 def schema_problems(request: CreateSandbox) -> list[FieldProblem]:
     """What is wrong with a create request whose fields fit their types; empty if nothing is.
 
-    Problems inside ``volumes``, ``lifecycle`` and ``env`` come first, then the cross-field rules in the contract's
-    order. The names of the fields are reported, never what they hold.
+    Problems inside ``volumes``, ``sidecars``, ``lifecycle`` and ``env`` come first, then the cross-field rules in the
+    contract's order. The names of the fields are reported, never what they hold.
     """
     return [
         *_volume_problems(request.volumes or []),
+        *sidecar_problems(request.sidecars or []),
         *_lifecycle_problems(request.lifecycle),
         *_env_problems(request.env or {}),
         *_cross_field_problems(request),
@@ -108,6 +110,7 @@ def _template_problems(request: CreateSandbox) -> Iterator[FieldProblem]:
         "resourceLimits": request.resource_limits,
         "resourceRequests": request.resource_requests,
         "volumes": request.volumes,
+        "sidecars": request.sidecars,
         "platform": request.platform,
         "credentialProxy": request.credential_proxy,
         "secureAccess": request.secure_access or None,
@@ -190,6 +193,7 @@ def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) 
         if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"env: {_shown(name)} cannot be set by a request.")
     _check_volumes(request.volumes or [])
+    check_sidecars(request.sidecars or [])
 
 
 def check_metadata_patch(patch: MetadataPatch) -> None:

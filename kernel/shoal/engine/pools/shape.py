@@ -37,6 +37,7 @@ _FIELDS = frozenset(
         "resourceRequests",
         "platform",
         "volumes",
+        "sidecars",
         "networkPolicy",
         "credentialProxy",
         "secureAccess",
@@ -101,6 +102,7 @@ def fingerprint(request: CreateSandbox) -> str:
         extensions=shaping or None,
         env=request.env or None,
         volumes=request.volumes or None,
+        sidecars=request.sidecars or None,
         resource_limits=request.resource_limits or None,
         resource_requests=request.resource_requests or None,
     )
@@ -140,6 +142,7 @@ def _comparable(request: CreateSandbox) -> dict[str, Any]:
         "resourceRequests": request.resource_requests,
         "platform": None if request.platform is None else normal_platform(request.platform),
         "volumes": request.volumes,
+        "sidecars": request.sidecars,
         "networkPolicy": request.network_policy,
         "credentialProxy": request.credential_proxy is not None and request.credential_proxy.enabled,
         "secureAccess": request.secure_access,

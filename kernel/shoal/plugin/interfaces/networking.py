@@ -26,7 +26,14 @@ class PolicyTarget(Struct, frozen=True):
 
 
 class Networking(Component):
-    """One concern of the network: egress policy, published ports, a mesh. All of them are asked, in order of names."""
+    """One concern of the network: egress policy, published ports, a mesh. All of them are asked, in order of names.
+
+    Attributes:
+        keeps_policies: `amend` sees to ``plan.network.policy``, or refuses it. A policy that nobody keeps is refused by
+            the kernel.
+    """
+
+    keeps_policies: bool = False
 
     async def amend(self, plan: WorkloadPlan) -> WorkloadPlan:
         """The plan, changed or not, before it is durable. Must give the same answer for the same plan.
