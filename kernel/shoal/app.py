@@ -66,6 +66,7 @@ class Shoal:
             self.engine,
             settings=self.settings,
             authenticators=components.authenticators,
+            ingresses=components.ingresses,
             proxy=self._proxy,
             readiness=Readiness([*self._before, *self._after]),
             access=log_access,

@@ -10,7 +10,6 @@ import pytest
 
 import shoal_direct.hooks
 from shoal.config.settings import Settings
-from shoal.errors import InvalidRequest
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload
 from shoal.plugin import Lifecycle, PluginContext
@@ -56,9 +55,13 @@ def test_direct_has_no_answer_without_an_address() -> None:
     assert DirectIngress().endpoint(query(workload_with(ports={44772: "127.0.0.1:40001"}))) is None
 
 
-def test_direct_endpoints_are_not_signed() -> None:
-    with pytest.raises(InvalidRequest, match="SANDBOX::API_NOT_SUPPORTED"):
-        DirectIngress().endpoint(query(expires=4_102_444_800))
+def test_nothing_here_signs() -> None:
+    assert not any(ingress.signs for ingress in (DirectIngress(), ServerProxyIngress(None)))
+
+
+def test_the_server_proxy_waits_for_an_address_only_when_it_was_asked_for() -> None:
+    assert ServerProxyIngress(None).needs_address(query(use_server_proxy=True))
+    assert not ServerProxyIngress(None).needs_address(query())
 
 
 def test_an_endpoint_without_headers_has_one_field_on_the_wire() -> None:

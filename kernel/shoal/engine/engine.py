@@ -294,9 +294,9 @@ class LifecycleEngine:
         self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
     ) -> Endpoint:
         """What a client is told about a port; waits for a Pending sandbox, bounded."""
-        self.reach.check_query(port, use_server_proxy=use_server_proxy, expires=expires)
-        entry = await self.reach.addressable(self.entry(sandbox_id), port)
-        return self.reach.endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
+        self.reach.check_query(sandbox_id, port, use_server_proxy=use_server_proxy, expires=expires)
+        entry = self.entry(sandbox_id)
+        return await self.reach.endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
 
     def address(self, sandbox_id: str, port: int) -> str | None:
         """``host:port`` for the proxy if it is known and the sandbox runs; None otherwise. From memory."""

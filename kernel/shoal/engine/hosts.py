@@ -11,7 +11,7 @@ from shoal.engine.gate import Gate, Priority
 from shoal.errors import InternalError, InvalidRequest, Unavailable
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord
-from shoal.plugin.interfaces import Runtime
+from shoal.plugin.interfaces import Capabilities, Runtime
 
 RUNTIME_EXTENSION = "runtime"
 """``extensions["runtime"]`` of a create picks a runtime other than the default."""
@@ -69,6 +69,11 @@ class Hosts:
         """The scope of error codes about a sandbox; of an unknown one, the default runtime's."""
         host = self._hosts.get(record.runtime) if record is not None else None
         return (host or self.default).runtime.scope
+
+    def capabilities(self, record: SandboxRecord | None) -> Capabilities:
+        """What the runtime of a sandbox can do; of an unknown one, the default runtime."""
+        host = self._hosts.get(record.runtime) if record is not None else None
+        return (host or self.default).runtime.capabilities
 
     def pick(self, extensions: Mapping[str, str]) -> Host:
         """The host that a create asks for. Raises InvalidRequest for a name that is not enabled."""

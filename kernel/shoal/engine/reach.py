@@ -18,7 +18,7 @@ from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import Access, Endpoint, EndpointQuery, Renewal
+from shoal.plugin.interfaces import SECURE_ACCESS_HEADER, Access, Endpoint, EndpointQuery, Renewal
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -41,12 +41,18 @@ class Reach:
         self._hosts = hosts
         self._networking = components.networking
         self._ingresses = components.ingresses
+        self._signing = [ingress for ingress in components.ingresses if ingress.signs]
         self._renewals = components.renewals
 
-    def check_query(self, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
+    def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
         """Raise InvalidRequest for a question that has no answer (contract/api.md section 8)."""
         if use_server_proxy and expires is not None:
             raise InvalidRequest(codes.INVALID_PARAMETER, "use_server_proxy and expires exclude each other.")
+        if expires is not None and not self._signing:
+            entry = self._view.get(sandbox_id)
+            able = self._hosts.capabilities(entry.record if entry else None).signed_endpoints
+            code = codes.INVALID_PARAMETER if able else codes.API_NOT_SUPPORTED
+            raise InvalidRequest(code, "Signed endpoints need an ingress that signs; none is configured.")
         check_port(port)
 
     def address(self, sandbox_id: str, port: int) -> str | None:
@@ -93,40 +99,56 @@ class Reach:
             raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
         raise self._not_running(entry)
 
-    def endpoint(self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str) -> Endpoint:
-        """What the first ingress that has an answer tells the client."""
-        workload = entry.workload
-        address = self._route(workload, port) if workload else None
-        assert workload is not None  # noqa: S101 - `addressable` saw to it
-        assert address is not None  # noqa: S101 - the same
+    async def endpoint(
+        self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
+
+        Raises NotFound, Conflict, InvalidRequest.
+        """
+        entry, workload = await self._seen(entry)
         query = EndpointQuery(
             record=entry.record,
             workload=workload,
             port=port,
             base=base,
-            internal_address=address,
+            internal_address=self._route(workload, port),
             use_server_proxy=use_server_proxy,
             expires=expires,
         )
-        for ingress in self._ingresses:
+        for ingress in self._ingresses if expires is None else self._signing:
+            if ingress.needs_address(query):
+                entry = await self.addressable(entry, port)
+                workload = entry.workload or workload
+                address = self._route(workload, port)
+                query = replace(query, record=entry.record, workload=workload, internal_address=address)
             endpoint = ingress.endpoint(query)
             if endpoint is not None:
-                return self._with_headers(endpoint, workload, port)
+                return self._with_headers(endpoint, query)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
 
-    def _with_headers(self, endpoint: Endpoint, workload: Workload, port: int) -> Endpoint:
-        """What networking wants requests to carry, added to what the ingress said."""
-        headers = {
-            name: value for concern in self._networking for name, value in concern.headers(workload, port).items()
-        }
-        return replace(endpoint, headers={**(endpoint.headers or {}), **headers}) if headers else endpoint
+    def _with_headers(self, endpoint: Endpoint, query: EndpointQuery) -> Endpoint:
+        """What the port wants requests to carry, added to what the ingress said."""
+        workload = query.workload
+        headers = {**(endpoint.headers or {}), **workload.headers, **dict(self._tokens(workload))}
+        for concern in self._networking:
+            headers |= concern.headers(workload, query.port)
+        if query.expires is not None:  # the signature stands for the token
+            headers = {name: value for name, value in headers.items() if name.lower() != SECURE_ACCESS_HEADER.lower()}
+        return replace(endpoint, headers=headers or None)
+
+    def _tokens(self, workload: Workload) -> list[tuple[str, str]]:
+        """The header in which callers must present an access token; none for a workload that is open."""
+        tokens = (concern.access_token(workload) for concern in self._networking)
+        return [(SECURE_ACCESS_HEADER, token) for token in tokens if token][:1]
 
     def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
-        """What the workload wants requests to carry, as the proxy sends it."""
+        """What the workload wants requests to carry, as the proxy sends it, and what callers must present."""
         entry = self._view.get(sandbox_id)
         if entry is None or entry.workload is None:
             return []
-        return [(name.lower().encode(), value.encode()) for name, value in entry.workload.headers.items()]
+        headers = [*entry.workload.headers.items(), *self._tokens(entry.workload)]
+        return [(name.lower().encode(), value.encode()) for name, value in headers]
 
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """Tell every renewal plugin of an access through the proxy."""
@@ -148,6 +170,26 @@ class Reach:
                 tell(renewal)
             except Exception:
                 log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
+
+    async def _seen(self, entry: Entry) -> tuple[Entry, Workload]:
+        """The entry and its workload, waiting while the engine has not made one yet.
+
+        Raises NotFound, or Conflict for a sandbox that has ended.
+        """
+
+        def done(now: Entry) -> bool:
+            return now.workload is not None or now.record.state not in (*REACHABLE_SOON, State.RUNNING)
+
+        if not done(entry):
+            later = await self._view.until(entry.record.id, done, self._wait)
+            if later is None:
+                raise self._deleted(entry)
+            entry = later
+        if entry.workload is not None and entry.record.state in (*REACHABLE_SOON, *ADDRESSED):
+            return entry, entry.workload
+        if not done(entry):
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
+        raise self._not_running(entry)
 
     async def _woken(self, entry: Entry) -> Entry:
         """The entry after the renewal plugins were asked to wake it; one that wants to sleep on is as it was."""

@@ -46,7 +46,11 @@ RENEW = b"opensandbox-access-renew"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"open-sandbox-api-key", SECURE_ACCESS})
 
+_SANDBOXES_OWN = frozenset({b"authorization", b"cookie"})
+"""Credentials that are the application's, where the origin is; under a path they might be the control plane's."""
+
 REQUEST_DROPPED = HOP_BY_HOP | FORWARDED | _CREDENTIALS | {b"host", b"content-length", RENEW}
+OWN_HOST_DROPPED = REQUEST_DROPPED - _SANDBOXES_OWN
 ENDPOINT_DROPPED = HOP_BY_HOP | FORWARDED | {SECURE_ACCESS, b"opensandbox-egress-auth", b"host", b"content-length"}
 RESPONSE_DROPPED = HOP_BY_HOP | {b"server", b"x-request-id"}
 _LENGTHLESS = RESPONSE_DROPPED | {b"content-length"}
@@ -95,8 +99,11 @@ class RequestHeaders:
         return self.chunked or bool(self.content_length)
 
 
-def read_request(headers: Headers) -> RequestHeaders:
+def read_request(headers: Headers, *, own_host: bool = False) -> RequestHeaders:
     """Sort the client's headers.
+
+    Args:
+        own_host: the request came to a host that is the sandbox's own.
 
     Raises InvalidRequest when two headers frame the body differently, NotSupported for a transfer coding that is not
     chunked.
@@ -104,8 +111,9 @@ def read_request(headers: Headers) -> RequestHeaders:
     request = RequestHeaders()
     kept = request.kept
     named: set[bytes] = set()
+    dropped = OWN_HOST_DROPPED if own_host else REQUEST_DROPPED
     for name, value in headers:
-        if name not in REQUEST_DROPPED:
+        if name not in dropped:
             kept.append((name, value))
             if name == b"expect" and value.lower() == b"100-continue":
                 request.expects_continue = True

@@ -63,7 +63,7 @@ class HttpProxy:
         Raises, before anything was sent, InvalidRequest, Unauthenticated, NotSupported, BadGateway, GatewayTimeout,
         InternalError and what the directory raises; after that, ResponseCut.
         """
-        request = read_request(scope["headers"])
+        request = read_request(scope["headers"], own_host=target.host is not None)
         if request.websocket:
             raise refused("A plain request cannot be upgraded to a WebSocket.")
         with Client(receive) as client:
@@ -71,11 +71,12 @@ class HttpProxy:
                 client.watch()
             address, endpoint_headers = await self._resolve(request, target)
             place = destination(address)
-            head = self._head(scope, request, place.authority, place.prefix + target.path, endpoint_headers)
+            authority = upstream_host(target, request, place.authority)
+            head = self._head(scope, request, authority, place.prefix + target.path, endpoint_headers)
             exchange = Exchange(
                 self.pool, place, client, response_limit=self._response_limit, read_limit=self._read_limit
             )
-            base = target.mount if self._base is None else self._base
+            base = target.mount if self._base is None or target.host is not None else self._base
             if not request.skip_renewal:
                 self._directory.accessed(target.sandbox_id, target.port, "http")
             try:
@@ -90,11 +91,11 @@ class HttpProxy:
         directory, sandbox_id, port = self._directory, target.sandbox_id, target.port
         address = directory.address(sandbox_id, port)
         if address is None:
-            check_secure_access(directory.upstream_headers(sandbox_id, port), request.secure_access)
+            check_secure_access(target, directory.upstream_headers(sandbox_id, port), request.secure_access)
             address = await directory.await_address(sandbox_id, port, wake=not request.skip_renewal)
         endpoint_headers = directory.upstream_headers(sandbox_id, port)
         if endpoint_headers:
-            check_secure_access(endpoint_headers, request.secure_access)
+            check_secure_access(target, endpoint_headers, request.secure_access)
         return address, endpoint_headers
 
     def _head(
@@ -108,11 +109,21 @@ class HttpProxy:
         return request_head(scope["method"].encode(), target, authority, [*headers, *forwarded, *framing(request)])
 
 
-def check_secure_access(endpoint_headers: list[Header], presented: bytes | None) -> None:
+def upstream_host(target: ProxyTarget, request: RequestHeaders, authority: bytes) -> bytes:
+    """The Host header for the upstream: its own address, or the client's word where that host is the sandbox's own.
+
+    There the application sees the origin that the browser sees, and compares it with Origin as it always does.
+    """
+    return authority if target.host is None else request.host or authority
+
+
+def check_secure_access(target: ProxyTarget, endpoint_headers: list[Header], presented: bytes | None) -> None:
     """Compare the caller's token with the endpoint's, in constant time; an endpoint without one is open.
 
-    Raises Unauthenticated.
+    A signed host stands for the token. Raises Unauthenticated.
     """
+    if target.host is not None and target.host.signed:
+        return
     for name, token in endpoint_headers:
         if name.lower() == SECURE_ACCESS and not hmac.compare_digest(presented or b"", token):
             raise Unauthenticated(SECURE_ACCESS_REFUSED, "The OpenSandbox-Secure-Access header is missing or wrong.")

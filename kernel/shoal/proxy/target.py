@@ -10,7 +10,8 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
-from shoal.models.codes import INVALID_PORT
+from shoal.models.codes import INVALID_PARAMETER, INVALID_PORT
+from shoal.plugin.interfaces import HostTarget
 
 _ROUTE = re.compile(rb"(/v1)?(/sandboxes/([^/]+)/proxy/([^/]+))(/.*)?", re.DOTALL)
 _INTEGER = re.compile(rb"[+-]?[0-9]+")
@@ -25,6 +26,8 @@ class ProxyTarget(NamedTuple):
         mount: ``/v1`` or empty.
         route: ``/sandboxes/{id}/proxy/{port}``, as written; with the mount, what a rewritten Location starts with.
         path: what the sandbox's service is asked for, still escaped; begins with a slash.
+        host: given if it was the Host header that named the port, and no path: the origin is then the sandbox's own,
+            and ``mount`` and ``route`` are empty.
     """
 
     sandbox_id: str
@@ -32,6 +35,7 @@ class ProxyTarget(NamedTuple):
     mount: bytes
     route: bytes
     path: bytes
+    host: HostTarget | None = None
 
 
 def parse_target(raw_path: bytes) -> ProxyTarget | None:
@@ -45,6 +49,13 @@ def parse_target(raw_path: bytes) -> ProxyTarget | None:
     mount, route, sandbox, port, path = match.groups()
     sandbox_id = (unquote_to_bytes(sandbox) if b"%" in sandbox else sandbox).decode("utf-8", "replace")
     return ProxyTarget(sandbox_id, _port(port), mount or b"", route, path or b"/")
+
+
+def host_target(host: HostTarget, raw_path: bytes) -> ProxyTarget:
+    """The target of a request to a host that stands for a port. Raises InvalidRequest for ``OPTIONS *``."""
+    if raw_path[:1] != b"/":
+        raise InvalidRequest(INVALID_PARAMETER, "The path must begin with a slash.")
+    return ProxyTarget(host.sandbox_id, host.port, b"", b"", raw_path, host)
 
 
 def _port(text: bytes) -> int:

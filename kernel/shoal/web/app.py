@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator
+from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.web import routes
 from shoal.web.edge import Edge
 from shoal.web.seam import Access, Proxy, Readiness, Sandboxes
@@ -21,6 +21,7 @@ def build(
     readiness: Readiness,
     access: Access,
     version: str,
+    ingresses: Sequence[Ingress] = (),
     lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
 ) -> Edge:
     """The ASGI application.
@@ -32,6 +33,7 @@ def build(
         readiness: asked by ``/ready``.
         access: takes one entry a request; must not block.
         version: answered by ``/version``.
+        ingresses: of them, those that claim hosts are asked whose a request's host is.
         lifespan: entered before the port answers, left after it stopped.
     """
     return Edge(
@@ -39,5 +41,6 @@ def build(
         authenticators=authenticators,
         proxy=proxy,
         access=access,
+        ingresses=ingresses,
         lifespan=lifespan,
     )

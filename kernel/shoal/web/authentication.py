@@ -30,7 +30,7 @@ class Authentication:
         if not self._authenticators:
             return
         method = scope.get("method", "GET")
-        request = AuthRequest(kind, scope["type"], method, scope["path"], exchange.header)
+        request = AuthRequest(kind, scope["type"], method, scope["path"], exchange.credential)
         exchange.principal = principal = await self._principal(request)
         needed = PROXY if kind == "proxy" else READ if method in ("GET", "HEAD") else WRITE
         if needed not in principal.scopes:

@@ -13,10 +13,10 @@ from urllib.parse import quote, quote_from_bytes
 import structlog
 
 from shoal.errors import NotSupported, ShoalError
-from shoal.plugin.interfaces import Authenticator
+from shoal.plugin.interfaces import Authenticator, HostTarget, Ingress
 from shoal.proxy.asgi import Message, Receive, Scope, Send
 from shoal.proxy.failures import ResponseCut
-from shoal.proxy.target import ProxyTarget, parse_target
+from shoal.proxy.target import ProxyTarget, host_target, parse_target
 from shoal.web import cors, render
 from shoal.web.authentication import PUBLIC_PATHS, Authentication
 from shoal.web.exchange import KEY, Exchange
@@ -25,6 +25,8 @@ from shoal.web.seam import Access, App, Proxy
 log = structlog.get_logger("shoal.web")
 
 PROXY_ROUTE = "/sandboxes/{sandbox_id}/proxy/{port}"
+HOST_ROUTE = "{host}"
+"""In the access log, of requests whose host stands for a port of a sandbox."""
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _NO_METHOD = "TRACE"
 _URL_CHARACTERS = "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"
@@ -37,6 +39,7 @@ class Edge:
         routes: the Falcon application; raises ShoalErrors.
         authenticators: asked in this order.
         access: takes one entry a request.
+        ingresses: those that claim hosts are asked, in this order, whose a request's host is.
         lifespan: entered at start-up and left at shut-down of the ASGI server.
     """
 
@@ -47,12 +50,14 @@ class Edge:
         authenticators: Sequence[Authenticator],
         proxy: Proxy,
         access: Access,
+        ingresses: Sequence[Ingress] = (),
         lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self._routes = routes
         self._authentication = Authentication(authenticators)
         self._proxy = proxy
         self._access = access
+        self._claims = [ingress.claim for ingress in ingresses if ingress.claims]
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,6 +86,10 @@ class Edge:
             self._access(exchange.entry(scope))
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        claimed = self._claimed(exchange) if self._claims else None
+        if claimed is not None:
+            await self._serve_host(scope, receive, exchange, claimed)
+            return
         target, refusal = _target(scope)
         proxied = target is not None or refusal is not None
         if scope["method"] == "OPTIONS" and cors.is_preflight("OPTIONS", exchange.headers):
@@ -95,6 +104,34 @@ class Edge:
             await self._proxy(scope, receive, exchange.send, target)
             return
         await self._routes(_routable(scope), receive, exchange.send)
+
+    def _claimed(self, exchange: Exchange) -> HostTarget | None:
+        """The port that the Host header stands for. Raises Unauthenticated for a host that is signed wrongly."""
+        host = exchange.header("host")
+        if host is None:
+            return None
+        return next((target for claim in self._claims if (target := claim(host)) is not None), None)
+
+    async def _serve_host(self, scope: Scope, receive: Receive, exchange: Exchange, claimed: HostTarget) -> None:
+        exchange.route, exchange.sandbox_id = HOST_ROUTE, claimed.sandbox_id
+        exchange.leave_cors_alone()
+        scope, target = await self._admit_to_host(scope, exchange, claimed)
+        await self._proxy(scope, receive, exchange.send, target)
+
+    async def _admit_to_host(
+        self, scope: Scope, exchange: Exchange, claimed: HostTarget
+    ) -> tuple[Scope, ProxyTarget]:
+        """Ask who comes, unless the host is open to all or is itself the proof.
+
+        Returns the request as the sandbox may see it: without what an authenticator looked at, which is the control
+        plane's, whatever else of its name belongs to the sandbox.
+        """
+        target = host_target(claimed, _raw_path(scope))
+        if not (claimed.open or claimed.signed):
+            await self._authentication.admit(scope, exchange, "proxy")
+            headers = [header for header in scope["headers"] if header[0] not in exchange.consulted]
+            scope = {**scope, "headers": headers}
+        return scope, target
 
     async def _preflight(self, scope: Scope, receive: Receive, exchange: Exchange, target: ProxyTarget | None) -> None:
         """A sandbox's service answers its own preflights; where it has no answer, or may not be asked, the server does.
@@ -162,13 +199,17 @@ async def _fail(exchange: Exchange, error: ShoalError) -> None:
 
 def _target(scope: Scope) -> tuple[ProxyTarget | None, ShoalError | None]:
     """The proxied port that the path names, or why it names none though it has the form."""
-    raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    raw_path = _raw_path(scope)
     if b"/proxy/" not in raw_path:
         return None, None
     try:
         return parse_target(raw_path), None
     except ShoalError as refusal:
         return None, refusal
+
+
+def _raw_path(scope: Scope) -> bytes:
+    return scope.get("raw_path") or quote(scope["path"]).encode()
 
 
 def _routable(scope: Scope) -> Scope:

@@ -25,6 +25,7 @@ class Exchange:
 
     Attributes:
         headers: request headers by lower-case name; the last of a repeated one.
+        consulted: names of the headers that an authenticator looked at.
         principal: who asks, once known.
         route, sandbox_id: for the access log, once routed.
         status: of the answer; 0 before it began.
@@ -38,6 +39,7 @@ class Exchange:
         "_send",
         "_started",
         "complete",
+        "consulted",
         "headers",
         "principal",
         "request_id",
@@ -57,6 +59,7 @@ class Exchange:
         self._reflects_origin = origin is not None
         if origin is not None:
             self._extra += cors.response_headers(origin)
+        self.consulted: set[bytes] = set()
         self.principal: Principal | None = None
         self.route: str | None = None
         self.sandbox_id: str | None = None
@@ -81,6 +84,16 @@ class Exchange:
         """A whole answer at once."""
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
         await self.send({"type": "http.response.body", "body": content})
+
+    def leave_cors_alone(self) -> None:
+        """The answer is another origin's: what it says about CORS, or does not say, is all there is."""
+        self._reflects_origin = False
+        del self._extra[1:]
+
+    def credential(self, name: str) -> str | None:
+        """A request header by its lower-case name, for an authenticator."""
+        self.consulted.add(name.encode("latin-1"))
+        return self.header(name)
 
     def header(self, name: str) -> str | None:
         """A request header by its lower-case name."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from shoal.errors import InvalidRequest
-from shoal.models import codes
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress
 
 _SCHEMES: Final = ("http://", "https://")
@@ -18,12 +16,7 @@ class DirectIngress(Ingress):
     priority = 0
 
     def endpoint(self, query: EndpointQuery) -> Endpoint | None:
-        """``host:port``; None if the workload has no address of its own.
-
-        Raises InvalidRequest for ``expires``: nothing stands in between that could check a signature.
-        """
-        if query.expires is not None:
-            raise InvalidRequest(codes.API_NOT_SUPPORTED, "Signed endpoints need a gateway; ingress.mode is direct.")
+        """``host:port``; None if the workload has no address of its own."""
         address = query.workload.public_address(query.port)
         return None if address is None else Endpoint(endpoint=address)
 
@@ -40,6 +33,10 @@ class ServerProxyIngress(Ingress):
 
     def __init__(self, eip: str | None) -> None:
         self._base = without_scheme(eip or "")
+
+    def needs_address(self, query: EndpointQuery) -> bool:
+        """The contract has the sandbox's own address resolved first, so that its errors show."""
+        return query.use_server_proxy
 
     def endpoint(self, query: EndpointQuery) -> Endpoint | None:
         """``{base}/sandboxes/{id}/proxy/{port}``, whatever the ingress mode; None unless it was asked for."""

@@ -2,8 +2,8 @@
 
 from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.component import Component
-from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, Ingress
-from shoal.plugin.interfaces.networking import Networking, PolicyTarget
+from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, HostTarget, Ingress
+from shoal.plugin.interfaces.networking import SECURE_ACCESS_HEADER, Networking, PolicyTarget
 from shoal.plugin.interfaces.observer import Observer, Transition
 from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
@@ -12,6 +12,7 @@ from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 
 __all__ = [
     "POOL_LABEL",
+    "SECURE_ACCESS_HEADER",
     "WEBSOCKET_NEWS_SECONDS",
     "Access",
     "AuthRequest",
@@ -20,6 +21,7 @@ __all__ = [
     "Component",
     "Endpoint",
     "EndpointQuery",
+    "HostTarget",
     "IdempotencyKey",
     "Ingress",
     "LogQuery",

@@ -8,6 +8,9 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces.component import Component
 
+SECURE_ACCESS_HEADER = "OpenSandbox-Secure-Access"
+"""Carries the access token of a sandbox that was created with ``secureAccess`` (contract/api.md section 8)."""
+
 
 class PolicyTarget(Struct, frozen=True):
     """Where a sandbox's network policy is read and changed.
@@ -31,9 +34,12 @@ class Networking(Component):
     Attributes:
         keeps_policies: `amend` sees to ``plan.network.policy``, or refuses it. A policy that nobody keeps is refused by
             the kernel.
+        secures_access: `amend` gives a plan with ``secure_access`` a token, and `access_token` tells it. A create that
+            asks for one where nobody does is refused by the kernel.
     """
 
     keeps_policies: bool = False
+    secures_access: bool = False
 
     async def amend(self, plan: WorkloadPlan) -> WorkloadPlan:
         """The plan, changed or not, before it is durable. Must give the same answer for the same plan.
@@ -55,6 +61,13 @@ class Networking(Component):
         The server's own proxy does not add them: they are the caller's to know.
         """
         return {}
+
+    def access_token(self, workload: Workload) -> str | None:
+        """What callers must present in `SECURE_ACCESS_HEADER` to reach any port; None if it is open. From memory.
+
+        Endpoints tell it, save signed ones, and the server's own proxy demands it and keeps it from the sandbox.
+        """
+        return None
 
     def policy(self, workload: Workload) -> PolicyTarget | None:
         """Where this workload's network policy is managed; None if this concern manages none of it. From memory."""

@@ -34,6 +34,10 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     Attributes:
         pools: it keeps pools of its own (`Runtime.pools`) and understands ``extensions.poolRef``. For runtimes that
             only can pause, the kernel keeps them.
+        secure_access: it keeps ``WorkloadPlan.labels`` with the workload and reports them from the first sight of it,
+            so that an access token among them holds.
+        signed_endpoints: a gateway may check signed endpoints of its sandboxes: where nothing signs any, asking for one
+            is an invalid parameter, and not an API that this runtime lacks (contract/api.md section 8).
         volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
         platforms: ``os/arch`` pairs a request may ask for; empty accepts none.
     """
