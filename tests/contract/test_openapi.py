@@ -35,6 +35,8 @@ def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProc
     server.start()
     yield server
     with httpx.Client(base_url=server.base, timeout=30) as http:
+        for pool in http.get("/v1/pools").json()["items"]:
+            http.delete(f"/v1/pools/{pool['name']}")
         while items := http.get("/v1/sandboxes?pageSize=200").json()["items"]:
             for item in items:
                 http.delete(f"/v1/sandboxes/{item['id']}")

@@ -117,7 +117,7 @@ class Taking:
             self._keys.remember(key)
         self._expiry.arm(member, due_time(entry.record))
         if idle.state is not State.PENDING:
-            await self._tell(entry.record)
+            self._lanes.post(member, lambda: self._tell(member))
         return entry
 
     def _new_life(self, pool: PoolState, idle: SandboxRecord, claim: Claim) -> dict[str, Any]:
@@ -153,9 +153,12 @@ class Taking:
         if not isinstance(error, Unavailable):
             self._keeper.discard(idle.id)
 
-    async def _tell(self, record: SandboxRecord) -> None:
-        """Engines that hold metadata and expiry themselves hear of them now."""
+    async def _tell(self, sandbox_id: str) -> None:
+        """Engines that hold metadata and expiry themselves hear of them; nobody waits for that."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.record.state is State.STOPPING:
+            return
         try:
-            await self._hosts.of(record).runtime.apply(record)
+            await self._hosts.of(entry.record).runtime.apply(entry.record)
         except Exception as error:
-            log.warning("the engine did not take a pool member's new data", sandbox_id=record.id, error=str(error))
+            log.warning("the engine did not take a pool member's new data", sandbox_id=sandbox_id, error=str(error))
