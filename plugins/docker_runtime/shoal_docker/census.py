@@ -108,6 +108,18 @@ class Census:
         """How it ended counts no more."""
         self._ended.pop(container, None)
 
+    async def settled(self, container: str) -> None:
+        """Return once the engine's lists show what it has just told of: it sends an event before it updates them.
+
+        Describing a container waits for whoever is changing it, which is what is needed here.
+        """
+        try:
+            inspected = await self._engine.call("inspect_container", container)
+        except EngineError:
+            return
+        if str((inspected.get("State") or {}).get("Status")) in ("exited", "dead"):
+            self._ended[container] = parse_ended(inspected)
+
     async def carried(self, image: str) -> ImageFacts:
         """The labels and first tag of an image, by its id; nothing if the engine does not have it any more."""
         if image not in self._images:

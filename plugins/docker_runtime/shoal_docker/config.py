@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from shoal.config.settings import Positive, Section, Text
 
@@ -40,7 +40,7 @@ class DockerSettings(Section):
     """Longest wait for one call of the engine, in seconds; unset = 180."""
     host_ip: str | None = None
     """The address of published ports as clients see it, where this server itself runs in a container."""
-    drop_capabilities: list[str] = list(DROPPED)
+    drop_capabilities: list[str] = field(default_factory=lambda: list(DROPPED))
     no_new_privileges: bool = True
     apparmor_profile: str | None = None
     seccomp_profile: str | None = None

@@ -17,6 +17,7 @@ NO_LOGS: Final = "(no logs)"
 NOTHING_NOTABLE: Final = "(no notable events)"
 _MIB: Final = 1024 * 1024
 _HEALTH_OUTPUT: Final = 200
+_FEWEST_LINES: Final = 3
 
 
 class Diagnostics:
@@ -159,7 +160,8 @@ def _events(found: Mapping[str, Any]) -> list[str]:
     env = (str(entry).partition("=") for entry in (found.get("Config") or {}).get("Env") or [])
     hidden = masking.secrets([(key, value) for key, _, value in env])
     told = [masking.without(line, hidden) for line in told]
-    return [*lines, *(told or [NOTHING_NOTABLE])]
+    lines += told
+    return lines if len(lines) > _FEWEST_LINES else [*lines, NOTHING_NOTABLE]
 
 
 def _notable(state: Mapping[str, Any]) -> list[str]:

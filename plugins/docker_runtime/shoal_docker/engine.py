@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import requests
 from docker import APIClient, errors
 from docker.types import CancellableStream
-from docker.utils import kwargs_from_env
+from docker.utils import kwargs_from_env, version_lt
 
 from shoal.errors import EngineFailure, Unavailable
 
@@ -73,6 +73,7 @@ class Engine:
         os, arch: of the engine, in an image's words (``linux``, ``amd64``).
         podman: it is Podman behind Docker's API.
         rootless: it runs as an ordinary user.
+        takes_platform: a create may say which platform of an image it wants.
         remote: it may be on another machine: neither its files nor its loopback are this one's.
         away: why the engine could not be reached when it was last called; None once it has answered.
     """
@@ -81,7 +82,7 @@ class Engine:
         self.version: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
         self.os = self.arch = ""
-        self.podman = self.rootless = False
+        self.podman = self.rootless = self.takes_platform = False
         self.address = host or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         self.remote = not self.address.startswith(("unix:", "http+unix:", "/"))
         self.away: Unavailable | None = None
@@ -100,6 +101,7 @@ class Engine:
         self.arch = architecture(str(self.version.get("Arch") or self.info.get("Architecture") or ""))
         parts = [str(part.get("Name", "")) for part in self.version.get("Components") or []]
         self.podman = any(name.startswith("Podman") for name in parts)
+        self.takes_platform = not version_lt(self._client.api_version, "1.41")
         security = [str(option) for option in self.info.get("SecurityOptions") or []]
         self.rootless = bool(self.info.get("Rootless")) or any("name=rootless" in option for option in security)
 

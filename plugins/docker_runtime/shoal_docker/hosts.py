@@ -26,11 +26,12 @@ class Hosts(Struct, frozen=True):
     proxy: str
 
 
-def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str) -> Hosts:
+def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str, publish_host: str = "") -> Hosts:
     """The hosts.
 
     Args:
         bind: ``server.host``.
+        publish_host: ``docker.publish_host``, for published ports: one address alone is where they are.
         eip: ``server.eip``, which may be a URL or hold a port: only its host counts here.
         host_ip: ``docker.host_ip``.
         engine: the engine's address; that of another machine is where its ports are.
@@ -41,6 +42,8 @@ def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str) 
         inside, outside = remote, remote
     elif host_ip and in_container() and (not bind or _is_wildcard(bind) or _is_loopback(bind)):
         inside, outside = host_ip, host_ip
+    elif publish_host and not _is_wildcard(publish_host):
+        inside, outside = publish_host, publish_host
     elif not bind or _is_wildcard(bind):
         inside, outside = LOOPBACK, outward()
     else:

@@ -49,14 +49,17 @@ class Family(Struct):
         return [*([self.main] if self.main else []), *self.sidecars]
 
 
-class Surroundings(Struct, frozen=True):
+class Surroundings(Struct):
     """Where this server finds what the engine publishes.
 
     Attributes:
+        hosts: for what runs on the engine's own network.
+        mapped: for published ports.
         direct: container addresses can be reached from here: the engine is on this machine, and not rootless.
     """
 
     hosts: Hosts
+    mapped: Hosts
     direct: bool
 
 
@@ -176,11 +179,11 @@ def _with_sidecars(
 def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: Surroundings) -> None:
     """The addresses, taken from the container and not from the present configuration."""
     assert family.main is not None  # noqa: S101 - as in `workload`
-    hosts = surroundings.hosts
     if _mode(family.main) == "host":
-        seen.host = LOOPBACK if surroundings.direct else hosts.proxy
-        seen.public_host = hosts.public
+        seen.host = LOOPBACK if surroundings.direct else surroundings.hosts.proxy
+        seen.public_host = surroundings.hosts.public
         return
+    hosts = surroundings.mapped
     owner = _network_owner(family)
     mapped = {port: number for port in PUBLISHED if (number := labels.port(found, _LABEL_OF[port])) is not None}
     mapped = {**_bound(owner or family.main), **mapped}
@@ -188,7 +191,7 @@ def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundin
     seen.public_ports = {port: joined(hosts.public, number) for port, number in mapped.items()}
     if proxy_port is not None:
         seen.public_proxy = f"{joined(hosts.public, proxy_port)}/proxy"
-    address = _address(family.main)
+    address = address_of(family.main)
     if surroundings.direct and address is not None:
         seen.host = address
         return
@@ -222,7 +225,7 @@ def _bound(summary: Summary) -> dict[int, int]:
     }
 
 
-def _address(summary: Summary) -> str | None:
+def address_of(summary: Summary) -> str | None:
     """Its own address; that of a user-defined network before the default one's."""
     networks: Mapping[str, Any] = (summary.get("NetworkSettings") or {}).get("Networks") or {}
     found = {name: str(net.get("IPAddress") or net.get("GlobalIPv6Address") or "") for name, net in networks.items()}

@@ -56,17 +56,16 @@ class Watcher:
             params["since"] = f"{time.time():.6f}"  # the stream opens a moment later
         found: asyncio.Queue[Change | None] = asyncio.Queue()
         looks: dict[str, asyncio.Task[None]] = {}
-        again: set[str] = set()
+        touched: dict[str, set[str]] = {}  # by sandbox, the containers whose events have not been looked into
 
         async def look(sandbox_id: str) -> None:
-            while True:
-                again.discard(sandbox_id)
-                change = await self._look(sandbox_id)
-                if change is not None:
-                    found.put_nowait(change)
-                if sandbox_id not in again:
-                    looks.pop(sandbox_id, None)
-                    return
+            try:
+                while containers := touched.pop(sandbox_id, None):
+                    change = await self._look(sandbox_id, containers)
+                    if change is not None:
+                        found.put_nowait(change)
+            finally:
+                del looks[sandbox_id]
 
         async def listen() -> None:
             try:
@@ -78,7 +77,7 @@ class Watcher:
                         if sandbox_id in self.leaving:
                             found.put_nowait(WorkloadGone(id=sandbox_id))
                             continue
-                        again.add(sandbox_id)
+                        touched.setdefault(sandbox_id, set()).add(str(event["Actor"].get("ID") or ""))
                         if sandbox_id not in looks:
                             looks[sandbox_id] = asyncio.create_task(look(sandbox_id))
             finally:
@@ -117,8 +116,10 @@ class Watcher:
         elif action in _GONE:
             self._networks.discard(name)
 
-    async def _look(self, sandbox_id: str) -> Change | None:
+    async def _look(self, sandbox_id: str, containers: set[str]) -> Change | None:
         try:
+            for container in containers:
+                await self._census.settled(container)
             family = await self._census.one(sandbox_id)
             if family.main is None:
                 return WorkloadGone(id=sandbox_id)

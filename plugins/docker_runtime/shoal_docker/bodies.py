@@ -1,0 +1,127 @@
+"""The bodies of ``POST /containers/create``: for a sandbox and for a sidecar. Pure functions over what was prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from shoal.models.plan import Sidecar, WorkloadPlan
+from shoal_docker import labels
+from shoal_docker.observe import EXECD_PORT, HTTP_PORT, PUBLISHED
+
+RUNTIME_DIR: Final = "/opt/opensandbox"
+STOP_SECONDS: Final = 9
+"""Between a sidecar's SIGTERM and SIGKILL; one that a caller asked for gets none."""
+
+Body = dict[str, Any]
+
+
+class Attachment(Struct, kw_only=True):
+    """How one container is attached to the network.
+
+    Attributes:
+        mode: the engine's NetworkMode.
+        published: ``8080/tcp`` → port of the host; empty for a container that has no network of its own.
+        host_ip: the address they are published on.
+    """
+
+    mode: str
+    published: dict[str, int] = {}
+    host_ip: str = ""
+
+
+class Parts(Struct, kw_only=True):
+    """What was prepared for a sandbox's own container.
+
+    Attributes:
+        image: what the engine is told to run.
+        carried: labels of that image.
+        platform: ``os/arch`` for the create call; None leaves it out.
+        entrypoint: None keeps the image's own.
+        host: the rest of the HostConfig: limits and security.
+        labels: those of the volumes.
+    """
+
+    image: str
+    carried: dict[str, str] = {}
+    platform: str | None = None
+    entrypoint: list[str] | None = None
+    command: list[str] = []
+    env: list[str] = []
+    binds: list[str] = []
+    host: dict[str, Any] = {}
+    labels: dict[str, str] = {}
+
+
+def wanted_ports(plan: WorkloadPlan, extra: Iterable[str] = ()) -> list[str]:
+    """The ports that the network's owner publishes, as ``8080/tcp``, without repetition."""
+    numbers = [*PUBLISHED, *plan.network.publish, *(port for sidecar in plan.sidecars for port in sidecar.ports)]
+    return list(dict.fromkeys([*(f"{number}/tcp" for number in numbers), *extra]))
+
+
+def sandbox_body(plan: WorkloadPlan, parts: Parts, network: Attachment, published: Mapping[str, int]) -> Body:
+    """The sandbox's own container.
+
+    Args:
+        published: the ports of the sandbox as the host knows them, whichever container of it publishes them.
+    """
+    bears = {**labels.of_sandbox(plan), **parts.labels}
+    for key, port in ((labels.PROXY_PORT, EXECD_PORT), (labels.HTTP_PORT, HTTP_PORT)):
+        if f"{port}/tcp" in published:
+            bears[key] = str(published[f"{port}/tcp"])
+    body: Body = {
+        "Image": parts.image,
+        "Cmd": parts.command,
+        "Env": parts.env,
+        "Labels": labels.blanked(parts.carried, bears),
+        "HostConfig": {**parts.host, **_network(network), "Binds": parts.binds},
+        **_exposed(network),
+    }
+    if parts.entrypoint is not None:
+        body["Entrypoint"] = parts.entrypoint
+    return body
+
+
+def sidecar_body(
+    plan: WorkloadPlan,
+    sidecar: Sidecar,
+    *,
+    carried: Iterable[str],
+    binds: list[str],
+    host: Mapping[str, Any],
+    network: Attachment,
+) -> Body:
+    """A container beside it."""
+    bears = labels.of_sidecar(plan.id, sidecar.name, sidecar.labels, first=sidecar.first)
+    host_config = {**host, **_network(network), "Binds": binds}
+    if sidecar.capabilities:
+        host_config["CapAdd"] = [*host.get("CapAdd", []), *sidecar.capabilities]
+        host_config["CapDrop"] = [name for name in host.get("CapDrop", []) if name not in sidecar.capabilities]
+    if sidecar.sysctls:
+        host_config["Sysctls"] = dict(sidecar.sysctls)
+    body: Body = {
+        "Image": sidecar.image,
+        "Env": [f"{key}={value}" for key, value in sidecar.env.items()],
+        "Labels": labels.blanked(carried, bears),
+        "StopTimeout": STOP_SECONDS if sidecar.trusted else 0,
+        "HostConfig": host_config,
+        **_exposed(network),
+    }
+    if sidecar.command is not None:
+        body |= {"Entrypoint": [], "Cmd": sidecar.command}
+    return body
+
+
+def _network(network: Attachment) -> dict[str, Any]:
+    fields: dict[str, Any] = {"NetworkMode": network.mode}
+    if network.published:
+        fields["PortBindings"] = {
+            port: [{"HostIp": network.host_ip, "HostPort": str(number)}] for port, number in network.published.items()
+        }
+    return fields
+
+
+def _exposed(network: Attachment) -> dict[str, Any]:
+    return {"ExposedPorts": {port: {} for port in network.published}} if network.published else {}
