@@ -89,9 +89,9 @@ class SecureRuntimeSettings(Section):
     """``[secure_runtime]``: sandboxes in a guest kernel or a second kernel in user space."""
 
     type: Literal["", "gvisor", "kata"] = ""
-    docker_runtime: Text | None = None
+    docker_runtime: str | None = None
     """The engine's name for it; unset = ``runsc`` for gvisor, ``kata-runtime`` for kata."""
-    k8s_runtime_class: Text | None = None
+    k8s_runtime_class: str | None = None
     """The same for Kubernetes; read here so that one file serves both."""
 
     @property
