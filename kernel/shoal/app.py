@@ -117,6 +117,9 @@ class _LifecycleHandle:
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         return self.engine.find(sandbox_id)
 
+    def known(self, sandbox_id: str) -> bool:
+        return self.engine.known(sandbox_id)
+
     def records(self) -> Iterator[SandboxRecord]:
         return self.engine.records()
 

@@ -71,6 +71,9 @@ class Judged:
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         return self.engine.find(sandbox_id)
 
+    def known(self, sandbox_id: str) -> bool:
+        return self.engine.known(sandbox_id)
+
     def records(self) -> Iterator[SandboxRecord]:
         return self.engine.records()
 

@@ -58,6 +58,10 @@ class NotRunning:
         """There are no sandboxes."""
         return None
 
+    def known(self, sandbox_id: str) -> bool:
+        """There are none."""
+        return False
+
     def records(self) -> Iterator[SandboxRecord]:
         """There are none."""
         return iter(())

@@ -219,6 +219,10 @@ class LifecycleEngine:
         entry = self.view.get(sandbox_id)
         return entry.record if entry and not entry.record.hidden else None
 
+    def known(self, sandbox_id: str) -> bool:
+        """`Lifecycle.known`."""
+        return self.view.get(sandbox_id) is not None
+
     def records(self) -> Iterator[SandboxRecord]:
         """`Lifecycle.records`."""
         return (entry.record for entry in self.view if not entry.record.hidden)

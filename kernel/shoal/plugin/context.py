@@ -29,6 +29,10 @@ class Lifecycle(Protocol):
         """The record as it is now, from memory; treat it as read-only."""
         ...
 
+    def known(self, sandbox_id: str) -> bool:
+        """Whether there is a record of it; also of one that waits in a pool, which `find` and `records` leave out."""
+        ...
+
     def records(self) -> Iterator[SandboxRecord]:
         """Every record at this moment, in no particular order."""
         ...

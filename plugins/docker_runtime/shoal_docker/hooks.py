@@ -41,6 +41,6 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
             context.settings,
             context.section(DockerSettings),
             context.section(SecureRuntimeSettings),
-            known=lambda sandbox_id: context.lifecycle.find(sandbox_id) is not None,
+            known=lambda sandbox_id: context.lifecycle.known(sandbox_id),
         )
     ]

@@ -176,7 +176,7 @@ async def test_a_take_is_running_at_once_and_is_the_callers() -> None:
         assert one.world.workloads[oldest].phase is Phase.RUNNING
         assert b'"allocation":{"poolRef":"warm","mode":"pool","state":"allocated"}' in entry.json
         assert one.recorder.of(oldest) == [State.RESUMING, State.RUNNING]
-        assert one.world.calls["apply", oldest] == 1
+        await until(lambda: one.world.calls["apply", oldest] == 1)
         await full(pool)
         await one.engine.delete(oldest)
         assert one.recorder.of(oldest)[-1] is None

@@ -27,24 +27,11 @@ ACCESS_PREFIX = "access."
 MATCH_EXTENSION = "poolMatch"
 """``extensions["poolMatch"]`` of a create: ``off`` keeps it from being served by a pool that it does not name."""
 
-_FIELDS = frozenset(
-    {
-        "image",
-        "snapshotId",
-        "entrypoint",
-        "env",
-        "resourceLimits",
-        "resourceRequests",
-        "platform",
-        "volumes",
-        "sidecars",
-        "networkPolicy",
-        "credentialProxy",
-        "secureAccess",
-        "lifecycle",
-        "extensions",
-    }
-)
+_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CreateSandbox)) - {
+    "templateId",
+    "timeout",
+    "metadata",
+}
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
 
 
