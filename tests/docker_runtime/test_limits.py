@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.docker_runtime.one_container import output, started_engine
 
 from shoal.errors import InvalidRequest
 from shoal_docker import limits
-from tests.docker_runtime.one_container import output, started_engine
 
 BYTES = {
     "104857600": 104857600,

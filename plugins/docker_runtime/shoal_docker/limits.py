@@ -16,6 +16,7 @@ from shoal.models.codes import INVALID_PARAMETER
 
 LARGEST: Final = 2**63 - 1
 """The engine keeps amounts as signed 64-bit numbers."""
+NANO: Final = 10**9
 _MEMORY: Final = re.compile(r"([0-9]{1,19})(?:([kmgt])(b|i)?|b)?", re.IGNORECASE)
 _POWERS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
 _GPUS: Final = re.compile(r"\+?[0-9]{1,9}")
@@ -39,15 +40,18 @@ def resources(limits: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def memory_bytes(text: str) -> int:
-    """Bytes: whole digits, then nothing, ``b``, ``k…t`` or ``kb…tb`` (times 1000), or ``ki…ti`` (times 1024)."""
+def memory_bytes(text: str, key: str = "memory") -> int:
+    """Bytes: whole digits, then nothing, ``b``, ``k…t`` or ``kb…tb`` (times 1000), or ``ki…ti`` (times 1024).
+
+    ``key`` is what the error names.
+    """
     match = _MEMORY.fullmatch(text.strip())
     value = 0
     if match is not None:
         power = _POWERS[match[2].lower()] if match[2] else 0
         value = int(match[1]) * (1024 if (match[3] or "").lower() == "i" else 1000) ** power
     if not 0 < value <= LARGEST:
-        raise _refused("memory", text, "is not a positive amount of memory such as 512Mi, 2g or 104857600")
+        raise _refused(key, text, "is not a positive amount of bytes such as 512Mi, 2g or 104857600")
     return value
 
 
