@@ -21,11 +21,11 @@ class Priority(IntEnum):
 
 
 class Gate:
-    """At most ``places`` calls at once, of which refills may hold half, so that others need not wait for them."""
+    """At most ``places`` calls at once, of which refills may hold a quarter: others need not wait for them."""
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._refills = max(1, places // 2)
+        self._refills = max(1, places // 4)
         self._order = count()
         self._waiting: list[tuple[Priority, int, asyncio.Future[None]]] = []
 

@@ -7,6 +7,7 @@ counted again once a burst of changes is over. Work on members gives way to what
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,8 @@ log = structlog.get_logger("shoal.pools")
 
 STARTING_MOST = 16
 """Members of one pool that are on their way at once; a pool of hundreds is filled in turns."""
+QUIET = 0.5
+"""Seconds without a take before a pool that is still half full is refilled: starting members slows takes down."""
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
 """Seconds before a pool whose members cannot be started tries again."""
 
@@ -67,6 +70,7 @@ class Keeper:
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
+        self._last_take = -QUIET
         self.pools: dict[str, PoolState] = {}
         """Every pool that the kernel keeps, by its id."""
         ledger.pooled = self._told
@@ -97,6 +101,10 @@ class Keeper:
         pool = self._pool_of(record)
         if pool is not None:
             pool.note(record.id, record)
+
+    def taking(self) -> None:
+        """A create is about to take from one of the pools."""
+        self._last_take = time.monotonic()
 
     def take_up(self, record: SandboxRecord) -> None:
         """Go on with a hidden member that the last process left."""
@@ -171,16 +179,28 @@ class Keeper:
         change = pool.change()
         if change < 0:
             self._shrink(pool, -change)
-        elif change > 0 and pool.failures:
-            delay = min(BACKOFF_FIRST * 2.0 ** min(pool.failures - 1, 10), BACKOFF_MOST)
-            self._due[pool.record.id] = asyncio.get_running_loop().call_later(delay, self._grow, pool)
         elif change > 0:
-            self._grow(pool)
+            wait = self._patience(pool, change)
+            if wait > 0:
+                self._due[pool.record.id] = asyncio.get_running_loop().call_later(wait, self._grow, pool)
+            else:
+                self._grow(pool)
+
+    def _patience(self, pool: PoolState, missing: int) -> float:
+        """How long to wait before starting members, in seconds."""
+        if pool.failures:
+            return min(BACKOFF_FIRST * 2.0 ** min(pool.failures - 1, 10), BACKOFF_MOST)
+        if pool.ready * 2 < pool.buffer + missing:
+            return 0.0  # soon there would be none left
+        return self._last_take + QUIET - time.monotonic()
 
     def _grow(self, pool: PoolState) -> None:
         """Start what is missing; only one while the last ones failed."""
         self._due.pop(pool.record.id, None)
         if pool.record.id not in self.pools:
+            return
+        if not pool.failures and (wait := self._patience(pool, pool.change())) > 0:
+            self.count(pool, wait)
             return
         coming = len(pool.starting) + sum(member.state is not State.PAUSED for member in pool.hidden.values())
         room = (1 if pool.failures else STARTING_MOST) - coming

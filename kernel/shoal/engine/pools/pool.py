@@ -62,6 +62,11 @@ class PoolState:
         return coming + len(self.starting)
 
     @property
+    def ready(self) -> int:
+        """Members that a create can take at once."""
+        return sum(member.state in WAITING for member in self.hidden.values())
+
+    @property
     def full(self) -> bool:
         """Whether ``poolMax`` allows no further member."""
         return len(self.taken) + self.buffer >= self.record.capacity.pool_max
@@ -84,7 +89,6 @@ class PoolState:
 
     def public(self) -> Pool:
         """The wire form."""
-        ready = sum(member.state in WAITING for member in self.hidden.values())
         return Pool(
             name=self.record.name,
             capacity_spec=self.record.capacity,
@@ -92,7 +96,7 @@ class PoolState:
             status=PoolStatus(
                 total=len(self.taken) + self.buffer,
                 allocated=len(self.taken),
-                available=ready,
+                available=self.ready,
                 revision=self.shape.fingerprint[:12],
                 message=self.trouble or UNSET,
             ),

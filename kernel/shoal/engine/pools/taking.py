@@ -82,6 +82,7 @@ class Taking:
         for choice in choices:
             while (member := pool.waiting(choice)) is not None:
                 pool.promised.add(member)
+                self._keeper.taking()
                 try:
                     entry = await self._lanes.run(member, lambda member=member: self._take(pool, member, claim))  # type: ignore[misc]  # bound now
                 except Unavailable as error:
