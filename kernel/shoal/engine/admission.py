@@ -149,6 +149,8 @@ async def amend(plan: WorkloadPlan, networking: Sequence[Networking]) -> Workloa
     """
     if plan.network.policy is not None and not any(concern.keeps_policies for concern in networking):
         raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: this server has no egress policy configured.")
+    if plan.secure_access and not any(concern.secures_access for concern in networking):
+        raise InvalidRequest(codes.INVALID_PARAMETER, "secureAccess needs a gateway; ingress.mode is not gateway.")
     for concern in networking:
         plan = await concern.amend(plan)
     check_neighbours(plan.sidecars)

@@ -2,7 +2,7 @@
 
 ::
 
-    <id>/spec.json    what was asked for, without any secret; complete before anything runs
+    <id>/spec.json    what was asked for, without the caller's secrets; complete before anything runs
          lock         locked for as long as a process of the sandbox's frame lives; needs no trust in pids
          started      the processes as first seen running, each with start time and boot id; written once it runs
          exit         how it ended: a number, or bubblewrap's status lines
@@ -42,6 +42,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
         env: names and values as they may be shown.
         volumes: one line each.
         groups: did it get control groups?
+        labels: what plugins had attached; may be secret, as the file is, and not shown.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
     enforced: Enforcement
     env: dict[str, str] = {}
     volumes: list[str] = []
+    labels: dict[str, str] = {}
 
 
 class Started(Struct, omit_defaults=True):

@@ -138,6 +138,7 @@ class Maker:
             limits=limits,
             enforced=self._enforced(limits),
             env=masked(workload.env),
+            labels=plan.labels,
             volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
         )
 

@@ -23,7 +23,7 @@ def observe(box: Box, groups: Cgroups) -> Workload | None:
     if started is None:
         # Half made: without its plan nobody can complete it, so it is not offered for adoption.
         message = "The sandbox is being started."
-        return Workload(id=box.id, phase=Phase.PENDING, reason="PROCESS_STARTING", message=message)
+        return Workload(id=box.id, phase=Phase.PENDING, reason="PROCESS_STARTING", message=message, labels=spec.labels)
     if alive:
         return _running(spec, started, paused=frozen(box, groups))
     return _ended(box, spec, oom=groups.oom_killed(box.id))
@@ -37,6 +37,7 @@ def _running(spec: Spec, started: Started, *, paused: bool) -> Workload:
         message="The sandbox's processes are frozen." if paused else "The sandbox's process is running.",
         since=started.since or started.at,
         host=HOST,
+        labels=spec.labels,
         adoption=spec.adoption,
     )
 
@@ -45,7 +46,15 @@ def _ended(box: Box, spec: Spec, *, oom: bool) -> Workload:
     ended = box.ended()
     phase, reason, message = _outcome(ended, oom=oom)
     since = None if ended is None else ended[1]
-    return Workload(id=spec.id, phase=phase, reason=reason, message=message, since=since, adoption=spec.adoption)
+    return Workload(
+        id=spec.id,
+        phase=phase,
+        reason=reason,
+        message=message,
+        since=since,
+        labels=spec.labels,
+        adoption=spec.adoption,
+    )
 
 
 def _outcome(ended: tuple[int, datetime] | None, *, oom: bool) -> tuple[Phase, str, str]:

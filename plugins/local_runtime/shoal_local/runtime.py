@@ -45,7 +45,9 @@ class LocalRuntime(Runtime):
 
     def __init__(self, settings: Settings, local: LocalSettings, config: Path | None = None) -> None:
         platforms = frozenset({f"linux/{architecture()}"})
-        self.capabilities = Capabilities(pause=True, volumes=frozenset({"host"}), platforms=platforms)
+        self.capabilities = Capabilities(
+            pause=True, secure_access=True, volumes=frozenset({"host"}), platforms=platforms
+        )
         self.concurrency = local.concurrency
         self._keeper = Keeper(settings, local, config)
         self._logs = LogKeeper(local.log_max_bytes)

@@ -1,0 +1,57 @@
+"""What clients are told: the gateway's address, and what names the sandbox to it (contract/api.md section 8)."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from shoal.errors import InvalidRequest
+from shoal.models import codes
+from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress
+from shoal_gateway.setup import Gateway
+from shoal_gateway.signing import LATEST, base36, signature
+
+ROUTE_HEADER: Final = "OpenSandbox-Ingress-To"
+
+
+class GatewayIngress(Ingress):
+    """The gateway's address, signed if the client asks for that.
+
+    It is known as soon as the workload is: whether the sandbox runs is the gateway's to find out.
+    """
+
+    name = "gateway"
+    priority = 10
+    signs = True
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def needs_address(self, query: EndpointQuery) -> bool:
+        return False
+
+    def endpoint(self, query: EndpointQuery) -> Endpoint | None:
+        """None for clients that ask to go through this server. Raises InvalidRequest for ``expires`` out of range."""
+        if query.use_server_proxy:
+            return None
+        route = [query.record.id, str(query.port)]
+        if query.expires is not None:
+            route += self._signed(query.record.id, query.port, query.expires)
+        address = self._gateway.address
+        match self._gateway.mode:
+            case "wildcard":
+                return Endpoint(endpoint=f"{'-'.join(route)}.{address.removeprefix('*.')}")
+            case "uri":
+                return Endpoint(endpoint="/".join([address.rstrip("/"), *route]))
+            case "header":
+                return Endpoint(endpoint=address, headers={ROUTE_HEADER: "-".join(route)})
+
+    def _signed(self, sandbox_id: str, port: int, expires: int) -> list[str]:
+        """The moment and the signature, as the gateway reads them."""
+        key = self._gateway.key
+        if key is None:
+            raise InvalidRequest(codes.INVALID_PARAMETER, "Signed endpoints need keys: [ingress.secure_access].")
+        if not time.time() < expires <= LATEST:
+            raise InvalidRequest(codes.INVALID_PARAMETER, "expires must be Unix seconds in the future, below 2^64.")
+        moment = base36(expires)
+        return [moment, signature(key, sandbox_id, port, moment)]
