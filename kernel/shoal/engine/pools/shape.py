@@ -7,13 +7,15 @@ template is understood as far as it says no more than they do.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from shoal.engine.admission import ACCESS_PREFIX
 from shoal.engine.hosts import RUNTIME_EXTENSION
 from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
 from shoal.models import codes
@@ -22,8 +24,8 @@ from shoal.models.rules import POOL_EXTENSION, normal_platform, schema_problems,
 from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
 from shoal.models.secret import decode_hook, encode_hook
 
-ACCESS_PREFIX = "access."
-"""Of the extensions that speak to renewal plugins, at any time of a sandbox's life."""
+T = TypeVar("T")
+
 MATCH_EXTENSION = "poolMatch"
 """``extensions["poolMatch"]`` of a create: ``off`` keeps it from being served by a pool that it does not name."""
 
@@ -53,17 +55,13 @@ class Shape(Struct, frozen=True):
 def understand(template: Mapping[str, Any]) -> Shape:
     """The shape that a template describes. Raises InvalidRequest, ValidationFailed; no value is repeated."""
     fields = dict(template)
-    if "containers" in _object(fields.get("spec")):
+    if isinstance(fields.get("spec"), dict):
         fields = _of_pod(fields)
     unknown = sorted(set(fields) - _FIELDS)
     if unknown:
         known = ", ".join(sorted(_FIELDS))
         raise _unfit(f"{unknown[0][:64]!r} is no part of a sandbox's shape; known: {known}")
-    try:
-        request = msgspec.convert(fields, CreateSandbox, dec_hook=decode_hook)
-    except msgspec.ValidationError as error:
-        where = str(error).rpartition(" - at `$")[2].rstrip("`")
-        raise _unfit(f"{where.lstrip('.') or 'it'} is not of the form that a create has") from None
+    request = _converted(fields, CreateSandbox)
     if request.resource_limits is None:
         request = replace(request, resource_limits={})
     problems = schema_problems(request)
@@ -146,47 +144,59 @@ def _shapes(extension: str) -> bool:
 # --- Pod templates ---------------------------------------------------------------------------------------------------
 
 
+class _Variable(Struct, forbid_unknown_fields=True):
+    name: str
+    value: str = ""
+
+
+class _Resources(Struct, frozen=True, forbid_unknown_fields=True):
+    limits: dict[str, str | int | float] = {}
+    requests: dict[str, str | int | float] = {}
+
+
+class _Container(Struct, rename="camel", forbid_unknown_fields=True):
+    image: str
+    name: str = ""
+    image_pull_policy: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    env: list[_Variable] = []
+    resources: _Resources = _Resources()
+
+
+class _PodSpec(Struct, rename="camel", forbid_unknown_fields=True):
+    containers: Annotated[list[_Container], Meta(min_length=1, max_length=1)]
+    restart_policy: str = ""
+
+
+class _PodTemplate(Struct, forbid_unknown_fields=True):
+    """As much of a pod template as a create can say; labels and annotations are of no use here."""
+
+    spec: _PodSpec
+    metadata: dict[str, Any] = {}
+
+
 def _of_pod(template: Mapping[str, Any]) -> dict[str, Any]:
     """The same fields out of a pod template with one container that needs nothing else."""
-    spec = _object(template["spec"])
-    containers = spec["containers"]
-    if not isinstance(containers, list) or len(containers) != 1 or not isinstance(containers[0], dict):
-        raise _unfit("a pod template must have exactly one container here")
-    container = containers[0]
-    _only(spec, {"containers", "restartPolicy"}, "spec")
-    _only(container, {"name", "image", "imagePullPolicy", "command", "args", "env", "resources"}, "spec.containers[0]")
-    resources = _object(container.get("resources"))
+    [container] = _converted(template, _PodTemplate).spec.containers
+    resources = container.resources
     return {
-        "image": {"uri": container.get("image", "")},
-        "entrypoint": [*(container.get("command") or []), *(container.get("args") or [])] or None,
-        "env": _env_of(container.get("env") or []),
-        "resourceLimits": _quantities(resources.get("limits")),
-        "resourceRequests": _quantities(resources.get("requests")),
+        "image": {"uri": container.image},
+        "entrypoint": [*container.command, *container.args] or None,
+        "env": {variable.name: variable.value for variable in container.env},
+        "resourceLimits": {name: str(amount) for name, amount in resources.limits.items()},
+        "resourceRequests": {name: str(amount) for name, amount in resources.requests.items()},
     }
 
 
-def _env_of(entries: Any) -> dict[str, str]:
-    env = {}
-    for entry in entries:
-        if not isinstance(entry, dict) or set(entry) - {"name", "value"} or not isinstance(entry.get("name"), str):
-            raise _unfit("spec.containers[0].env holds more than names and values")
-        env[entry["name"]] = entry.get("value", "")
-    return env
-
-
-def _quantities(amounts: Any) -> dict[str, str]:
-    """Quantities may be numbers in a pod template."""
-    return {name: str(amount) for name, amount in _object(amounts).items()}
-
-
-def _only(found: Mapping[str, Any], understood: set[str], where: str) -> None:
-    beyond = sorted(set(found) - understood)
-    if beyond:
-        raise _unfit(f"{where}.{beyond[0][:64]} of a pod template cannot be realised by this runtime")
-
-
-def _object(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _converted(value: Mapping[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$")
+        unknown = re.search(r"unknown field `(.{1,64}?)`", said)  # of a name, never a value
+        place = ".".join(filter(None, [where.rstrip("`").lstrip("."), unknown[1] if unknown else None]))
+        raise _unfit(f"{place or 'it'} is not of a form that can be realised here") from None
 
 
 def _unfit(why: str) -> InvalidRequest:
