@@ -35,7 +35,16 @@ from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.components import Components
 from shoal.plugin.context import Unless
-from shoal.plugin.interfaces import Endpoint, IdempotencyKey, LogQuery, Observer, Principal, SnapshotRecord, Store
+from shoal.plugin.interfaces import (
+    Endpoint,
+    IdempotencyKey,
+    LogQuery,
+    Observer,
+    PolicyTarget,
+    Principal,
+    SnapshotRecord,
+    Store,
+)
 from shoal.view.entry import Entry
 from shoal.view.index import View
 from shoal.view.listing import ListQuery, Page
@@ -301,6 +310,10 @@ class LifecycleEngine:
         self.reach.check_query(sandbox_id, port, use_server_proxy=use_server_proxy, expires=expires)
         entry = self.entry(sandbox_id)
         return await self.reach.endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
+
+    async def policy(self, sandbox_id: str) -> PolicyTarget:
+        """Where its network policy is read and changed. Raises NotFound, Conflict, BadGateway if nothing keeps one."""
+        return await self.reach.policy(self.entry(sandbox_id))
 
     def address(self, sandbox_id: str, port: int) -> str | None:
         """``host:port`` for the proxy if it is known and the sandbox runs; None otherwise. From memory."""

@@ -13,12 +13,12 @@ from shoal.config.settings import Settings
 from shoal.engine.hosts import Hosts
 from shoal.engine.ledger import utcnow
 from shoal.engine.states import REACHABLE_SOON
-from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound
+from shoal.errors import BadGateway, Conflict, InternalError, InvalidRequest, NotFound
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import SECURE_ACCESS_HEADER, Access, Endpoint, EndpointQuery, Renewal
+from shoal.plugin.interfaces import SECURE_ACCESS_HEADER, Access, Endpoint, EndpointQuery, PolicyTarget, Renewal
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -149,6 +149,18 @@ class Reach:
             return []
         headers = [*entry.workload.headers.items(), *self._tokens(entry.workload)]
         return [(name.lower().encode(), value.encode()) for name, value in headers]
+
+    async def policy(self, entry: Entry) -> PolicyTarget:
+        """Where the sandbox's network policy is read and changed; waits for its workload, bounded.
+
+        Raises NotFound, Conflict, or BadGateway where nothing keeps a policy.
+        """
+        _, workload = await self._seen(entry)
+        for concern in self._networking:
+            target = concern.policy(workload)
+            if target is not None:
+                return target
+        raise BadGateway(codes.BACKEND_CONNECTION_FAILED, "Nothing keeps a network policy for this sandbox.")
 
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """Tell every renewal plugin of an access through the proxy."""

@@ -177,9 +177,13 @@ def forwarded_headers(scheme: str, host: bytes | None, client: tuple[str, int] |
 def with_endpoint_headers(kept: list[Header], endpoint: Headers) -> list[Header]:
     """``kept`` and the endpoint's own headers, which replace a caller's of the same name."""
     own = [(name.lower(), value) for name, value in endpoint]
-    own = [header for header in own if header[0] not in ENDPOINT_DROPPED]
+    return in_place_of(kept, [header for header in own if header[0] not in ENDPOINT_DROPPED])
+
+
+def in_place_of(kept: list[Header], own: Sequence[Header]) -> list[Header]:
+    """``own``, and what of ``kept`` has other names."""
     names = {name for name, _ in own}
-    return [header for header in kept if header[0] not in names] + own
+    return [*(header for header in kept if header[0] not in names), *own]
 
 
 def request_head(method: bytes, target: bytes, authority: bytes, headers: Sequence[Header]) -> bytes:

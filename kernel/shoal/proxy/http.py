@@ -17,6 +17,7 @@ from shoal.proxy.headers import (
     SECURE_ACCESS,
     forwarded_headers,
     framing,
+    in_place_of,
     read_request,
     request_head,
     with_endpoint_headers,
@@ -24,6 +25,8 @@ from shoal.proxy.headers import (
 from shoal.proxy.pool import ConnectionPool, destination
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shoal.config.settings import ProxySettings
     from shoal.proxy.asgi import Header, Receive, Scope, Send
     from shoal.proxy.headers import RequestHeaders
@@ -57,8 +60,12 @@ class HttpProxy:
         """Close idle connections; exchanges under way go on to their end."""
         await self.pool.aclose()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget, own_headers: Sequence[Header] = ()
+    ) -> None:
         """Answer one request of scope type ``http``; returns without an answer when the client left first.
+
+        ``own_headers`` are sent in place of any of those names that the client sent.
 
         Raises, before anything was sent, InvalidRequest, Unauthenticated, NotSupported, BadGateway, GatewayTimeout,
         InternalError and what the directory raises; after that, ResponseCut.
@@ -70,6 +77,7 @@ class HttpProxy:
             if not request.has_body:
                 client.watch()
             address, endpoint_headers = await self._resolve(request, target)
+            request.kept = in_place_of(request.kept, own_headers) if own_headers else request.kept
             place = destination(address)
             authority = upstream_host(target, request, place.authority)
             head = self._head(scope, request, authority, place.prefix + target.path, endpoint_headers)

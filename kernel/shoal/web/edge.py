@@ -20,6 +20,7 @@ from shoal.proxy.target import ProxyTarget, host_target, parse_target
 from shoal.web import cors, render
 from shoal.web.authentication import PUBLIC_PATHS, Authentication
 from shoal.web.exchange import KEY, Exchange
+from shoal.web.forward import Forward
 from shoal.web.seam import Access, App, Proxy
 
 log = structlog.get_logger("shoal.web")
@@ -103,7 +104,11 @@ class Edge:
             exchange.route, exchange.sandbox_id = target.mount.decode() + PROXY_ROUTE, target.sandbox_id
             await self._proxy(scope, receive, exchange.send, target)
             return
-        await self._routes(_routable(scope), receive, exchange.send)
+        try:
+            await self._routes(_routable(scope), receive, exchange.send)
+        except Forward as onward:
+            scope, receive = onward.scope(scope), onward.receive(receive)
+            await self._proxy(scope, receive, exchange.send, onward.target, onward.headers)
 
     def _claimed(self, exchange: Exchange) -> HostTarget | None:
         """The port that the Host header stands for. Raises Unauthenticated for a host that is signed wrongly."""

@@ -35,7 +35,9 @@ _STATUS_TEXT = {
     429: "Too much at once; Retry-After says when to try again",
     500: "The server, or an engine behind it, failed",
     501: "The runtime does not support it",
+    502: "What the request is handed to could not be reached, or does not speak HTTP",
     503: "A part that is needed is away",
+    504: "What the request is handed to did not answer in time",
 }
 
 

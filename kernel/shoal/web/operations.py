@@ -7,15 +7,18 @@ from typing import Any
 from msgspec import Struct
 
 from shoal.models.pools import CreatePool, Pool, PoolList, UpdatePool
-from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, RenewExpiration, Wire
+from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, NetworkPolicy, RenewExpiration, Wire
 from shoal.models.sandbox import Sandbox, State
 from shoal.plugin.interfaces import Endpoint
 from shoal.web.resources.diagnostics import DiagnosticContent
 from shoal.web.resources.metrics import MetricsEvent
+from shoal.web.resources.network_policy import NetworkRules, Targets
 from shoal.web.resources.server import ReadyReport
 from shoal.web.resources.snapshots import Snapshot
 
 Document = dict[str, Any]
+JsonObject = dict[str, Any]
+"""Of an answer whose form is another's to say."""
 TEXT = "text"
 
 
@@ -190,6 +193,23 @@ OPERATIONS = (
             _query("use_server_proxy", {"type": "boolean", "default": False}, "Go through this server."),
             _query("expires", _INTEGER, "Unix seconds until which a signed route holds."),
         ),
+    ),
+    *(
+        Operation(
+            method=method,
+            path=f"{_ITEM}/networkpolicy",
+            name=f"{method}SandboxNetworkPolicy",
+            summary=summary,
+            answers=(JsonObject,),
+            errors=(400, 404, 409, 413, 502, 504),
+            body=body,
+        )
+        for method, body, summary in (
+            ("get", None, "Read its network policy; like the next three, answered by its egress sidecar."),
+            ("put", NetworkPolicy, "Replace its network policy."),
+            ("patch", NetworkRules, "Replace the rules of these targets, and add what is new."),
+            ("delete", Targets, "Remove the rules of these targets."),
+        )
     ),
     Operation(
         method="get",

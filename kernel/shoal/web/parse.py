@@ -50,7 +50,10 @@ class Body(Generic[T]):
 
     async def read(self, req: Request, limit: int) -> T | None:
         """The request's body. Raises ValidationFailed, and PayloadTooLarge above ``limit`` bytes."""
-        raw = await _read(req, limit)
+        return self.accept(req, await read_body(req, limit))
+
+    def accept(self, req: Request, raw: bytes) -> T | None:
+        """The value of a body that was read already. Raises ValidationFailed."""
         if not raw:
             if self._optional:
                 return None
@@ -152,8 +155,8 @@ def port_of(text: str) -> int:
         raise ValidationFailed([problem(("path", "port"), mismatch.kind, mismatch.expected)]) from None
 
 
-async def _read(req: Request, limit: int) -> bytes:
-    """The whole body, bounded before it is kept."""
+async def read_body(req: Request, limit: int) -> bytes:
+    """The whole body, bounded before it is kept. Raises PayloadTooLarge above ``limit`` bytes."""
     if (req.content_length or 0) > limit:
         raise _too_large(limit)
     chunks: list[bytes] = []

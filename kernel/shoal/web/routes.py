@@ -22,6 +22,7 @@ from shoal.web.resources.diagnostics import Events, Inspect, Logs, Summary
 from shoal.web.resources.endpoints import EndpointLookup
 from shoal.web.resources.lifecycle import Pause, Renewal, Resume
 from shoal.web.resources.metrics import MetricsEvents
+from shoal.web.resources.network_policy import NetworkPolicyItem
 from shoal.web.resources.pools import PoolCollection, PoolItem
 from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
 from shoal.web.resources.server import Ready, Static
@@ -58,6 +59,7 @@ def _mounted(sandboxes: Sandboxes, settings: Settings) -> dict[str, object]:
         f"{item}/resume": Resume(sandboxes),
         f"{item}/renew-expiration": Renewal(sandboxes, settings),
         f"{item}/endpoints/{{port}}": EndpointLookup(sandboxes, settings),
+        f"{item}/networkpolicy": NetworkPolicyItem(sandboxes, settings),
         f"{item}/diagnostics/logs": Logs(sandboxes),
         f"{item}/diagnostics/events": Events(sandboxes),
         f"{item}/diagnostics/inspect": Inspect(sandboxes),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,8 +11,8 @@ from msgspec import Struct
 from shoal.models.pools import CapacitySpec, CreatePool, Pool
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import State
-from shoal.plugin.interfaces import Endpoint, LogQuery, Principal, SnapshotRecord
-from shoal.proxy.asgi import Receive, Scope, Send
+from shoal.plugin.interfaces import Endpoint, LogQuery, PolicyTarget, Principal, SnapshotRecord
+from shoal.proxy.asgi import Header, Receive, Scope, Send
 from shoal.proxy.target import ProxyTarget
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery, Page
@@ -99,6 +99,10 @@ class Sandboxes(Protocol):
         """What a client is told about a port."""
         ...
 
+    async def policy(self, sandbox_id: str) -> PolicyTarget:
+        """Where its network policy is read and changed."""
+        ...
+
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         """The workload's output."""
         ...
@@ -131,8 +135,10 @@ class Sandboxes(Protocol):
 class Proxy(Protocol):
     """The HTTP proxy: answers by ``send``, or raises a ShoalError before the answer began."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
-        """Carry one request to the sandbox's port and its answer back."""
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget, own_headers: Sequence[Header] = ()
+    ) -> None:
+        """Carry one request to the sandbox's port and its answer back; ``own_headers`` win over the client's."""
         ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
@@ -12,8 +13,16 @@ from shoal.errors import Conflict, NotFound, Unauthenticated
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolStatus
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.plugin.interfaces import Authenticator, AuthRequest, Endpoint, LogQuery, Principal, SnapshotRecord
-from shoal.proxy.asgi import Receive, Scope, Send
+from shoal.plugin.interfaces import (
+    Authenticator,
+    AuthRequest,
+    Endpoint,
+    LogQuery,
+    PolicyTarget,
+    Principal,
+    SnapshotRecord,
+)
+from shoal.proxy.asgi import Header, Receive, Scope, Send
 from shoal.proxy.target import ProxyTarget
 from shoal.view.entry import Entry
 from shoal.view.index import View
@@ -131,6 +140,11 @@ class MemorySandboxes:
         self._noted("endpoint", (port, use_server_proxy, expires, base))
         return Endpoint(endpoint=f"{base}/sandboxes/{sandbox_id}/proxy/{port}")
 
+    async def policy(self, sandbox_id: str) -> PolicyTarget:
+        self.entry(sandbox_id)
+        self._noted("policy", sandbox_id)
+        return PolicyTarget(18080, "/policy", {"OPENSANDBOX-EGRESS-AUTH": "t0ken"})
+
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         self.entry(sandbox_id)
         self._noted("logs", query)
@@ -194,16 +208,32 @@ class EchoProxy:
         self.failure: Exception | None = None
         self.failure_after_head: Exception | None = None
         self.asked = 0
+        self.content = b""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget) -> None:
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: Send, target: ProxyTarget, own_headers: Sequence[Header] = ()
+    ) -> None:
         self.asked += 1
+        self.own_headers = own_headers
+        self.target = target
+        self.seen = scope
+        self.body = await _body(receive)
         if self.failure is not None:
             raise self.failure
         await send({"type": "http.response.start", "status": 200, "headers": self.headers})
         if self.failure_after_head is not None:
             raise self.failure_after_head
-        content = b"%b %d %b" % (scope["method"].encode(), target.port, target.path)
+        content = self.content or b"%b %d %b" % (scope["method"].encode(), target.port, target.path)
         await send({"type": "http.response.body", "body": content})
+
+
+async def _body(receive: Receive) -> bytes:
+    pieces = []
+    while (message := await receive())["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            break
+    return b"".join(pieces)
 
 
 class WordAuthenticator(Authenticator):

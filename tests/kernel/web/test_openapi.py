@@ -66,6 +66,7 @@ async def test_document_is_served(client: httpx.AsyncClient) -> None:
 def documented() -> list[Any]:
     """Every operation of the document, tied to an application that has a few sandboxes."""
     web = Web()
+    web.proxy.headers, web.proxy.content = [(b"content-type", b"application/json")], b"{}"
     for _ in range(3):
         web.sandboxes.add()
     schema = schemathesis.openapi.from_asgi("/openapi.json", web.app())
