@@ -1,0 +1,245 @@
+"""Renewal by proxied requests: the gates, one after another, and what a request pays for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from msgspec.structs import replace
+from structlog.testing import capture_logs
+from tests.kernel.engine.fakes import fails, until
+from tests.sites import Site, site
+
+from shoal.errors import EngineFailure
+from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin import Lifecycle
+from shoal.plugin.interfaces import Access
+from shoal_renew.intent import Signal
+from shoal_renew.plugin import QUEUE_LIMIT, RenewIntent
+from shoal_renew.renewer import Renewer
+from shoal_renew.subjects import Subjects
+
+OPTED = {"access.renew.extend.seconds": "3600"}
+
+
+@pytest.fixture
+async def here(tmp_path: Path) -> AsyncIterator[Site]:
+    async with site(tmp_path, "renew_intent", raw={"renew_intent": {"enabled": True}}) as running:
+        yield running
+
+
+def plugin(here: Site) -> RenewIntent:
+    [found] = [part for part in here.engine._renewals if isinstance(part, RenewIntent)]
+    return found
+
+
+async def quiet(here: Site) -> None:
+    """Until every signal that was taken has been dealt with."""
+    renewing = plugin(here)
+    await until(
+        lambda: renewing._queue.empty() and not any(each.lock.locked() for each in renewing._subjects._known.values())
+    )
+
+
+def expiry(here: Site, sandbox_id: str) -> datetime:
+    at = here.record(sandbox_id).expires_at
+    assert at is not None
+    return at
+
+
+def reasons(logs: list[Any]) -> list[str]:
+    return [line["renew_skip_reason"] for line in logs if line.get("renew_event") == "renew_skipped"]
+
+
+async def test_a_request_moves_the_expiry_to_now_and_the_extension(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    with capture_logs() as logs:
+        asked_at = datetime.now(UTC)
+        assert (await here.reach(sandbox_id)).text == "ok"
+        await until(lambda: expiry(here, sandbox_id) >= asked_at + timedelta(seconds=3600))
+        await quiet(here)
+    assert expiry(here, sandbox_id) <= datetime.now(UTC) + timedelta(seconds=3600)
+    [line] = [line for line in logs if line.get("renew_event") == "renew_succeeded"]
+    assert (line["renew_source"], line["renew_sandbox_id"]) == ("server_proxy", sandbox_id)
+    stored = await here.http.get(f"/v1/sandboxes/{sandbox_id}")
+    assert datetime.fromisoformat(stored.json()["expiresAt"]) == expiry(here, sandbox_id)
+
+
+async def test_many_requests_within_the_cool_down_renew_once(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    await asyncio.gather(*(here.reach(sandbox_id) for _ in range(50)))
+    await quiet(here)
+    await asyncio.gather(*(here.reach(sandbox_id) for _ in range(50)))
+    await quiet(here)
+    assert here.world.calls["apply", sandbox_id] == 1
+
+
+async def test_after_the_cool_down_it_is_renewed_again(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    seconds = 0.0
+    plugin(here)._renewer.clock = lambda: seconds
+    for turn in range(1, 4):
+        seconds += 60.0
+        await here.reach(sandbox_id)
+        await until(lambda turn=turn: here.world.calls["apply", sandbox_id] == turn)  # type: ignore[misc]  # bound now
+        await quiet(here)
+        seconds += 59.9
+        await here.reach(sandbox_id)
+        await quiet(here)
+        assert here.world.calls["apply", sandbox_id] == turn
+
+
+async def test_an_expiry_that_is_late_enough_is_not_written(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 7200)
+    before = here.record(sandbox_id)
+    with capture_logs() as logs:
+        await here.reach(sandbox_id)
+        await quiet(here)
+        await until(lambda: reasons(logs) == ["unchanged"])
+    assert here.record(sandbox_id) is before
+    assert here.world.calls["apply", sandbox_id] == 0
+
+
+async def test_who_did_not_opt_in_is_not_even_looked_up(here: Site) -> None:
+    sandbox_id = await here.running({}, 60)
+    before = here.record(sandbox_id)
+    with capture_logs() as logs:
+        await here.reach(sandbox_id)
+        assert plugin(here)._queue.empty()
+        await quiet(here)
+    assert (here.record(sandbox_id), reasons(logs), len(plugin(here)._subjects)) == (before, [], 0)
+
+
+async def test_one_that_never_expires_stays_so(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, None)
+    with capture_logs() as logs:
+        await here.reach(sandbox_id)
+        await until(lambda: reasons(logs) == ["no_expiry"])
+    assert here.record(sandbox_id).expires_at is None
+
+
+async def test_a_request_that_asks_to_be_skipped_renews_nothing(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    before = here.record(sandbox_id)
+    await here.reach(sandbox_id, **{"OpenSandbox-Access-Renew": "skip"})
+    await quiet(here)
+    assert here.record(sandbox_id) is before
+    await here.reach(sandbox_id, **{"OpenSandbox-Access-Renew": "SKIP"})
+    await until(lambda: here.world.calls["apply", sandbox_id] == 1)
+
+
+async def test_a_websocket_renews(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    here.engine.accessed(sandbox_id, 80, "websocket")
+    await until(lambda: here.world.calls["apply", sandbox_id] == 1)
+
+
+async def test_a_renewal_that_fails_is_logged_and_fails_no_request(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    here.world.fault = fails("apply", EngineFailure("MEMORY::BROKEN", "It broke."))
+    with capture_logs() as logs:
+        for _ in range(10):
+            assert (await here.reach(sandbox_id)).status_code == 200
+            await quiet(here)
+    told = [line for line in logs if line.get("renew_event") == "renew_failed"]
+    assert [(line["renew_sandbox_id"], line["log_level"]) for line in told] == [(sandbox_id, "warning")]
+
+
+async def test_a_renewal_that_hangs_holds_up_no_request(here: Site) -> None:
+    stuck, other = await here.running(OPTED, 60), await here.running(OPTED, 60)
+    going = asyncio.Event()
+
+    async def hang() -> None:
+        await going.wait()
+
+    here.world.fault = lambda call, sandbox_id: hang() if (call, sandbox_id) == ("apply", stuck) else None
+    async with asyncio.timeout(30):
+        for _ in range(20):
+            assert (await here.reach(stuck)).status_code == 200
+        assert (await here.reach(other)).status_code == 200
+        await until(lambda: here.world.calls["apply", other] == 1)
+    going.set()
+    await until(lambda: here.world.calls["apply", stuck] == 1)
+
+
+async def test_what_is_gone_is_forgotten(here: Site) -> None:
+    made = [await here.running(OPTED, 60) for _ in range(5)]
+    assert len(plugin(here)._subjects) == 5
+    for sandbox_id in made:
+        await here.engine.delete(sandbox_id)
+    assert len(plugin(here)._subjects) == 0
+
+
+async def test_sandboxes_of_an_earlier_server_are_known(tmp_path: Path) -> None:
+    raw = {"renew_intent": {"enabled": True}}
+    async with site(tmp_path, "renew_intent", raw=raw) as before:
+        sandbox_id = await before.running(OPTED, 60)
+        world = before.world
+    async with site(tmp_path, "renew_intent", raw=raw, world=world) as after:
+        await after.reach(sandbox_id)
+        await until(lambda: after.world.calls["apply", sandbox_id] == 1)
+
+
+async def test_without_the_plugin_its_extension_does_nothing(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        sandbox_id = await here.running(OPTED, 60)
+        before = here.record(sandbox_id)
+        assert (await here.reach(sandbox_id)).status_code == 200
+        assert here.record(sandbox_id) is before
+
+
+async def test_the_queue_is_bounded() -> None:
+    """Nobody works, and more sandboxes are accessed than may wait."""
+    subjects = Subjects()
+    renewing = RenewIntent(cast("Lifecycle", None), subjects, Renewer(cast("Lifecycle", None), subjects, 60), workers=0)
+    at = datetime.now(UTC)
+    record = SandboxRecord(
+        id="", runtime="x", state=State.RUNNING, since=at, created_at=at, entrypoint=["x"], extensions=OPTED
+    )
+    for number in range(QUEUE_LIMIT + 100):
+        subjects.follow(replace(record, id=str(number)))
+        for _ in range(2):
+            renewing.accessed(Access(str(number), 80, "http", at))
+    assert renewing._queue.qsize() == QUEUE_LIMIT
+
+
+async def test_old_news_is_judged_when_it_is_taken_and_when_its_turn_comes(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    renewer, now = plugin(here)._renewer, datetime.now(UTC)
+    subject = plugin(here)._subjects.get(sandbox_id)
+    assert subject is not None
+    with capture_logs() as logs:
+        await renewer.handle(Signal(sandbox_id, "redis_queue", now - timedelta(seconds=301)))
+        assert reasons(logs) == ["stale"]
+        async with subject.lock:
+            waiting = asyncio.create_task(renewer.handle(Signal(sandbox_id, "redis_queue", now)))
+            await asyncio.sleep(0)
+            renewer.now = lambda: now + timedelta(seconds=301)
+        await waiting
+        assert reasons(logs) == ["stale", "stale"]
+        renewer.now = lambda: now
+        await renewer.handle(Signal(sandbox_id, "redis_queue", now))
+    assert here.world.calls["apply", sandbox_id] == 1
+
+
+async def test_one_at_a_time_whatever_the_source(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    renewer = plugin(here)._renewer
+    now = datetime.now(UTC)
+    with capture_logs() as logs:
+        await asyncio.gather(*(renewer.handle(Signal(sandbox_id, "redis_queue", now)) for _ in range(20)))
+    assert reasons(logs) == ["cool_down"] * 19
+    assert here.world.calls["apply", sandbox_id] == 1
+
+
+async def test_only_what_runs_is_renewed(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 60)
+    await here.engine.pause(sandbox_id)
+    with capture_logs() as logs:
+        await plugin(here)._renewer.handle(Signal(sandbox_id, "redis_queue", datetime.now(UTC)))
+        await plugin(here)._renewer.handle(Signal("nobody", "redis_queue", datetime.now(UTC)))
+    assert reasons(logs) == ["not_running", "unknown_sandbox"]
