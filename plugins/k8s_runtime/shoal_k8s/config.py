@@ -44,6 +44,15 @@ class KubernetesSettings(Section):
     template_s3_publish_secret: Annotated[str, Meta(min_length=1)] = "sandbox-oss-credentials"  # noqa: S105 - a name
 
 
+class AgentSandboxSettings(Section):
+    """``[agent_sandbox]``: for the provider ``agent-sandbox``."""
+
+    template_file: str | None = None
+    shutdown_policy: Literal["Delete", "Retain"] = "Delete"
+    ingress_enabled: bool = True
+    """Accepted for `opensandbox-server`'s sake; without effect there too."""
+
+
 class SecureRuntimeSettings(Section):
     """``[secure_runtime]``: the RuntimeClass of sandbox pods."""
 

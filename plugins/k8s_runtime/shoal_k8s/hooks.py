@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
-from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
 
 if TYPE_CHECKING:
     from shoal.plugin import PluginContext
@@ -23,8 +23,12 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 
 @hookimpl
 def shoal_config_sections() -> list[ConfigSection]:
-    """``[kubernetes]`` and ``[secure_runtime]``."""
-    return [ConfigSection("kubernetes", KubernetesSettings), ConfigSection("secure_runtime", SecureRuntimeSettings)]
+    """``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]``."""
+    return [
+        ConfigSection("kubernetes", KubernetesSettings),
+        ConfigSection("agent_sandbox", AgentSandboxSettings),
+        ConfigSection("secure_runtime", SecureRuntimeSettings),
+    ]
 
 
 @hookimpl
@@ -37,4 +41,4 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
             raise
         raise ConfigError("k8s_runtime needs the kubernetes package: pip install 'shoal[kubernetes]'") from error
     kubernetes, secure = context.section(KubernetesSettings), context.section(SecureRuntimeSettings)
-    return [KubernetesRuntime(context.settings, kubernetes, secure)]
+    return [KubernetesRuntime(context.settings, kubernetes, secure, context.section(AgentSandboxSettings))]

@@ -26,7 +26,7 @@ from shoal_k8s.api import ApiError, KubeClient, KubeList, Status
 from shoal_k8s.api.connection import Connection
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
-from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
 from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
 from shoal_k8s.pods import describe, spec, storage
@@ -38,6 +38,8 @@ from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 log = structlog.get_logger("shoal.k8s")
 
 DEFAULT_PROVIDER: Final = "batchsandbox"  # the contract's; contract/kubernetes.md section 2
+TRANSITION_SECONDS: Final = 300.0
+"""How long a controller may take to pause (it may push an image) or to resume."""
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -48,7 +50,14 @@ class KubernetesRuntime(Runtime):
     scope = "KUBERNETES"
     concurrency = 32
 
-    def __init__(self, settings: Settings, kubernetes: KubernetesSettings, secure: SecureRuntimeSettings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kubernetes: KubernetesSettings,
+        secure: SecureRuntimeSettings,
+        agent: AgentSandboxSettings | None = None,
+    ) -> None:
+        self._agent = agent or AgentSandboxSettings()
         self._kubernetes = kubernetes
         self._storage = settings.storage
         self._runtime_class = secure.runtime_class
@@ -105,8 +114,18 @@ class KubernetesRuntime(Runtime):
             resync=resync,
             watch_timeout=timeout,
         )
-        cluster = Cluster(self._client, namespace, self._defaults, self._pods, resync, timeout)
-        self._provider = self._kind(cluster)
+        cluster = Cluster(
+            self._client,
+            namespace,
+            self._defaults,
+            self._pods,
+            resync,
+            timeout,
+            batchsandbox_template=kubernetes.batchsandbox_template_file,
+            agent_sandbox_template=self._agent.template_file,
+            shutdown_policy=self._agent.shutdown_policy,
+        )
+        self._provider = await asyncio.to_thread(self._kind, cluster)
         self._belongings = Belongings(self._client, namespace, self._storage.volume_default_size)
         try:
             self._started = True
@@ -201,6 +220,36 @@ class KubernetesRuntime(Runtime):
             raise EngineFailure(f"{self.scope}::API_ERROR", "The pod does not go away.", retry_after=5.0) from None
         finally:
             self._waiting.pop(sandbox_id, None)
+
+    async def pause(self, sandbox_id: str) -> Workload:
+        with _told():
+            await self._provider.pause(sandbox_id)
+        return await self._reached(sandbox_id, Phase.PAUSED)
+
+    async def resume(self, sandbox_id: str) -> Workload:
+        with _told():
+            await self._provider.resume(sandbox_id)
+        return await self._reached(sandbox_id, Phase.RUNNING)
+
+    async def _reached(self, sandbox_id: str, phase: Phase) -> Workload:
+        """The workload once the controller has brought it there. Raises EngineFailure if it gives up, or takes long."""
+        changed = self._waiting[sandbox_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(TRANSITION_SECONDS):
+                while True:
+                    changed.clear()
+                    workload = self._provider.find(sandbox_id)
+                    if workload is None:
+                        raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox went away meanwhile.")
+                    if workload.phase in (phase, Phase.FAILED, Phase.EXITED):
+                        return workload
+                    self._provider.check_transition(sandbox_id)
+                    await changed.wait()
+        except TimeoutError:
+            message = f"The controller did not get there within {TRANSITION_SECONDS:.0f} s."
+            raise EngineFailure(f"{self.scope}::API_ERROR", message) from None
+        finally:
+            del self._waiting[sandbox_id]
 
     async def apply(self, record: SandboxRecord) -> None:
         with _told():

@@ -31,6 +31,9 @@ class Cluster(Struct, frozen=True):
     pods: Informer[Pod]
     resync: float
     watch_timeout: float
+    batchsandbox_template: str | None = None
+    agent_sandbox_template: str | None = None
+    shutdown_policy: str = "Delete"
 
 
 class WorkloadProvider(ABC):
@@ -76,6 +79,18 @@ class WorkloadProvider(ABC):
     @abstractmethod
     def all(self) -> list[Workload]:
         """Every workload as last seen."""
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Ask for it; the runtime waits until `find` shows it. Called only if ``can_pause``."""
+        raise NotImplementedError
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Likewise."""
+        raise NotImplementedError
+
+    def check_transition(self, sandbox_id: str) -> None:
+        """Raise EngineFailure if a pause or a resume that was asked for was given up."""
+        return
 
     def pod(self, sandbox_id: str) -> Pod | None:
         """The sandbox's pod, for diagnostics."""

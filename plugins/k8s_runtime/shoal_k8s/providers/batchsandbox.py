@@ -1,0 +1,168 @@
+"""BatchSandbox: one resource of ``sandbox.opensandbox.io`` each (contract/kubernetes.md sections 5, 11, 14, 16)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import field
+
+from shoal.errors import EngineFailure
+from shoal.models.plan import WorkloadPlan
+from shoal.models.workload import Phase
+from shoal_k8s import names
+from shoal_k8s.api import Resource
+from shoal_k8s.api.objects import KubeStruct
+from shoal_k8s.pods.objects import Condition, Pod, PodSpec
+from shoal_k8s.pods.spec import pod_spec
+from shoal_k8s.pods.status import Verdict
+from shoal_k8s.providers import template
+from shoal_k8s.providers.custom import Custom, CustomProvider, starting, true
+from shoal_k8s.providers.interface import Cluster
+
+ENDPOINTS = "sandbox.opensandbox.io/endpoints"
+
+
+class PodTemplate(KubeStruct):
+    spec: PodSpec = field(default_factory=PodSpec)
+
+
+class BatchSpec(KubeStruct):
+    expire_time: str | None = None
+    pause: bool | None = None
+    pool_ref: str | None = None
+    template: PodTemplate = field(default_factory=PodTemplate)
+
+
+class BatchStatus(KubeStruct):
+    phase: str | None = None
+    ready: int = 0
+    allocated: int = 0
+    task_failed: int = 0
+    conditions: list[Condition] = []
+
+
+class BatchSandbox(Custom):
+    spec: BatchSpec = field(default_factory=BatchSpec)
+    status: BatchStatus = field(default_factory=BatchStatus)
+
+
+class BatchSandboxProvider(CustomProvider[BatchSandbox]):
+    """``workload_provider = "batchsandbox"``."""
+
+    name = "batchsandbox"
+    can_pause = True
+    resource = Resource("sandbox.opensandbox.io", "v1alpha1", "batchsandboxes")
+    object_kind = "BatchSandbox"
+    struct = BatchSandbox
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._failed_before: dict[str, list[Condition]] = {}
+        self._template = template.read(cluster.batchsandbox_template, "kubernetes.batchsandbox_template_file")
+
+    def object_name(self, sandbox_id: str) -> str:
+        return sandbox_id
+
+    def manifest(self, plan: WorkloadPlan) -> dict[str, Any]:
+        labels = names.labels(plan.id, plan.metadata, manual=plan.expires_at is None, snapshot_id=plan.snapshot_id)
+        annotations = {**names.extension_annotations(plan.extensions), **plan.labels}
+        described = {"labels": labels, "annotations": annotations}
+        spec = {"replicas": 1, "template": {"metadata": described, "spec": pod_spec(plan, self.cluster.defaults)}}
+        merged = template.merge(self._template, {"metadata": described, "spec": spec})
+        merged["spec"].pop("expireTime", None)
+        merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
+        return merged
+
+    def verdict(self, thing: BatchSandbox, pod: Pod | None) -> Verdict:
+        """The contract's table, first match; a pod's own words while it is on its way."""
+        status = thing.status
+        if status.task_failed > 0 and status.phase not in ("Pausing", "Paused", "Resuming", "Failed"):
+            return Verdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
+        match status.phase:
+            case "Succeed" | "Running":
+                return Verdict(Phase.RUNNING, "RUNNING", "The sandbox runs.")
+            case "Pausing":
+                return Verdict(Phase.RUNNING, "PAUSING", "The sandbox is being paused.")
+            case "Paused":
+                return Verdict(Phase.PAUSED, "PAUSED", "The sandbox is paused.")
+            case "Resuming":
+                return Verdict(Phase.PAUSED, "RESUMING", "The sandbox is being resumed.")
+            case "Failed":
+                return self._failed(status)
+        exhausted = true(status.conditions, "PoolAllocationPending")
+        if exhausted is not None:
+            return Verdict(Phase.PENDING, "POOL_CAPACITY_EXHAUSTED", exhausted.message or "The pool has no free pod.")
+        if status.phase is None and status.ready >= 1 and _endpoint(thing) is not None:
+            return Verdict(Phase.RUNNING, "POD_READY_WITH_IP", "The pod is ready.")
+        return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.")
+
+    def _failed(self, status: BatchStatus) -> Verdict:
+        causes = (true(status.conditions, kind) for kind in ("PodFailed", "ResumeFailed", "PauseFailed"))
+        cause = next((condition for condition in causes if condition is not None), None)
+        said = (cause.message or cause.reason) if cause is not None else None
+        return Verdict(Phase.FAILED, "FAILED", said or "The controller reports a failure.", hopeless=True)
+
+    def host(self, thing: BatchSandbox, pod: Pod | None) -> str | None:
+        return _endpoint(thing) or (pod.status.pod_ip if pod is not None else None) or None
+
+    def pod_spec_of(self, thing: BatchSandbox) -> PodSpec:
+        return thing.spec.template.spec
+
+    def expiry(self, thing: BatchSandbox) -> str | None:
+        return thing.spec.expire_time
+
+    def expiry_patch(self, expires_at: datetime | None) -> dict[str, Any]:
+        return {"expireTime": None if expires_at is None else names.write_time(expires_at)}
+
+    async def pause(self, sandbox_id: str) -> None:
+        """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, ApiError."""
+        thing = self.required(sandbox_id)
+        await self._bridge(thing, "PauseFailed")
+        refusal = "Only a running sandbox can be paused."
+        await self.change_checked(
+            thing, {"spec": {"pause": True}}, lambda now: now.status.phase in ("Succeed", "Pausing"), refusal
+        )
+
+    async def resume(self, sandbox_id: str) -> None:
+        """Likewise."""
+        thing = self.required(sandbox_id)
+        await self._bridge(thing, "ResumeFailed")
+        refusal = "Only a paused sandbox can be resumed."
+        await self.change_checked(
+            thing, {"spec": {"pause": False}}, lambda now: now.status.phase in ("Paused", "Resuming"), refusal
+        )
+
+    async def _bridge(self, thing: BatchSandbox, failure: str) -> None:
+        """The controller acts on a change only: after a failure the wish is taken back before it is said again."""
+        self._failed_before[thing.metadata.labels[names.ID]] = _failures(thing)
+        if true(thing.status.conditions, failure) is not None and thing.spec.pause is not None:
+            await self.change(thing, {"spec": {"pause": None}})
+
+    async def remove(self, sandbox_id: str) -> None:
+        self._failed_before.pop(sandbox_id, None)
+        await super().remove(sandbox_id)
+
+    def check_transition(self, sandbox_id: str) -> None:
+        """Raise EngineFailure if the controller gave a pause or a resume up."""
+        for failed in _failures(self.required(sandbox_id)):
+            if failed not in self._failed_before.get(sandbox_id, []):
+                kind = failed.type
+                raise EngineFailure(
+                    "KUBERNETES::API_ERROR", f"{kind}: {failed.message or failed.reason or 'no reason'}"
+                )
+
+
+def _failures(thing: BatchSandbox) -> list[Condition]:
+    found = (true(thing.status.conditions, kind) for kind in ("PauseFailed", "ResumeFailed"))
+    return [condition for condition in found if condition is not None]
+
+
+def _endpoint(thing: BatchSandbox) -> str | None:
+    """The first pod address that the controller noted."""
+    try:
+        noted = msgspec.json.decode(thing.metadata.annotations.get(ENDPOINTS, "[]"), type=list[str])
+    except msgspec.DecodeError:
+        return None
+    return next((address for address in noted if address), None)
