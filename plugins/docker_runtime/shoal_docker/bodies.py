@@ -39,7 +39,7 @@ class Parts(Struct, kw_only=True):
         image: what the engine is told to run.
         carried: labels of that image.
         platform: ``os/arch`` for the create call; None leaves it out.
-        entrypoint: None keeps the image's own.
+        invocation: what of the body says what to run.
         host: the rest of the HostConfig: limits and security.
         labels: those of the volumes.
     """
@@ -47,8 +47,7 @@ class Parts(Struct, kw_only=True):
     image: str
     carried: dict[str, str] = {}
     platform: str | None = None
-    entrypoint: list[str] | None = None
-    command: list[str] = []
+    invocation: dict[str, Any] = {}
     env: list[str] = []
     binds: list[str] = []
     host: dict[str, Any] = {}
@@ -71,17 +70,14 @@ def sandbox_body(plan: WorkloadPlan, parts: Parts, network: Attachment, publishe
     for key, port in ((labels.PROXY_PORT, EXECD_PORT), (labels.HTTP_PORT, HTTP_PORT)):
         if f"{port}/tcp" in published:
             bears[key] = str(published[f"{port}/tcp"])
-    body: Body = {
+    return {
         "Image": parts.image,
-        "Cmd": parts.command,
         "Env": parts.env,
         "Labels": labels.blanked(parts.carried, bears),
         "HostConfig": {**parts.host, **_network(network), "Binds": parts.binds},
+        **parts.invocation,
         **_exposed(network),
     }
-    if parts.entrypoint is not None:
-        body["Entrypoint"] = parts.entrypoint
-    return body
 
 
 def sidecar_body(
@@ -96,9 +92,6 @@ def sidecar_body(
     """A container beside it."""
     bears = labels.of_sidecar(plan.id, sidecar.name, sidecar.labels, first=sidecar.first)
     host_config = {**host, **_network(network), "Binds": binds}
-    if sidecar.capabilities:
-        host_config["CapAdd"] = [*host.get("CapAdd", []), *sidecar.capabilities]
-        host_config["CapDrop"] = [name for name in host.get("CapDrop", []) if name not in sidecar.capabilities]
     if sidecar.sysctls:
         host_config["Sysctls"] = dict(sidecar.sysctls)
     body: Body = {

@@ -11,7 +11,7 @@ from msgspec import Struct
 from shoal.errors import EngineFailure
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal_docker import labels
-from shoal_docker.bodies import Attachment, sidecar_body
+from shoal_docker.bodies import Attachment, Body, sidecar_body
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.hosts import LOOPBACK
 from shoal_docker.observe import Surroundings, address_of
@@ -50,23 +50,28 @@ class Sidecars:
         Raises EngineError as the engine says it (a port is taken, the name is), EngineFailure if it ends or does not
         become ready.
         """
-        container = await self._create(plan, sidecar, parts, network)
-        await self._engine.call("start", container)
-        if sidecar.ready is not None:
-            await self._await_ready(sidecar, container, network, published)
-        return container
-
-    async def _create(self, plan: WorkloadPlan, sidecar: Sidecar, parts: SidecarParts, network: Attachment) -> str:
         name = labels.sidecar_name(plan.id, sidecar.name)
         body = sidecar_body(plan, sidecar, carried=parts.carried, binds=parts.binds, host=parts.host, network=network)
         try:
-            made = await self._engine.call("create_container_from_config", body, name)
+            container = await self._run(body, name)
         except EngineError as error:
             if not sidecar.sysctls or "sysctl" not in error.explanation.lower():
                 raise
             log.warning("the engine refuses sysctls; the sidecar runs without", sidecar=sidecar.name)
-            body["HostConfig"].pop("Sysctls")
-            made = await self._engine.call("create_container_from_config", body, name)
+            del body["HostConfig"]["Sysctls"]
+            container = await self._run(body, name)
+        if sidecar.ready is not None:
+            await self._await_ready(sidecar, container, network, published)
+        return container
+
+    async def _run(self, body: Body, name: str) -> str:
+        """Create and start; what the engine creates and then refuses to start is gone again."""
+        made = await self._engine.call("create_container_from_config", body, name)
+        try:
+            await self._engine.call("start", made["Id"])
+        except EngineError:
+            await self._engine.call("remove_container", made["Id"], force=True, v=True)
+            raise
         return str(made["Id"])
 
     async def _await_ready(
