@@ -115,6 +115,11 @@ class StoreSettings(Section):
         """The SQLite file, ``~`` expanded."""
         return Path(self.path).expanduser()
 
+    @property
+    def keys_dir(self) -> Path:
+        """Where plugins keep secrets that they made themselves; a runtime on this machine hides it from sandboxes."""
+        return self.file.parent / "keys"
+
     def __repr__(self) -> str:
         return f"StoreSettings(type={self.type!r}, path={self.path!r})"  # a DSN holds a password
 

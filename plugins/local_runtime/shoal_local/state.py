@@ -80,9 +80,10 @@ class StateDirectory:
 def hidden_paths(
     settings: Settings, local: LocalSettings, state: StateDirectory, config: Path | None
 ) -> tuple[Path, ...]:
-    """What the ``host`` image must not show: the server's state, store and configuration, and what the config adds."""
+    """What the ``host`` image must not show: the server's state, store, keys and configuration, and what that adds."""
     store = settings.store.file.absolute()
-    found = [state.path, *(store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm"))]
+    found = [state.path, settings.store.keys_dir.absolute()]
+    found += [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")]
     if config is not None:
         found.append(config.absolute())
     found += [Path(path).expanduser() for path in local.hidden_paths]
