@@ -66,10 +66,8 @@ class Security:
         return _isolating(found) if plan.extensions.get(ISOLATION) == "enable" else found
 
     def of_sidecar(self, sidecar: Sidecar) -> dict[str, Any]:
-        """For a container beside it: a trusted one is only given its capabilities."""
-        if sidecar.trusted:
-            return {"CapAdd": list(sidecar.capabilities)} if sidecar.capabilities else {}
-        return self._confined(self._dropped, sidecar.capabilities)
+        """For a container beside it, before its own capabilities: nothing for a trusted one."""
+        return {} if sidecar.trusted else self._confined(self._dropped, [])
 
     def _confined(self, dropped: list[str], added: list[str]) -> dict[str, Any]:
         """A secure runtime holds for every confined container: one beside it would be a way around it."""

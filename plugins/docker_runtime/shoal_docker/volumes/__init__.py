@@ -1,0 +1,5 @@
+"""Volumes of sandboxes: directories of the host, named volumes, buckets (contract/docker.md section 9)."""
+
+from shoal_docker.volumes.mounting import Prepared, Volumes
+
+__all__ = ["Prepared", "Volumes"]

@@ -1,0 +1,151 @@
+"""All volumes of one sandbox: checked on the request path, prepared before the container, let go of after it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import posixpath
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+from msgspec import Struct
+
+from shoal.config.settings import StorageSettings
+from shoal.errors import InvalidRequest
+from shoal.models.codes import INVALID_PARAMETER
+from shoal.models.plan import WorkloadPlan
+from shoal.models.requests import Volume
+from shoal_docker.engine import Engine
+from shoal_docker.labels import MANAGED_VOLUMES, json_list
+from shoal_docker.volumes.buckets import OSSFS_MOUNTS, Buckets
+from shoal_docker.volumes.claims import INVALID_SUB_PATH, Claims
+from shoal_docker.volumes.host import HostPaths, bind
+
+log = structlog.get_logger("shoal.docker")
+
+_ROOT: Final = "/"
+
+
+class Prepared(Struct, kw_only=True, frozen=True):
+    """What a create call needs.
+
+    Attributes:
+        mounts: for the HostConfig's ``Mounts``.
+        managed: names of volumes that go with the sandbox.
+        buckets: paths of the host at which its buckets are mounted.
+    """
+
+    mounts: list[dict[str, Any]] = []
+    managed: list[str] = []
+    buckets: list[str] = []
+
+    def labels(self, *managed: str) -> dict[str, str]:
+        """The labels of the sandbox's container; ``managed``: more volumes that go with it."""
+        found = {MANAGED_VOLUMES: [*self.managed, *managed], OSSFS_MOUNTS: self.buckets}
+        return {key: json.dumps(items, separators=(",", ":")) for key, items in found.items() if items}
+
+
+class Volumes:
+    """Volumes of one engine's sandboxes.
+
+    Args:
+        binds: ``docker.sandbox_binds``, which every sandbox has besides.
+    """
+
+    def __init__(self, engine: Engine, storage: StorageSettings, binds: Sequence[str] = ()) -> None:
+        self._engine = engine
+        self._host = HostPaths(storage.allowed_host_paths)
+        self._claims = Claims(engine)
+        self._buckets = Buckets(storage.ossfs_mount_root)
+        self._taken = frozenset(posixpath.normpath(parts[1]) for bound in binds if len(parts := bound.split(":")) > 1)
+
+    async def start(self) -> None:
+        """Learn what the engine's containers hold; the engine must be up. Raises EngineError, Unavailable."""
+        shared = await asyncio.to_thread(shares_files, self._engine)
+        self._host.shared = self._buckets.shared = shared
+        if not shared:
+            log.warning("the engine's files are not this server's: host volumes are the allowed paths themselves")
+        holders = await self._engine.call("containers", all=True, filters={"label": [OSSFS_MOUNTS]})
+        await self._buckets.recall({str(each["Id"]): each.get("Labels") or {} for each in holders})
+
+    def check(self, plan: WorkloadPlan) -> None:
+        """Refuse what cannot be mounted, from the plan alone. Raises InvalidRequest and InternalError."""
+        taken = set(self._taken)
+        for volume in plan.volumes:
+            self._check_target(volume, taken)
+            if "\0" in (volume.sub_path or ""):
+                raise InvalidRequest(INVALID_SUB_PATH, f"volumes: subPath of {volume.name} holds a null byte.")
+            if volume.host is not None:
+                self._host.check(volume)
+            elif volume.pvc is not None:
+                self._claims.check(volume)
+            elif volume.ossfs is not None:
+                self._buckets.check(volume)
+
+    def _check_target(self, volume: Volume, taken: set[str]) -> None:
+        target = posixpath.normpath("/" + volume.mount_path.lstrip("/"))
+        if target == _ROOT or "\0" in target:
+            message = f"volumes: {volume.name} cannot be mounted at {target[:64]!r}."
+            raise InvalidRequest(INVALID_PARAMETER, message)
+        if target in taken:
+            message = f"volumes: the mountPath of {volume.name} is that of another mount."
+            raise InvalidRequest(INVALID_PARAMETER, message)
+        taken.add(target)
+
+    async def prepare(self, sandbox_id: str, volumes: Sequence[Volume], *, trusted: bool = False) -> Prepared:
+        """Make what is missing. May be repeated; whatever was made is let go of by `release`, also after a failure.
+
+        Args:
+            trusted: the volumes are the operator's own: any path of the host, which must exist.
+
+        Raises ShoalErrors with the contract's codes.
+        """
+        mounts: list[dict[str, Any]] = []
+        managed: list[str] = []
+        buckets: list[str] = []
+        for volume in volumes:
+            if volume.host is not None:
+                mounts.append(
+                    bind(volume.host.path, volume) if trusted else await asyncio.to_thread(self._host.mount, volume)
+                )
+            elif volume.pvc is not None:
+                mount, goes = await self._claims.mount(volume, sandbox_id)
+                mounts.append(mount)
+                managed += [volume.pvc.claim_name] if goes else []
+            elif volume.ossfs is not None:
+                path = await self._buckets.hold(sandbox_id, volume)
+                mounts.append(bind(path, volume))
+                buckets.append(path)
+        unique = list(dict.fromkeys(managed)), list(dict.fromkeys(buckets))
+        return Prepared(mounts=mounts, managed=unique[0], buckets=unique[1])
+
+    async def release(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
+        """Let go of everything of a sandbox whose containers are gone. Nothing left is success; may be repeated.
+
+        Args:
+            labels: of its container; empty where that was gone already. Raises EngineError, Unavailable.
+        """
+        await self._buckets.release(sandbox_id, json_list(labels.get(OSSFS_MOUNTS, "")))
+        await self._claims.release(sandbox_id, json_list(labels.get(MANAGED_VOLUMES, "")))
+
+
+def shares_files(engine: Engine) -> bool:
+    """Whether a path means the same to the engine as to this process. Blocks.
+
+    An engine of this machine has its own directory where it says; in a container beside the engine there is none.
+    """
+    if engine.remote:
+        return False
+    if sys.platform != "linux":
+        return True  # a desktop's engine in a virtual machine, which shares directories under their own names
+    try:
+        os.lstat(Path(str(engine.info.get("DockerRootDir") or "/var/lib/docker")))
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
