@@ -19,8 +19,8 @@ from shoal_docker.volumes import Prepared, Volumes
 from shoal_docker.volumes.mounting import shares_files
 
 
-def host(path: Path | str, mount_path: str, **fields: str) -> Volume:
-    return Volume(name="v", mount_path=mount_path, host=HostVolume(path=str(path)), **fields)
+def host(path: Path | str, mount_path: str, sub_path: str | None = None) -> Volume:
+    return Volume(name="v", mount_path=mount_path, sub_path=sub_path, host=HostVolume(path=str(path)))
 
 
 def volumes(*allowed: Path | str, binds: tuple[str, ...] = ()) -> Volumes:

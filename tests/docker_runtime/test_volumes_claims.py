@@ -138,6 +138,11 @@ async def test_names_that_are_not_a_callers(engine: Engine, name: str) -> None:
     assert caught.value.code == "SANDBOX::INVALID_PARAMETER"
 
 
+async def test_a_volume_of_the_servers_own_is_not_a_callers(engine: Engine, name: str) -> None:
+    await engine.call("create_volume", name, labels={"opensandbox.io/anything-else": "x"})
+    await refused(Claims(engine), volume(name), "SANDBOX::INVALID_PARAMETER")
+
+
 @root_only
 async def test_a_part_is_made_like_the_volume(engine: Engine, name: str) -> None:
     """Known weakness of the peer: a missing part belongs to root, whoever the volume belongs to."""

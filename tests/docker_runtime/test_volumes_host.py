@@ -168,7 +168,7 @@ async def test_in_a_container(allowed: Path) -> None:
     """Read-write and read-only; and known weakness of the peer: a colon in a path ends as 500."""
     hosts = HostPaths([str(allowed)])
     both = [volume(allowed, "a:b"), volume(allowed, "a:b", mount_path="/ro:x", read_only=True)]
-    script = "echo here > /data/f; cat /ro:x/f; echo no > /ro:x/g || echo read-only"
+    script = "exec 2>&1; echo here > /data/f; cat /ro:x/f; echo no > /ro:x/g || echo read-only"
     async with started_engine() as engine:
         printed = await output(engine, ["sh", "-c", script], {"Mounts": [hosts.mount(each) for each in both]})
     assert (allowed / "a:b" / "f").read_text() == "here\n"

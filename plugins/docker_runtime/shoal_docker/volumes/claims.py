@@ -28,8 +28,9 @@ log = structlog.get_logger("shoal.docker")
 SERVER: Final = "server"
 VOLUME_FOR: Final = PREFIX + "volume-for"
 """The sandbox with which a volume goes."""
-INTERNAL: Final = ("opensandbox-runtime-", "opensandbox-win-oem-", "opensandbox-execd-", "shoal-")
-"""Names of volumes that hold what runs inside other sandboxes."""
+INTERNAL: Final = ("opensandbox-runtime-", "opensandbox-win-oem-")
+"""Names of volumes that hold what runs inside other sandboxes; others of that kind are told by their labels."""
+_OF_CLAIMS: Final = frozenset({MANAGED_VOLUMES, VOLUME_FOR})
 NOT_FOUND: Final = "VOLUME::PVC_NOT_FOUND"
 INSPECT_FAILED: Final = "VOLUME::PVC_INSPECT_FAILED"
 UNSUPPORTED: Final = "VOLUME::PVC_SUBPATH_UNSUPPORTED_DRIVER"
@@ -49,7 +50,7 @@ class Claims:
         """Raise InvalidRequest for a name that no volume of a caller can have."""
         name = _claim(volume).claim_name
         if len(name) < 2 or name.startswith(INTERNAL):
-            raise InvalidRequest(INVALID_PARAMETER, f"volumes: the claimName of {volume.name} cannot be used here.")
+            raise _not_a_callers(volume)
 
     async def mount(self, volume: Volume, sandbox_id: str) -> tuple[dict[str, Any], bool]:
         """The mount, its volume made where that is asked for; and whether the volume goes with this sandbox.
@@ -64,7 +65,10 @@ class Claims:
         if found is None:
             message = f"volumes: there is no volume named {claim.claim_name}, and createIfNotExists is false."
             raise InvalidRequest(NOT_FOUND, message)
-        goes = (found.get("Labels") or {}).get(VOLUME_FOR) == sandbox_id
+        labels = found.get("Labels") or {}
+        if any(key.startswith(PREFIX) and key not in _OF_CLAIMS for key in labels):
+            raise _not_a_callers(volume)
+        goes = labels.get(VOLUME_FOR) == sandbox_id
         if volume.sub_path:
             return await self._part(volume, volume.sub_path, found), goes
         return _mount(volume), goes
@@ -149,6 +153,10 @@ class Claims:
 def _claim(volume: Volume) -> ClaimVolume:
     assert volume.pvc is not None  # noqa: S101 - the caller looked
     return volume.pvc
+
+
+def _not_a_callers(volume: Volume) -> InvalidRequest:
+    return InvalidRequest(INVALID_PARAMETER, f"volumes: the claimName of {volume.name} cannot be used here.")
 
 
 def _mount(volume: Volume) -> dict[str, Any]:
