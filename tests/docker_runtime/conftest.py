@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +16,7 @@ import docker
 import docker.errors
 import pytest
 from msgspec.structs import replace
+from tests.docker_runtime.engines import DOCKER_HOST, EXECD, IMAGE
 from tests.servers import ServerProcess
 
 from shoal.config.settings import RuntimeSettings, ServerSettings, Settings, StoreSettings
@@ -25,8 +25,6 @@ from shoal.models.workload import Workload
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.runtime import DockerRuntime
 
-IMAGE = "shoal-test/busybox:latest"
-EXECD = "shoal-test/execd:latest"
 LONG = ["sleep", "600"]
 
 
@@ -110,7 +108,7 @@ def _quietly(work: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    client = docker.DockerClient(base_url=os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock"), timeout=60)
+    client = docker.DockerClient(base_url=DOCKER_HOST, timeout=60)
     made = Bench(client)
     try:
         yield made

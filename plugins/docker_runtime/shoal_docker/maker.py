@@ -158,7 +158,8 @@ def _joined(container: str) -> Attachment:
 
 
 def _distinguished(error: EngineError) -> Exception:
-    if error.status == 409 and "already in use" in error.explanation and "name" in error.explanation:
+    """The error, or what it means; Podman answers 500 to a name that is taken."""
+    if error.status in (409, 500) and "name" in error.explanation and "is already in use" in error.explanation:
         return Taken()
     return PortTaken(error.explanation) if is_conflict(error.explanation) else error
 

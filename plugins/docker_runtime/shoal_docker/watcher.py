@@ -28,10 +28,22 @@ Change = Workload | WorkloadGone
 FILTERS: Final = json.dumps(
     {
         "type": ["container", "network"],
-        "event": ["create", "start", "die", "oom", "pause", "unpause", "restart", "rename", "destroy", "remove"],
+        "event": [
+            "create",
+            "start",
+            "restart",
+            "rename",
+            "die",
+            "died",
+            "oom",
+            "pause",
+            "unpause",
+            "destroy",
+            "remove",
+        ],
     }
 )
-"""Podman says ``remove`` and ``died`` where Docker says ``destroy`` and ``die``, but takes Docker's words."""
+"""Podman filters by words of its own: ``remove`` and ``died`` are Docker's ``destroy`` and ``die``."""
 _GONE: Final = frozenset({"destroy", "remove"})
 _OWN_DOING: Final = frozenset({"create", "start", "pause", "unpause", *_GONE})
 """What this server's own operations cause; while one is under way its result tells the same."""
