@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis
 import urllib3
+from tests import browser
 
 from shoal.errors import ConfigError
 from shoal_k8s.api.connection import Connection
@@ -76,8 +77,13 @@ def _k8s() -> str | None:
     return None
 
 
+def _chromium() -> str | None:
+    return None if browser.program() else f"no browser is installed: {', '.join(browser.PROGRAMS)}"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
+    "chromium": _chromium,
     "docker": functools.cache(_docker),
     "k8s": functools.cache(_k8s),
     "podman": functools.cache(_podman),
