@@ -122,6 +122,12 @@ class Engine:
         work: Callable[..., Any] = getattr(self._client, method)
         return await _finish(self._calls.submit(self._translated, work, *args, **kwargs))
 
+    async def run(self, work: Callable[[APIClient], T]) -> T:
+        """What ``work`` answers, on one thread: for calls whose answer is itself a stream, and no JSON. Raises as `call`."""
+        if self._client is None or self._calls is None:
+            raise Unavailable(UNAVAILABLE, "The connection to the container engine is closed.")
+        return await _finish(self._calls.submit(self._translated, work, self._client))
+
     async def stream(
         self,
         path: str,
