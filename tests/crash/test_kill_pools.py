@@ -34,6 +34,7 @@ class Taker:
 
     base: str
     random: random.Random
+    pool: str = "warm"
     mine: dict[str, str] = field(default_factory=dict)
     """Sandbox id by key, of those that were answered."""
     open_key: str | None = None
@@ -55,7 +56,7 @@ class Taker:
 
     def take(self, http: httpx.Client) -> None:
         key = self.open_key = self.open_key or str(uuid.uuid4())
-        body = {"extensions": {"poolRef": "warm"}, "timeout": 3600, "metadata": {"key": key}}
+        body = {"extensions": {"poolRef": self.pool}, "timeout": 3600, "metadata": {"key": key}}
         answer = http.post("/v1/sandboxes", json=body, headers={"Idempotency-Key": key})
         if answer.status_code == 202:
             self.mine[key] = answer.json()["id"]

@@ -183,7 +183,7 @@ class LifecycleEngine:
             return await self._admit_plan(draft, host, principal, key)
         try:
             snapshot = self._snapshots.restorable(served.request.snapshot_id)
-            draft = replace(admission.draw_up(served.request, host, snapshot), id=served.sandbox_id)
+            draft = served.marked(admission.draw_up(served.request, host, snapshot))
             return await self._admit_plan(draft, host, principal, key, served)
         except BaseException:
             self.pools.release(served)

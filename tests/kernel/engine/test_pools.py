@@ -7,15 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.kernel.engine.fakes import MemoryRuntime, Server, World, fails, request, until
 
 from shoal.engine.pools.pool import PoolState, desired_buffer
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, RateLimited, Unavailable
-from shoal.models.pools import CapacitySpec, CreatePool
+from shoal.models.pools import CapacitySpec, CreatePool, Pool
 from shoal.models.requests import CreateSandbox, ImageSpec
 from shoal.models.sandbox import State
 from shoal.models.workload import Phase
-from shoal.plugin.interfaces import Capabilities
+from shoal.plugin.interfaces import Capabilities, NativePools
 from shoal.view.listing import ListQuery
 
 TEMPLATE = {"image": {"uri": "host"}, "entrypoint": ["sleep", "1"], "env": {"A": "1"}}
@@ -369,6 +370,57 @@ async def test_a_runtime_that_cannot_pause_has_none() -> None:
         with pytest.raises(InvalidRequest) as refused:
             await take(one)
         assert refused.value.code == "SANDBOX::UNSUPPORTED_POOL_REF"
+
+
+class ClusterPools(NativePools):
+    """Pools that an engine keeps by itself."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Pool] = {}
+
+    async def create(self, request: CreatePool) -> Pool:
+        self.known[request.name] = Pool(name=request.name, capacity_spec=request.capacity_spec)
+        return self.known[request.name]
+
+    async def list(self) -> list[Pool]:
+        return list(self.known.values())
+
+    async def get(self, name: str) -> Pool:
+        if name not in self.known:
+            raise NotFound("KUBERNETES::POOL_NOT_FOUND", "There is none.")
+        return self.known[name]
+
+    async def update(self, name: str, capacity: CapacitySpec) -> Pool:
+        self.known[name] = replace(await self.get(name), capacity_spec=capacity)
+        return self.known[name]
+
+    async def delete(self, name: str) -> None:
+        await self.get(name)
+        del self.known[name]
+
+
+async def test_a_runtime_with_pools_of_its_own_keeps_them() -> None:
+    world = World()
+    cluster, plain = MemoryRuntime(world), MemoryRuntime(world)
+    cluster.capabilities, cluster.pools = Capabilities(pools=True), ClusterPools()
+    async with server(world, runtimes={"memory": plain, "cluster": cluster}) as one:
+        pools = one.engine.pools
+        there = {"spec": {"containers": [{"securityContext": {}}]}, "extensions": {"runtime": "cluster"}}
+        await pools.create(CreatePool(name="there", template=there, capacity_spec=capacity()))
+        await pools.create(CreatePool(name="here", template=TEMPLATE, capacity_spec=capacity(0, 0)))
+        assert [pool.name for pool in await pools.all()] == ["here", "there"]
+        assert (await pools.update("there", capacity(5, 5))).capacity_spec == capacity(5, 5)
+        assert (await pools.get("there")).status is None
+        entry = await one.engine.create(
+            CreateSandbox(extensions={"poolRef": "there", "runtime": "cluster"}, entrypoint=["true"])
+        )
+        assert entry.record.extensions["poolRef"] == "there"
+        assert entry.record.pool is None, "the cluster knows"
+        await pools.delete("there")
+        assert list(cluster.pools.known) == []
+        for call in (pools.get, pools.delete):
+            with pytest.raises(NotFound):
+                await call("there")
 
 
 # --- Restarts --------------------------------------------------------------------------------------------------------

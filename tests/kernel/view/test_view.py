@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec.structs import replace
 
+from shoal.models.pools import PoolPlace
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload
 from shoal.view.entry import Entry
@@ -44,13 +45,23 @@ class ViewModel(RuleBasedStateMachine):
         self.view = View()
         self.model: dict[str, SandboxRecord] = {}
 
-    @rule(sandbox_id=ids, state=st.sampled_from(State), second=st.integers(0, 3), metadata=metadata)
-    def put(self, sandbox_id: str, state: State, second: int, metadata: dict[str, str]) -> None:
+    @rule(
+        sandbox_id=ids,
+        state=st.sampled_from(State),
+        second=st.integers(0, 3),
+        metadata=metadata,
+        idle=st.sampled_from([None, False, True]),
+    )
+    def put(self, sandbox_id: str, state: State, second: int, metadata: dict[str, str], idle: bool | None) -> None:
+        """One that is taken from a pool, or given back, also has another time of creation from then on."""
+        pool = None if idle is None else PoolPlace(name="warm", pool_id="p", idle=idle)
         old = self.model.get(sandbox_id)
         if old is None:
-            new = record(sandbox_id, state, second, metadata=metadata)
+            new = replace(record(sandbox_id, state, second, metadata=metadata), pool=pool)
         else:
-            new = replace(old, state=state, metadata=metadata)
+            new = replace(old, state=state, metadata=metadata, pool=pool)
+            if old.hidden or new.hidden:
+                new = replace(new, created_at=EPOCH + timedelta(seconds=second))
         self.model[sandbox_id] = new
         self.view.put(Entry(new))
 
@@ -70,7 +81,9 @@ class ViewModel(RuleBasedStateMachine):
         matching = [
             record
             for record in self.model.values()
-            if (states is None or record.state.lower() in states) and metadata.items() <= record.metadata.items()
+            if not record.hidden
+            and (states is None or record.state.lower() in states)
+            and metadata.items() <= record.metadata.items()
         ]
         matching.sort(key=lambda record: (-record.created_at.timestamp(), record.id))
         found = self.view.page(ListQuery(states=states, metadata=metadata, page=page, page_size=page_size))
@@ -86,7 +99,7 @@ class ViewModel(RuleBasedStateMachine):
             for page in range(1, pages + 1)
             for entry in self.view.page(ListQuery(page=page, page_size=page_size)).items
         ]
-        assert sorted(listed) == sorted(self.model)
+        assert sorted(listed) == sorted(key for key, record in self.model.items() if not record.hidden)
 
     @invariant()
     def holds_the_same(self) -> None:

@@ -28,7 +28,6 @@ from shoal.errors import ShoalError
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import Networking
-from shoal.plugin.interfaces.pools import POOL_LABEL
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.pools")
@@ -239,9 +238,8 @@ class Keeper:
         """The plan of one more member. Raises what networking, the runtime or a missing snapshot raises."""
         host = self._hosts.named(pool.record.runtime)
         snapshot = self._snapshots.restorable(pool.shape.request.snapshot_id)
-        plan = replace(admission.draw_up(pool.shape.request, host, snapshot), id=sandbox_id)
-        plan = replace(plan, labels={**plan.labels, POOL_LABEL: pool.record.name})
-        plan = await admission.amend(plan, self._networking)
+        draft = pool.marked(admission.draw_up(pool.shape.request, host, snapshot), sandbox_id)
+        plan = await admission.amend(draft, self._networking)
         await host.runtime.check(plan)
         return plan
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from shoal.engine.pools.shape import Shape
+from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, Pool, PoolPlace, PoolRecord, PoolStatus
 from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.interfaces import POOL_LABEL
 
 WAITING = frozenset({State.PAUSED, State.RUNNING})
 """States of a hidden member that a create can take at once; Running is one that has not been frozen yet."""
@@ -41,6 +44,10 @@ class PoolState:
     def place(self, *, idle: bool) -> PoolPlace:
         """What a member's record says."""
         return PoolPlace(name=self.record.name, pool_id=self.record.id, idle=idle)
+
+    def marked(self, draft: WorkloadPlan, sandbox_id: str) -> WorkloadPlan:
+        """The plan of a member of that id; the engine's own record of it tells whose it is."""
+        return replace(draft, id=sandbox_id, labels={**draft.labels, POOL_LABEL: self.record.name})
 
     def note(self, sandbox_id: str, record: SandboxRecord | None) -> None:
         """What the ledger told of a member; None when it is gone."""

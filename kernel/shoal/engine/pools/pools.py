@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import structlog
 from msgspec import Struct
@@ -19,6 +20,7 @@ from shoal.engine.pools.shape import MATCH_EXTENSION, dressed, fingerprint, misf
 from shoal.engine.pools.taking import Claim, Taking
 from shoal.errors import ConfigError, Conflict, InvalidRequest, NotFound, NotSupported, RateLimited, ShoalError
 from shoal.models import codes
+from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import POOL_EXTENSION, check_create
@@ -27,6 +29,8 @@ from shoal.plugin.interfaces.pools import NativePools
 from shoal.view.entry import Entry
 
 log = structlog.get_logger("shoal.pools")
+
+T = TypeVar("T")
 
 ANY = "*"
 """``extensions.poolRef`` for whichever pool fits."""
@@ -40,6 +44,10 @@ class Reserved(Struct, frozen=True):
     request: CreateSandbox
     pool: PoolState
     sandbox_id: str
+
+    def marked(self, draft: WorkloadPlan) -> WorkloadPlan:
+        """The plan with the reserved id, marked as every member's is."""
+        return self.pool.marked(draft, self.sandbox_id)
 
 
 class Pools:
@@ -74,7 +82,8 @@ class Pools:
         self._capable()
         host = self._hosts.pick(_extensions(request))
         if host.runtime.pools is not None:
-            return await host.runtime.pools.create(request)
+            plain = {key: value for key, value in request.template.items() if key != "extensions"}
+            return await host.runtime.pools.create(replace(request, template=plain))
         if not host.runtime.capabilities.pause:
             raise NotSupported(codes.POOL_NOT_SUPPORTED, f"The {host.runtime.name} runtime cannot keep pools.")
         return await self._lanes.run(_lane(request.name), lambda: self._create(request, host))
@@ -93,20 +102,20 @@ class Pools:
         pool = self._named(name)
         if pool is not None:
             return pool.public()
-        return await self._elsewhere(name).get(name)
+        return await self._elsewhere(name, lambda native: native.get(name))
 
     async def update(self, name: str, capacity: CapacitySpec) -> Pool:
         """Another capacity. Raises NotFound, NotSupported."""
         self._capable()
         if self._named(name) is None:
-            return await self._elsewhere(name).update(name, capacity)
+            return await self._elsewhere(name, lambda native: native.update(name, capacity))
         return await self._lanes.run(_lane(name), lambda: self._update(name, capacity))
 
     async def delete(self, name: str) -> None:
         """Idle members go, taken ones stay. Raises NotFound, NotSupported."""
         self._capable()
         if self._named(name) is None:
-            await self._elsewhere(name).delete(name)
+            await self._elsewhere(name, lambda native: native.delete(name))
         else:
             await self._lanes.run(_lane(name), lambda: self._delete(name))
 
@@ -240,12 +249,14 @@ class Pools:
     def _native(self) -> Sequence[NativePools]:
         return [host.runtime.pools for host in self._hosts if host.runtime.pools is not None]
 
-    def _elsewhere(self, name: str) -> NativePools:
-        """The runtime that may know a pool which the kernel does not. Raises NotFound."""
-        native = self._native()
-        if not native:
-            raise _unknown(name)
-        return native[0]
+    async def _elsewhere(self, name: str, ask: Callable[[NativePools], Awaitable[T]]) -> T:
+        """What the first runtime answers that knows the pool. Raises NotFound, or what that runtime raises."""
+        for native in self._native():
+            try:
+                return await ask(native)
+            except NotFound:
+                continue
+        raise _unknown(name)
 
     def _capable(self) -> None:
         if not any(host.runtime.pools is not None or host.runtime.capabilities.pause for host in self._hosts):
