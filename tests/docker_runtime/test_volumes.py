@@ -53,6 +53,15 @@ def test_each_kind_is_checked() -> None:
     assert refused(volumes("/srv"), host("/srv", "/a", sub_path="x\0y")) == "VOLUME::INVALID_SUB_PATH"
 
 
+async def test_what_was_allowed_once_is_looked_at_again() -> None:
+    """A create that outlives a restart finds the configuration as it then is, on an engine with other files too."""
+    for shared in (True, False):
+        stricter = volumes("/srv/other")
+        stricter._host.shared = shared
+        with pytest.raises(InvalidRequest):
+            await stricter.prepare(str(uuid.uuid4()), [host("/srv", "/a")])
+
+
 def test_labels() -> None:
     assert Prepared().labels() == {}
     found = Prepared(managed=["a"], buckets=["/mnt/b"]).labels("opensandbox-runtime-x")

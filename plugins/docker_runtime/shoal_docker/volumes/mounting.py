@@ -77,14 +77,17 @@ class Volumes:
         taken = set(self._taken)
         for volume in plan.volumes:
             self._check_target(volume, taken)
-            if "\0" in (volume.sub_path or ""):
-                raise InvalidRequest(INVALID_SUB_PATH, f"volumes: subPath of {volume.name} holds a null byte.")
-            if volume.host is not None:
-                self._host.check(volume)
-            elif volume.pvc is not None:
-                self._claims.check(volume)
-            elif volume.ossfs is not None:
-                self._buckets.check(volume)
+            self._check_source(volume)
+
+    def _check_source(self, volume: Volume) -> None:
+        if "\0" in (volume.sub_path or ""):
+            raise InvalidRequest(INVALID_SUB_PATH, f"volumes: subPath of {volume.name} holds a null byte.")
+        if volume.host is not None:
+            self._host.check(volume)
+        elif volume.pvc is not None:
+            self._claims.check(volume)
+        elif volume.ossfs is not None:
+            self._buckets.check(volume)
 
     def _check_target(self, volume: Volume, taken: set[str]) -> None:
         target = posixpath.normpath("/" + volume.mount_path.lstrip("/"))
@@ -108,10 +111,11 @@ class Volumes:
         managed: list[str] = []
         buckets: list[str] = []
         for volume in volumes:
+            if not trusted:
+                self._check_source(volume)
             if volume.host is not None:
-                mounts.append(
-                    bind(volume.host.path, volume) if trusted else await asyncio.to_thread(self._host.mount, volume)
-                )
+                own = bind(volume.host.path, volume) if trusted else None
+                mounts.append(own or await asyncio.to_thread(self._host.mount, volume))
             elif volume.pvc is not None:
                 mount, goes = await self._claims.mount(volume, sandbox_id)
                 mounts.append(mount)
@@ -120,8 +124,7 @@ class Volumes:
                 path = await self._buckets.hold(sandbox_id, volume)
                 mounts.append(bind(path, volume))
                 buckets.append(path)
-        unique = list(dict.fromkeys(managed)), list(dict.fromkeys(buckets))
-        return Prepared(mounts=mounts, managed=unique[0], buckets=unique[1])
+        return Prepared(mounts=mounts, managed=_unique(managed), buckets=_unique(buckets))
 
     async def release(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
         """Let go of everything of a sandbox whose containers are gone. Nothing left is success; may be repeated.
@@ -131,6 +134,11 @@ class Volumes:
         """
         await self._buckets.release(sandbox_id, json_list(labels.get(OSSFS_MOUNTS, "")))
         await self._claims.release(sandbox_id, json_list(labels.get(MANAGED_VOLUMES, "")))
+
+
+def _unique(items: list[str]) -> list[str]:
+    """Two volumes of a request may be parts of one."""
+    return list(dict.fromkeys(items))
 
 
 def shares_files(engine: Engine) -> bool:
