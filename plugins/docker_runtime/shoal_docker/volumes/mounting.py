@@ -114,8 +114,7 @@ class Volumes:
             if not trusted:
                 self._check_source(volume)
             if volume.host is not None:
-                own = bind(volume.host.path, volume) if trusted else None
-                mounts.append(own or await asyncio.to_thread(self._host.mount, volume))
+                mounts.append(await self._host_mount(volume, volume.host.path, trusted=trusted))
             elif volume.pvc is not None:
                 mount, goes = await self._claims.mount(volume, sandbox_id)
                 mounts.append(mount)
@@ -125,6 +124,9 @@ class Volumes:
                 mounts.append(bind(path, volume))
                 buckets.append(path)
         return Prepared(mounts=mounts, managed=_unique(managed), buckets=_unique(buckets))
+
+    async def _host_mount(self, volume: Volume, path: str, *, trusted: bool) -> dict[str, Any]:
+        return bind(path, volume) if trusted else await asyncio.to_thread(self._host.mount, volume)
 
     async def release(self, sandbox_id: str, labels: Mapping[str, str]) -> None:
         """Let go of everything of a sandbox whose containers are gone. Nothing left is success; may be repeated.
