@@ -50,8 +50,18 @@ class Parts(Struct, kw_only=True):
     invocation: dict[str, Any] = {}
     env: list[str] = []
     binds: list[str] = []
+    mounts: list[dict[str, Any]] = []
     host: dict[str, Any] = {}
     labels: dict[str, str] = {}
+
+
+class SidecarParts(Struct, kw_only=True):
+    """What was prepared for one sidecar; the fields as in `Parts`."""
+
+    image: str
+    carried: dict[str, str] = {}
+    mounts: list[dict[str, Any]] = []
+    host: dict[str, Any] = {}
 
 
 def wanted_ports(plan: WorkloadPlan, extra: Iterable[str] = ()) -> list[str]:
@@ -74,32 +84,24 @@ def sandbox_body(plan: WorkloadPlan, parts: Parts, network: Attachment, publishe
         "Image": parts.image,
         "Env": parts.env,
         "Labels": labels.blanked(parts.carried, bears),
-        "HostConfig": {**parts.host, **_network(network), "Binds": parts.binds},
+        "HostConfig": {**parts.host, **_network(network), "Binds": parts.binds, "Mounts": parts.mounts},
         **parts.invocation,
         **_exposed(network),
     }
 
 
-def sidecar_body(
-    plan: WorkloadPlan,
-    sidecar: Sidecar,
-    *,
-    carried: Iterable[str],
-    binds: list[str],
-    host: Mapping[str, Any],
-    network: Attachment,
-) -> Body:
+def sidecar_body(plan: WorkloadPlan, sidecar: Sidecar, parts: SidecarParts, network: Attachment) -> Body:
     """A container beside it."""
     bears = labels.of_sidecar(plan.id, sidecar.name, sidecar.labels, first=sidecar.first)
-    host_config = {**host, **_network(network), "Binds": binds}
+    host = {**parts.host, **_network(network), "Mounts": parts.mounts}
     if sidecar.sysctls:
-        host_config["Sysctls"] = dict(sidecar.sysctls)
+        host["Sysctls"] = dict(sidecar.sysctls)
     body: Body = {
-        "Image": sidecar.image,
+        "Image": parts.image,
         "Env": [f"{key}={value}" for key, value in sidecar.env.items()],
-        "Labels": labels.blanked(carried, bears),
+        "Labels": labels.blanked(parts.carried, bears),
         "StopTimeout": STOP_SECONDS if sidecar.trusted else 0,
-        "HostConfig": host_config,
+        "HostConfig": host,
         **_exposed(network),
     }
     if sidecar.command is not None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import structlog
-from msgspec import Struct
 
 from shoal.errors import EngineFailure
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal_docker import labels
-from shoal_docker.bodies import Attachment, Body, sidecar_body
+from shoal_docker.bodies import Attachment, Body, SidecarParts, sidecar_body
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.hosts import LOOPBACK
 from shoal_docker.observe import Surroundings, address_of
@@ -20,14 +18,6 @@ from shoal_docker.readiness import await_ready
 log = structlog.get_logger("shoal.docker")
 
 START_FAILED = "DOCKER::SANDBOX_START_FAILED"
-
-
-class SidecarParts(Struct, kw_only=True):
-    """What was prepared for one sidecar."""
-
-    carried: Sequence[str] = ()
-    binds: list[str] = []
-    host: Mapping[str, Any] = {}
 
 
 class Sidecars:
@@ -51,7 +41,7 @@ class Sidecars:
         become ready.
         """
         name = labels.sidecar_name(plan.id, sidecar.name)
-        body = sidecar_body(plan, sidecar, carried=parts.carried, binds=parts.binds, host=parts.host, network=network)
+        body = sidecar_body(plan, sidecar, parts, network)
         try:
             container = await self._run(body, name)
         except EngineError as error:
