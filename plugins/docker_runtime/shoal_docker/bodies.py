@@ -94,6 +94,8 @@ def sidecar_body(plan: WorkloadPlan, sidecar: Sidecar, parts: SidecarParts, netw
     """A container beside it."""
     bears = labels.of_sidecar(plan.id, sidecar.name, sidecar.labels, first=sidecar.first)
     host = {**parts.host, **_network(network), "Mounts": parts.mounts}
+    if sidecar.capabilities:
+        host["CapAdd"] = list(sidecar.capabilities)
     if sidecar.sysctls:
         host["Sysctls"] = dict(sidecar.sysctls)
     body: Body = {
