@@ -39,7 +39,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_
 class Site:
     """A server with preview hosts, and an application in a sandbox of it."""
 
-    def __init__(self, home: Path, settings: str) -> None:
+    def __init__(self, home: Path, settings: str, *, secure: bool) -> None:
+        self.secure = secure
         self.server = ServerProcess(
             home,
             f'[runtime]\ntype = "local"\n[ingress.preview]\ndomain = "{DOMAIN}"\n{settings}',
@@ -56,12 +57,13 @@ class Site:
             "entrypoint": ["python3", "-c", ECHO, str(self.port)],
             "resourceLimits": {},
             "timeout": 600,
+            "secureAccess": self.secure,
         }
         answer = self.http.post("/v1/sandboxes", json=body, headers=KEY)
         assert answer.status_code == 202, answer.text
         self.id = answer.json()["id"]
         deadline = time.monotonic() + 60
-        while self.get(self.plain, headers=KEY).status_code == 502 and time.monotonic() < deadline:
+        while self.get(self.signed(), headers=KEY).status_code == 502 and time.monotonic() < deadline:
             time.sleep(0.05)  # Python takes a moment to listen
 
     def stop(self) -> None:
@@ -96,8 +98,10 @@ class Site:
         return {name.lower(): value for name, value in json.loads(answer.text)["headers"]}
 
 
-def site_of(tmp_path_factory: pytest.TempPathFactory, name: str, settings: str) -> Iterator[Site]:
-    site = Site(tmp_path_factory.mktemp(name), settings)
+def site_of(
+    tmp_path_factory: pytest.TempPathFactory, name: str, settings: str, *, secure: bool = False
+) -> Iterator[Site]:
+    site = Site(tmp_path_factory.mktemp(name), settings, secure=secure)
     site.start()
     yield site
     site.stop()
@@ -111,6 +115,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def open_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield from site_of(tmp_path_factory, "open", "open = true\nendpoints = true\n")
+
+
+@pytest.fixture(scope="module")
+def secure_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Open hosts, behind a gateway, before which previews come; the sandbox has an access token."""
+    gateway = '[ingress]\nmode = "gateway"\n[ingress.gateway]\naddress = "gw.test"\nroute.mode = "uri"\n'
+    yield from site_of(tmp_path_factory, "secure", f"open = true\nendpoints = true\n{gateway}", secure=True)
 
 
 def test_a_plain_host_wants_the_key_and_keeps_it_from_the_application(site: Site) -> None:
@@ -247,6 +258,18 @@ def test_an_open_host_wants_no_key(open_site: Site) -> None:
     assert open_site.get(open_site.plain).status_code == 200
     assert open_site.http.get("/v1/sandboxes").status_code == 401
     assert open_site.get(f"api.{DOMAIN}", "/v1/sandboxes").status_code == 401
+
+
+def test_an_access_token_is_wanted_on_open_hosts_and_not_on_signed_ones(secure_site: Site) -> None:
+    told = secure_site.endpoint().json()
+    assert told["endpoint"] == secure_site.plain
+    refused = secure_site.get(secure_site.plain)
+    assert (refused.status_code, refused.json()["code"]) == (401, "MISSING_OR_INVALID_SECURE_ACCESS")
+    [name] = told["headers"]
+    assert name.lower() not in secure_site.seen(secure_site.plain, **told["headers"])
+    signed = secure_site.endpoint(expires=str(int(time.time()) + 600)).json()
+    assert "headers" not in signed
+    assert secure_site.get(signed["endpoint"]).status_code == 200
 
 
 def test_the_access_log_names_the_sandbox(site: Site) -> None:

@@ -172,3 +172,11 @@ def test_an_answers_framing() -> None:
     assert response_framing([(b"content-length", b"12")]) == (12, False)
     assert response_framing([(b"transfer-encoding", b"Chunked")]) == (None, True)
     assert response_framing([]) == (None, False)
+
+
+@given(st.lists(st.sampled_from(sorted(REQUEST_DROPPED - {b"content-length", b"transfer-encoding"})), unique=True))
+def test_on_a_host_of_its_own_only_the_applications_credentials_travel_besides(names: list[bytes]) -> None:
+    sent = [(name, b"x") for name in names]
+    assert read_request(sent).kept == []
+    travels = [header for header in sent if header[0] in (b"authorization", b"cookie")]
+    assert read_request(sent, own_host=True).kept == travels

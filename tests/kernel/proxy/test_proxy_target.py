@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.errors import InvalidRequest, ValidationFailed
+from shoal.plugin.interfaces import HostTarget
 from shoal.proxy import ProxyTarget, parse_target
+from shoal.proxy.target import host_target
 
 PATH_BYTES = st.text(alphabet=[chr(c) for c in range(0x21, 0x7F) if chr(c) not in "?#"]).map(str.encode)
 
@@ -64,3 +66,16 @@ def test_a_port_out_of_range(port: bytes) -> None:
 def test_what_follows_the_port_is_untouched(rest: bytes, mount: bytes, port: int) -> None:
     route = b"/sandboxes/an-id/proxy/%d" % port
     assert parse_target(mount + route + b"/" + rest) == ProxyTarget("an-id", port, mount, route, b"/" + rest)
+
+
+def test_where_the_host_names_the_port_the_whole_path_travels() -> None:
+    host = HostTarget("x", 80, signed=True)
+    assert host_target(host, b"/sandboxes/y/proxy/1//a%2Fb") == ProxyTarget(
+        "x", 80, b"", b"", b"/sandboxes/y/proxy/1//a%2Fb", host
+    )
+
+
+@pytest.mark.parametrize("raw", [b"*", b"", b"http://elsewhere/"])
+def test_what_is_no_path_is_refused_there(raw: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        host_target(HostTarget("x", 80), raw)

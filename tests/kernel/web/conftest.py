@@ -10,7 +10,7 @@ import pytest
 from tests.kernel.web.fakes import AccessLog, EchoProxy, MemorySandboxes
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator
+from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.web.app import build
 from shoal.web.edge import Edge
 
@@ -24,6 +24,7 @@ class Web:
     access: AccessLog = field(default_factory=AccessLog)
     settings: Settings = field(default_factory=Settings)
     authenticators: list[Authenticator] = field(default_factory=list)
+    ingresses: list[Ingress] = field(default_factory=list)
     reasons: dict[str, str | None] = field(default_factory=lambda: {"store": None})
 
     async def readiness(self) -> dict[str, str | None]:
@@ -34,6 +35,7 @@ class Web:
             self.sandboxes,
             settings=self.settings,
             authenticators=self.authenticators,
+            ingresses=self.ingresses,
             proxy=self.proxy,
             readiness=self.readiness,
             access=self.access,
