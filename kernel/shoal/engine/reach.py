@@ -68,8 +68,10 @@ class Reach:
         Raises NotFound, or Conflict if it is not running.
         """
         check_port(port)
-        entry = await self.addressable(entry, port)
-        if wake and entry.record.state in DORMANT and self._renewals:
+        wake = wake and bool(self._renewals)
+        if not (wake and entry.record.state in DORMANT):  # a paused one may have no address before it is awake
+            entry = await self.addressable(entry, port)
+        if wake and entry.record.state in DORMANT:
             entry = await self.addressable(await self._woken(entry), port)
         address = self.address(entry.record.id, port)
         if address is None:

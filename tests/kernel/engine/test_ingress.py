@@ -17,7 +17,7 @@ from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import Capabilities, Endpoint, EndpointQuery, Ingress, Networking
+from shoal.plugin.interfaces import Access, Capabilities, Endpoint, EndpointQuery, Ingress, Networking, Renewal
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -58,10 +58,28 @@ class Tokens(Networking):
         return "token"
 
 
+class Waker(Renewal):
+    """Wakes a sandbox, which then has an address."""
+
+    name = "waker"
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+
+    def accessed(self, access: Access) -> None:
+        pass
+
+    async def wake(self, record: SandboxRecord) -> bool:
+        self._view.put(Entry(replace(record, state=State.RUNNING), ADDRESSED))
+        return True
+
+
 class Site:
     """A reach over a view with one sandbox."""
 
-    def __init__(self, *ways: Way, networking: list[Networking] | None = None, signed: bool = False) -> None:
+    def __init__(
+        self, *ways: Way, networking: list[Networking] | None = None, signed: bool = False, sleeper: bool = False
+    ) -> None:
         runtime = MemoryRuntime(World())
         runtime.capabilities = Capabilities(signed_endpoints=signed)
         self.view = View()
@@ -74,6 +92,7 @@ class Site:
                 default_runtime="memory",
                 networking=networking or [],
                 ingresses=list(ways),
+                renewals=[Waker(self.view)] if sleeper else [],
             ),
         )
 
@@ -165,3 +184,13 @@ async def test_the_proxy_is_told_what_callers_must_present() -> None:
     world.view.put(Entry(RECORD, ADDRESSED))
     assert world.reach.upstream_headers("one") == [(b"x-workload", b"w"), (b"opensandbox-secure-access", b"token")]
     assert world.reach.upstream_headers("two") == []
+
+
+async def test_a_paused_sandbox_that_lost_its_address_is_woken_for_it() -> None:
+    """As on a cluster, where pausing removes the pod."""
+    asleep = Entry(replace(RECORD, state=State.PAUSED), replace(BARE, phase=Phase.PAUSED))
+    site = Site(sleeper=True)
+    site.view.put(asleep)
+    with pytest.raises(Conflict):
+        await site.reach.await_address(asleep, 80, wake=False)
+    assert await site.reach.await_address(asleep, 80) == "10.0.0.9:80"
