@@ -1,0 +1,200 @@
+"""Policies and sidecars on a real engine: by the API alone, as clients use it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.docker_runtime.conftest import Bench
+from tests.egress_policy.conftest import Serve
+from tests.servers import ServerProcess
+
+pytestmark = pytest.mark.needs("docker")
+
+IMAGE, LONG = "shoal-test/busybox:latest", ["sleep", "600"]
+POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.example.com"}]}
+AUTH = "OPENSANDBOX-EGRESS-AUTH"
+
+
+class Api:
+    """Requests to one server."""
+
+    def __init__(self, server: ServerProcess, bench: Bench) -> None:
+        self.http = httpx.Client(base_url=server.base + "/v1", timeout=60)
+        self._bench = bench
+
+    def create(self, **fields: Any) -> httpx.Response:
+        body = {"image": {"uri": IMAGE}, "entrypoint": LONG, "resourceLimits": {}, "timeout": 600, **fields}
+        answer = self.http.post("/sandboxes", json=body)
+        if answer.status_code == 202:
+            self._bench.ids.add(answer.json()["id"])
+        return answer
+
+    def running(self, **fields: Any) -> str:
+        """The id of a new sandbox, once it runs."""
+        answer = self.create(**fields)
+        assert answer.status_code == 202, answer.text
+        sandbox_id: str = answer.json()["id"]
+        self.reaches(sandbox_id, "Running")
+        return sandbox_id
+
+    def reaches(self, sandbox_id: str, state: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.http.get(f"/sandboxes/{sandbox_id}?wait={state}&timeout=50").json()
+        assert found["status"]["state"] == state, found
+        return found
+
+    def policy(self, sandbox_id: str, method: str = "GET", body: Any = None, **headers: str) -> httpx.Response:
+        return self.http.request(method, f"/sandboxes/{sandbox_id}/networkpolicy", json=body, headers=headers)
+
+
+@pytest.fixture
+def api(server: ServerProcess, bench: Bench) -> Iterator[Api]:
+    made = Api(server, bench)
+    with made.http:
+        yield made
+
+
+def environment(container: Any) -> dict[str, str]:
+    return dict(entry.split("=", 1) for entry in container.attrs["Config"]["Env"])
+
+
+def test_a_policy_brings_a_sidecar_that_keeps_it(api: Api, bench: Bench) -> None:
+    sandbox_id = api.running(networkPolicy=POLICY, env={"OPENSANDBOX_EGRESS_LOG_LEVEL": "debug", "A": "1"})
+    sandbox, sidecar = bench.container(sandbox_id), bench.container(sandbox_id, "egress")
+    assert sandbox.attrs["HostConfig"]["NetworkMode"] == f"container:{sidecar.id}"
+    assert sidecar.attrs["HostConfig"]["CapAdd"] in (["NET_ADMIN"], ["CAP_NET_ADMIN"])
+    assert "NET_ADMIN" in " ".join(sandbox.attrs["HostConfig"]["CapDrop"])
+    assert not [name for name in environment(sandbox) if name.startswith("OPENSANDBOX_EGRESS_")]
+    told = environment(sidecar)
+    assert json.loads(told["OPENSANDBOX_EGRESS_RULES"]) == POLICY
+    assert (told["OPENSANDBOX_EGRESS_SANDBOX_ID"], told["OPENSANDBOX_EGRESS_LOG_LEVEL"]) == (sandbox_id, "debug")
+    assert told["OPENSANDBOX_EGRESS_TOKEN"] == sandbox.labels["opensandbox.io/egress-auth-token"]
+    assert api.policy(sandbox_id).json() == {"policy": POLICY}
+    shown = api.http.get(f"/sandboxes/{sandbox_id}/diagnostics/inspect").text
+    assert told["OPENSANDBOX_EGRESS_TOKEN"] not in shown + api.http.get(f"/sandboxes/{sandbox_id}").text
+
+
+def test_a_policy_changes_by_the_servers_token_and_by_the_endpoints(api: Api) -> None:
+    sandbox_id = api.running(networkPolicy={})
+    assert api.policy(sandbox_id).json() == {"policy": {"egress": []}}
+    assert api.policy(sandbox_id, "PUT", POLICY, **{AUTH: "forged"}).json() == {"policy": POLICY}
+    for method, body in (("PATCH", POLICY["egress"]), ("DELETE", ["*.example.com"])):
+        answer = api.policy(sandbox_id, method, body)
+        assert (answer.status_code, answer.json()) == (202, {"asked": method, "for": body})
+
+    through = f"/sandboxes/{sandbox_id}/proxy/18080/policy"
+    assert api.http.get(through).status_code == 401
+    endpoint = api.http.get(f"/sandboxes/{sandbox_id}/endpoints/18080?use_server_proxy=true").json()
+    assert endpoint["endpoint"].endswith(f"/v1/sandboxes/{sandbox_id}/proxy/18080")
+    assert api.http.get(through, headers=endpoint["headers"]).json() == {"policy": POLICY}
+    assert "headers" not in api.http.get(f"/sandboxes/{sandbox_id}/endpoints/8080").json()
+
+
+def test_sandbox_and_sidecar_live_pause_and_die_together(api: Api, bench: Bench) -> None:
+    sandbox_id = api.running(networkPolicy=POLICY)
+    sidecar = bench.container(sandbox_id, "egress")
+    for operation, state, status in (("pause", "Paused", "paused"), ("resume", "Running", "running")):
+        assert api.http.post(f"/sandboxes/{sandbox_id}/{operation}").status_code == 202
+        api.reaches(sandbox_id, state)
+        sidecar.reload()
+        assert sidecar.status == status
+    assert api.policy(sandbox_id).json() == {"policy": POLICY}
+    assert api.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+    assert bench.left(sandbox_id) == []
+
+
+def test_both_share_the_directory_of_execd(api: Api, bench: Bench) -> None:
+    sandbox_id = api.running(networkPolicy=POLICY)
+    seen = bench.container(sandbox_id).exec_run(["ls", "/opt/opensandbox"]).output.decode().split()
+    assert "left-by-the-sidecar" in seen
+
+
+def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serve: Serve, egress_image: str) -> None:
+    """Containers as opensandbox-server makes them (contract/docker.md sections 3, 7 and 8)."""
+    sandbox_id, token = bench.new_id(), "made-by-another-server"
+    ports = {"44772/tcp": None, "8080/tcp": None, "18080/tcp": None}
+    env = {"OPENSANDBOX_EGRESS_TOKEN": token, "OPENSANDBOX_EGRESS_RULES": json.dumps(POLICY)}
+    sidecar = bench.client.containers.run(
+        egress_image,
+        detach=True,
+        name=f"sandbox-egress-{sandbox_id}",
+        labels={"opensandbox.io/egress-sidecar-for": sandbox_id},
+        environment=env,
+        ports=ports,
+        cap_add=["NET_ADMIN"],
+    )
+    sidecar.reload()
+    mapped = {port: sidecar.ports[port][0]["HostPort"] for port in ports}
+    # 8080 and 18080 of the sandbox are reached through execd, as the mapped form has it; here execd is the sidecar.
+    labels = {
+        "opensandbox.io/manual-cleanup": "true",
+        "opensandbox.io/egress-auth-token": token,
+        "opensandbox.io/http-port": mapped["8080/tcp"],
+        "opensandbox.io/embedding-proxy-port": mapped["44772/tcp"],
+    }
+    bench.run(sandbox_id, labels, network_mode=f"container:{sidecar.id}")
+    api = Api(serve(f'[egress]\nimage = "{egress_image}"\n'), bench)
+    with api.http:
+        endpoint = api.http.get(f"/sandboxes/{sandbox_id}/endpoints/18080").json()
+        assert endpoint["headers"] == {AUTH: token}
+        answer = api.policy(sandbox_id)
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {"policy": POLICY}
+        assert api.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+        assert bench.left(sandbox_id) == []
+
+
+@pytest.mark.parametrize(
+    ("egress", "network", "fields"),
+    [
+        ("", "bridge", {}),
+        ("[egress]\nmode = 'dns'\n", "bridge", {}),
+        ("[egress]\nimage = 'none-such'\n", "bridge", {"credentialProxy": {"enabled": True}}),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_before_anything_is_made(
+    bench: Bench, serve: Serve, egress: str, network: str, fields: dict[str, Any]
+) -> None:
+    api = Api(serve(egress, network_mode=network), bench)
+    with api.http:
+        refused = api.create(networkPolicy=POLICY, **fields)
+        assert (refused.status_code, refused.json()["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+
+
+def test_a_sandbox_without_a_policy_has_no_sidecar(api: Api, bench: Bench) -> None:
+    sandbox_id = api.running(env={"OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT": "true"})
+    assert "OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT" not in environment(bench.container(sandbox_id))
+    answer = api.policy(sandbox_id)
+    assert (answer.status_code, answer.json()["code"]) == (502, "BACKEND_CONNECTION_FAILED")
+    assert "headers" not in api.http.get(f"/sandboxes/{sandbox_id}/endpoints/18080").json()
+
+
+@pytest.mark.parametrize("policy", [None, POLICY])
+def test_sidecars_of_a_caller_are_reached_beside_the_sandbox(api: Api, bench: Bench, policy: Any) -> None:
+    serve = "mkdir /tmp/w && echo $WHO >/tmp/w/who && exec httpd -f -p 5432 -h /tmp/w"
+    web = {
+        "name": "web",
+        "image": {"uri": IMAGE},
+        "command": ["sh", "-c", serve],
+        "env": {"WHO": "sidecar"},
+        "ports": [5432],
+        "resourceLimits": {"memory": "64Mi"},
+    }
+    sandbox_id = api.running(sidecars=[web], networkPolicy=policy)
+    container = bench.container(sandbox_id, "web")
+    assert container.attrs["HostConfig"]["Memory"] == 64 * 1024 * 1024
+    assert "NET_ADMIN" in " ".join(container.attrs["HostConfig"]["CapDrop"])
+    deadline = time.monotonic() + 60
+    while (answer := api.http.get(f"/sandboxes/{sandbox_id}/proxy/5432/who")).status_code != 200:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.05)
+    assert answer.text == "sidecar\n"
+    inside = bench.container(sandbox_id).exec_run(["wget", "-q", "-O", "-", "http://127.0.0.1:5432/who"])
+    assert inside.output == b"sidecar\n"
+    assert api.http.get(f"/sandboxes/{sandbox_id}/endpoints/5432").json()["endpoint"]
+    assert api.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+    assert bench.left(sandbox_id) == []
