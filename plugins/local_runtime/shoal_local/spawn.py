@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -43,6 +44,7 @@ from shoal_local.scripts import (
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS: Final = 30.0
 _ERROR_LIMIT: Final = 4096
+_MOUNT_GONE: Final = re.compile(r"mount point (does not exist|not mounted)")
 _POLL: Final = 0.002
 SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted")
 
@@ -269,12 +271,20 @@ def _runs_other_than(pid: int, program: str) -> bool:
     return False
 
 
+class MountsMoved(EngineFailure):
+    """A mount of this machine went away between reading their list and making each read-only; another try may do.
+
+    Container engines on the same machine mount and unmount all the time.
+    """
+
+
 def _failure(box: Box, said: bytes) -> EngineFailure:
     text = said.decode(errors="replace").strip()
     if not text:
         with suppress(OSError):
             text = box.log.read_bytes()[-_ERROR_LIMIT:].decode(errors="replace").strip()
-    return EngineFailure(CODE, f"cannot start: {' / '.join(text.splitlines()) or 'the sandbox ended during set-up'}")
+    kind = MountsMoved if _MOUNT_GONE.search(text) else EngineFailure
+    return kind(CODE, f"cannot start: {' / '.join(text.splitlines()) or 'the sandbox ended during set-up'}")
 
 
 def _write(path: Path, content: str | bytes) -> None:
