@@ -11,8 +11,8 @@ from shoal.models.pools import CapacitySpec, Pool, PoolPlace, PoolRecord, PoolSt
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import POOL_LABEL
 
-WAITING = frozenset({State.PAUSED, State.RUNNING})
-"""States of a hidden member that a create can take at once; Running is one that has not been frozen yet."""
+WAITING = frozenset({State.PAUSED, State.RUNNING, State.PAUSING})
+"""States of a hidden member that a create can take at once: it is frozen, not frozen yet, or just being frozen."""
 COMING = frozenset({State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED})
 """States of a hidden member that counts; in any other it is on its way out."""
 
@@ -78,10 +78,10 @@ class PoolState:
         """Whether ``poolMax`` allows no further member."""
         return len(self.taken) + self.buffer >= self.record.capacity.pool_max
 
-    def waiting(self, states: frozenset[State]) -> str | None:
-        """The oldest hidden member in one of these states that no create is about to take."""
+    def waiting(self, state: State) -> str | None:
+        """The oldest hidden member in this state that nobody is about to take or to remove."""
         for sandbox_id, member in self.hidden.items():
-            if member.state in states and not self.spoken_for(sandbox_id):
+            if member.state is state and not self.spoken_for(sandbox_id):
                 return sandbox_id
         return None
 

@@ -36,9 +36,8 @@ from shoal.view.index import View
 
 log = structlog.get_logger("shoal.pools")
 
-FROZEN, NOT_FROZEN_YET, ON_ITS_WAY = (frozenset({state}) for state in (State.PAUSED, State.RUNNING, State.PENDING))
-
-TAKEABLE = FROZEN | NOT_FROZEN_YET | ON_ITS_WAY
+TAKEABLE = frozenset({State.PAUSED, State.RUNNING, State.PENDING})
+"""Of a member whose turn has come; one that was being frozen is Paused by then."""
 
 
 class Claim(Struct, frozen=True):
@@ -72,15 +71,15 @@ class Taking:
 
     async def ready(self, pool: PoolState, claim: Claim) -> Entry | None:
         """A member that runs; None if the pool has none at hand, or the engine is away. Raises Unavailable (store)."""
-        return await self._first(pool, claim, (FROZEN, NOT_FROZEN_YET))
+        return await self._first(pool, claim, (State.PAUSED, State.RUNNING, State.PAUSING))
 
     async def coming(self, pool: PoolState, claim: Claim) -> Entry | None:
         """A member that is still Pending; None if there is none either."""
-        return await self._first(pool, claim, (ON_ITS_WAY,))
+        return await self._first(pool, claim, (State.PENDING,))
 
-    async def _first(self, pool: PoolState, claim: Claim, choices: Sequence[frozenset[State]]) -> Entry | None:
-        for choice in choices:
-            while (member := pool.waiting(choice)) is not None:
+    async def _first(self, pool: PoolState, claim: Claim, choices: Sequence[State]) -> Entry | None:
+        for state in choices:
+            while (member := pool.waiting(state)) is not None:
                 pool.promised.add(member)
                 self._keeper.taking()
                 try:
