@@ -7,6 +7,7 @@
     intent.py     one signal, and the JSON in which a gateway writes it
     renewer.py    the gates between a signal and a renewal, and the renewal
     redis.py      the connection that comes back, the consumers of the list, the lock across replicas
+    ending.py     tasks that talk to Redis, ended
     plugin.py     the parts together
     hooks.py      what the kernel calls
 """

@@ -9,6 +9,7 @@ import structlog
 
 from shoal.plugin import Lifecycle
 from shoal.plugin.interfaces import Access, Observer, Renewal, Transition
+from shoal_renew.ending import end
 from shoal_renew.intent import Signal, parse
 from shoal_renew.renewer import AGAIN_SECONDS, Renewer
 from shoal_renew.subjects import EXTENSION, Subjects
@@ -64,9 +65,7 @@ class RenewIntent(Renewal, Observer):
 
     async def stop(self) -> None:
         """End; a renewal that was begun goes on without being waited for."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         for service in reversed(self.services):
             await service.stop()
 

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 
 from shoal.errors import ConfigError
 from shoal_renew.config import RedisSettings
+from shoal_renew.ending import end
 
 log = structlog.get_logger("shoal.renew")
 
@@ -74,9 +75,7 @@ class IntentList:
 
     async def stop(self) -> None:
         """End. An intent that was popped just now is lost, as the contract has it."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self._list.aclose()
 
     async def _supervise(self) -> None:
