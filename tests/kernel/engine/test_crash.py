@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from tests.kernel.engine.fakes import Boundary, Server, StoreContent, World, request, until
 
-from shoal.errors import Conflict, EngineFailure, NotFound
+from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase
 
@@ -93,7 +93,10 @@ class Client:
     async def _renew(self, sandbox_id: str, life: timedelta) -> None:
         wanted = datetime.now(UTC) + life
         self._promises.expiry_asked[sandbox_id] = wanted
-        self._promises.expiry[sandbox_id] = await self._engine.renew(sandbox_id, wanted)
+        try:
+            self._promises.expiry[sandbox_id] = await self._engine.renew(sandbox_id, wanted)
+        except InvalidRequest:
+            assert datetime.now(UTC) >= wanted  # on a busy machine a short life is over before its turn comes
         del self._promises.expiry_asked[sandbox_id]
 
     async def _delete(self, sandbox_id: str, step: int) -> None:
