@@ -20,7 +20,7 @@ from shoal.plugin import Lifecycle
 from shoal.plugin.interfaces import Access
 from shoal_renew.intent import Signal
 from shoal_renew.plugin import QUEUE_LIMIT, RenewIntent
-from shoal_renew.renewer import Renewer
+from shoal_renew.renewer import LIMIT_SECONDS, Alone, Renewer
 from shoal_renew.subjects import Subjects
 
 OPTED = {"access.renew.extend.seconds": "3600"}
@@ -40,9 +40,7 @@ def plugin(here: Site) -> RenewIntent:
 async def quiet(here: Site) -> None:
     """Until every signal that was taken has been dealt with."""
     renewing = plugin(here)
-    await until(
-        lambda: renewing._queue.empty() and not any(each.lock.locked() for each in renewing._subjects._known.values())
-    )
+    await until(lambda: renewing._queue.empty() and not any(each.busy for each in renewing._subjects._known.values()))
 
 
 def expiry(here: Site, sandbox_id: str) -> datetime:
@@ -151,7 +149,7 @@ async def test_a_renewal_that_fails_is_logged_and_fails_no_request(here: Site) -
 
 async def test_a_renewal_that_hangs_holds_up_no_request(here: Site) -> None:
     stuck, other = await here.running(OPTED, 60), await here.running(OPTED, 60)
-    going = asyncio.Event()
+    going, began = asyncio.Event(), asyncio.get_running_loop().time()
 
     async def hang() -> None:
         await going.wait()
@@ -162,6 +160,7 @@ async def test_a_renewal_that_hangs_holds_up_no_request(here: Site) -> None:
             assert (await here.reach(stuck)).status_code == 200
         assert (await here.reach(other)).status_code == 200
         await until(lambda: here.world.calls["apply", other] == 1)
+    assert asyncio.get_running_loop().time() - began < LIMIT_SECONDS
     going.set()
     await until(lambda: here.world.calls["apply", stuck] == 1)
 
@@ -207,23 +206,36 @@ async def test_the_queue_is_bounded() -> None:
     assert renewing._queue.qsize() == QUEUE_LIMIT
 
 
-async def test_old_news_is_judged_when_it_is_taken_and_when_its_turn_comes(here: Site) -> None:
+class SlowLock(Alone):
+    """A lock across replicas that takes six minutes."""
+
+    def __init__(self, renewer: Renewer) -> None:
+        self.renewer = renewer
+        self.held: list[int] = []
+
+    async def take(self, sandbox_id: str, seconds: int) -> bool:
+        later = self.renewer.now() + timedelta(minutes=6)
+        self.renewer.now = lambda: later
+        return True
+
+    async def hold(self, sandbox_id: str, seconds: int) -> None:
+        self.held.append(seconds)
+
+
+async def test_old_news_is_judged_when_it_is_taken_and_before_it_is_acted_on(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
-    renewer, now = plugin(here)._renewer, datetime.now(UTC)
-    subject = plugin(here)._subjects.get(sandbox_id)
-    assert subject is not None
+    now = datetime.now(UTC)
+    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60, now=lambda: now)
+    renewer._replicas = lock = SlowLock(renewer)
     with capture_logs() as logs:
         await renewer.handle(Signal(sandbox_id, "redis_queue", now - timedelta(seconds=301)))
-        assert reasons(logs) == ["stale"]
-        async with subject.lock:
-            waiting = asyncio.create_task(renewer.handle(Signal(sandbox_id, "redis_queue", now)))
-            await asyncio.sleep(0)
-            renewer.now = lambda: now + timedelta(seconds=301)
-        await waiting
-        assert reasons(logs) == ["stale", "stale"]
-        renewer.now = lambda: now
+        assert (reasons(logs), lock.held) == (["stale"], [])
         await renewer.handle(Signal(sandbox_id, "redis_queue", now))
+        assert (reasons(logs), lock.held) == (["stale", "stale"], [0])
+        assert here.world.calls["apply", sandbox_id] == 0
+        await renewer.handle(Signal(sandbox_id, "server_proxy"))
     assert here.world.calls["apply", sandbox_id] == 1
+    assert lock.held == [0, 60]
 
 
 async def test_one_at_a_time_whatever_the_source(here: Site) -> None:
@@ -232,7 +244,8 @@ async def test_one_at_a_time_whatever_the_source(here: Site) -> None:
     now = datetime.now(UTC)
     with capture_logs() as logs:
         await asyncio.gather(*(renewer.handle(Signal(sandbox_id, "redis_queue", now)) for _ in range(20)))
-    assert reasons(logs) == ["cool_down"] * 19
+        await renewer.handle(Signal(sandbox_id, "redis_queue", now))
+    assert reasons(logs) == ["in_progress"] * 19 + ["cool_down"]
     assert here.world.calls["apply", sandbox_id] == 1
 
 

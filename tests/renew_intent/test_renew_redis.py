@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -245,10 +244,8 @@ async def test_one_that_hangs_holds_up_no_request(tmp_path: Path, own: RedisProc
         sandbox_id = await here.running(OPTED, 60)
         await until(lambda: link(here).connected)
         own.freeze()
-        began = time.monotonic()
         for _ in range(20):
             assert (await here.reach(sandbox_id)).status_code == 200
-        assert renewals(here, sandbox_id) == 0 or time.monotonic() - began > 1
         await until(lambda: renewals(here, sandbox_id) == 1)
         own.thaw()
         pushed = await here.running(OPTED, 60)

@@ -79,7 +79,7 @@ class RenewIntent(Renewal, Observer):
     def accessed(self, access: Access) -> None:
         """The proxy's signal: at most one waits for each sandbox, and none within its cool-down."""
         subject = self._subjects.get(access.sandbox_id)
-        if subject is None or subject.queued or access.transport == "gateway":
+        if subject is None or subject.queued or subject.busy or access.transport == "gateway":
             return
         now = self._renewer.clock()
         if now < subject.next_at:

@@ -56,7 +56,10 @@ class Alone(Replicas):
 
 
 class Renewer:
-    """Renews one sandbox at a time, each at most once in ``min_interval`` seconds, wherever the signals come from.
+    """Renews each sandbox by one signal at a time, and at most once in ``min_interval`` seconds, whoever signals.
+
+    A signal that comes while its sandbox is being renewed does not wait for its turn, in which the cool-down would meet
+    it anyway: it would keep its worker from other sandboxes.
 
     Args:
         clock: monotonic seconds, for the cool-down.
@@ -88,15 +91,19 @@ class Renewer:
         if subject is None:
             known = self._lifecycle.find(signal.sandbox_id) is not None
             return skipped(signal, "not_opted_in" if known else "unknown_sandbox")
-        async with subject.lock:
-            try:
-                await self._pass(signal, subject)
-            except Exception as error:
-                self._cool(subject, AGAIN_SECONDS)
-                _failed(signal, error)
+        if subject.busy:
+            return skipped(signal, "in_progress")
+        subject.busy = True
+        try:
+            await self._pass(signal, subject)
+        except Exception as error:
+            self._cool(subject, AGAIN_SECONDS)
+            _failed(signal, error)
+        finally:
+            subject.busy = False
 
     async def _pass(self, signal: Signal, subject: Subject) -> None:
-        """The gates that are judged once its turn has come."""
+        """The gates of a sandbox that nobody else is renewing."""
         if self.clock() < subject.next_at:
             return skipped(signal, "cool_down")
         reason = self._out_of_question(signal, subject)

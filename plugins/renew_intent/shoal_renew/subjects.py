@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
@@ -19,16 +18,16 @@ class Subject:
         extend: how long it lives at least after an access.
         next_at: monotonic seconds before which no signal counts: the cool-down.
         queued: a signal of the proxy waits for a worker.
-        lock: held while it is renewed.
+        busy: it is being renewed.
     """
 
-    __slots__ = ("extend", "lock", "next_at", "queued")
+    __slots__ = ("busy", "extend", "next_at", "queued")
 
     def __init__(self, extend: timedelta) -> None:
         self.extend = extend
         self.next_at = float("-inf")
         self.queued = False
-        self.lock = asyncio.Lock()
+        self.busy = False
 
 
 class Subjects:
