@@ -32,7 +32,8 @@ case "$method $path" in
     'GET /healthz') answer '200 OK' '{}' ;;
     'PUT /policy') printf %s "$body" >$kept && answer '200 OK' "{\"policy\":$(cat $kept)}" ;;
     'GET /policy') answer '200 OK' "{\"policy\":$(cat $kept)}" ;;
-    'PATCH /policy' | 'DELETE /policy') answer '202 Accepted' "{\"asked\":\"$method\",\"for\":$body}" ;;
+    'PATCH /policy') answer '200 OK' "{\"asked\":\"$method\",\"for\":$body}" ;;
+    'DELETE /policy') answer '202 Accepted' "{\"asked\":\"$method\",\"for\":$body}" ;;
     *) answer '404 Not Found' '{"error":"path"}' ;;
 esac
 """

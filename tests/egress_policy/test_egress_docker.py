@@ -9,6 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from opensandbox import SandboxSync
+from opensandbox.config import ConnectionConfigSync
+from opensandbox.models.sandboxes import NetworkPolicy, NetworkRule
 from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.conftest import Serve
 from tests.servers import ServerProcess
@@ -82,9 +85,9 @@ def test_a_policy_changes_by_the_servers_token_and_by_the_endpoints(api: Api) ->
     sandbox_id = api.running(networkPolicy={})
     assert api.policy(sandbox_id).json() == {"policy": {"egress": []}}
     assert api.policy(sandbox_id, "PUT", POLICY, **{AUTH: "forged"}).json() == {"policy": POLICY}
-    for method, body in (("PATCH", POLICY["egress"]), ("DELETE", ["*.example.com"])):
+    for method, body, status in (("PATCH", POLICY["egress"], 200), ("DELETE", ["*.example.com"], 202)):
         answer = api.policy(sandbox_id, method, body)
-        assert (answer.status_code, answer.json()) == (202, {"asked": method, "for": body})
+        assert (answer.status_code, answer.json()) == (status, {"asked": method, "for": body})
 
     through = f"/sandboxes/{sandbox_id}/proxy/18080/policy"
     assert api.http.get(through).status_code == 401
@@ -92,6 +95,22 @@ def test_a_policy_changes_by_the_servers_token_and_by_the_endpoints(api: Api) ->
     assert endpoint["endpoint"].endswith(f"/v1/sandboxes/{sandbox_id}/proxy/18080")
     assert api.http.get(through, headers=endpoint["headers"]).json() == {"policy": POLICY}
     assert "headers" not in api.http.get(f"/sandboxes/{sandbox_id}/endpoints/8080").json()
+
+
+@pytest.mark.parametrize("through_the_server", [False, True])
+def test_the_sdk_finds_the_sidecar(api: Api, bench: Bench, server: ServerProcess, through_the_server: bool) -> None:
+    config = ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", use_server_proxy=through_the_server)
+    policy = NetworkPolicy(defaultAction="deny", egress=[NetworkRule(action="allow", target="*.example.com")])
+    sandbox = SandboxSync.create(
+        IMAGE, entrypoint=LONG, network_policy=policy, skip_health_check=True, connection_config=config
+    )
+    bench.ids.add(sandbox.id)
+    api.reaches(sandbox.id, "Running")
+    assert sandbox.get_egress_policy() == policy
+    sandbox.patch_egress_rules([NetworkRule(action="deny", target="a.example.com")])
+    sandbox.kill()
+    sandbox.close()
+    assert bench.left(sandbox.id) == []
 
 
 def test_sandbox_and_sidecar_live_pause_and_die_together(api: Api, bench: Bench) -> None:
