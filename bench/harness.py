@@ -113,7 +113,7 @@ def scratch(place: Path | None = None) -> Iterator[Path]:
 
 def wrk(url: str, *, connections: int = 32, seconds: int = 4, script: Path | None = None) -> float:
     """Requests a second of a GET, as wrk counts them; raises if any answer was not 2xx."""
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", url]
     if script is not None:
         command += ["-s", str(script)]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
