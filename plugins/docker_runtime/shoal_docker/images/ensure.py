@@ -101,15 +101,21 @@ class Images:
             return found
         if platform is None:
             found = replace(found, final=True)
-        else:
-            # The engine keeps several platforms under one name and describes its own; the pull did not complain.
+        elif self._keeps_platforms():  # and describes its own
             os, _, arch = platform.partition("/")
             found = replace(found, os=os, arch=arch)
+        else:
+            raise EngineFailure(PULL_FAILED, f"The registry has the image {name} for {found.platform}, not {platform}.")
         self._presence.keep(name, wanted, found)
         return found
 
     async def _pull_quietly(self, name: Name, auth: ImageAuth | None) -> None:
         await self._pulls.pull(name, None, auth, lambda reason, message: None)
+
+    def _keeps_platforms(self) -> bool:
+        """Whether several platforms of an image stand under one name: those of containerd's own image store do."""
+        status = self._engine.info.get("DriverStatus") or []
+        return any("io.containerd.snapshotter" in str(entry) for entry in status)
 
     def _native(self) -> str | None:
         engine = self._engine
