@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, TypeVar
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.models.plan import Sidecar, WorkloadPlan
@@ -15,10 +18,14 @@ from shoal_docker import environment, labels, windows
 from shoal_docker.bodies import RUNTIME_DIR, Parts, SidecarParts, wanted_ports
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.engine import Engine
+from shoal_docker.images import Image, Images
 from shoal_docker.limits import resources
 from shoal_docker.security import Security
 from shoal_docker.volumes import Prepared, Volumes
 from shoal_docker.volumes.claims import SERVER, VOLUME_FOR
+
+T = TypeVar("T")
+Ensure: TypeAlias = Callable[..., Awaitable[Image]]
 
 log = structlog.get_logger("shoal.docker")
 
@@ -46,6 +53,7 @@ class Assembler:
         self._docker = docker
         self._execd_init = settings.runtime.execd_run_as_init
         self._security = Security(docker, secure)
+        self._images = Images(engine)
         self._volumes = Volumes(engine, settings.storage, docker.sandbox_binds)
         self.release = self._volumes.release
 
@@ -53,10 +61,12 @@ class Assembler:
         """Compare with what the engine can do; it has been started. Raises ConfigError, EngineError, Unavailable."""
         for warning in self._security.verify(self._engine.info):
             log.warning(warning)
+        await self._images.start()
         await self._volumes.start()
 
     async def stop(self) -> None:
         """Let go of what is under way."""
+        await self._images.stop()
 
     def check(self, plan: WorkloadPlan) -> None:
         """Refuse what cannot be realised, from the plan alone. Raises InvalidRequest."""
@@ -67,18 +77,27 @@ class Assembler:
             resources(plan.resource_limits)
         for sidecar in plan.sidecars:
             resources(sidecar.resource_limits)
+            self._images.check(sidecar.image)
+        if plan.image is not None:
+            self._images.check(plan.image)
         self._volumes.check(plan)
 
     async def assemble(self, plan: WorkloadPlan, progress: Progress) -> Assembly:
         """Everything, ready for the create calls. Raises EngineFailure, InvalidRequest and Unavailable."""
         guest = windows.is_guest(plan)
         ports = list(windows.PORTS) if guest else []
+        image, *others = await _all(
+            self._image(plan, progress, self._images.ensure),
+            *(self._image_of(sidecar, progress) for sidecar in plan.sidecars),
+        )
         own = await self._volumes.prepare(plan.id, plan.volumes)
-        beside = {each.name: await self._beside(plan, each) for each in plan.sidecars}
-        managed = [name for _, prepared in beside.values() for name in prepared.managed]
+        beside = [await self._beside(plan, each, found) for each, found in zip(plan.sidecars, others, strict=True)]
         runtime_dir = await self._runtime_dir(plan)
+        managed = [name for _, prepared in beside for name in prepared.managed]
         sandbox = Parts(
-            image=plan.snapshot_image or plan.image or "",
+            image=image.reference,
+            carried=image.labels,
+            platform=None if guest else platform_of(plan),
             invocation=environment.invocation(plan.command, execd=False, guest=guest),
             env=environment.listed(self._variables(plan, ports)),
             binds=self._docker.sandbox_binds,
@@ -86,11 +105,24 @@ class Assembler:
             host=self._confinement(plan),
             labels=own.labels(*managed, *(mount["Source"] for mount in runtime_dir)),
         )
-        sidecars = {name: parts for name, (parts, _) in beside.items()}
+        sidecars = {each.name: parts for each, (parts, _) in zip(plan.sidecars, beside, strict=True)}
         return Assembly(sandbox=sandbox, sidecars=sidecars, ports=ports)
 
-    async def image_again(self, plan: WorkloadPlan, assembly: Assembly) -> Parts:
-        return assembly.sandbox
+    async def image_again(self, plan: WorkloadPlan, assembly: Assembly, progress: Progress) -> Parts:
+        """The sandbox's parts with its image fetched anew: the engine did not have it after all."""
+        image = await self._image(plan, progress, self._images.ensure_again)
+        return replace(assembly.sandbox, image=image.reference, carried=image.labels)
+
+    async def _image(self, plan: WorkloadPlan, progress: Progress, ensure: Ensure) -> Image:
+        if plan.snapshot_image is not None:
+            return await self._images.local(plan.snapshot_image)
+        policy = self._docker.image_pull_policy
+        platform = None if windows.is_guest(plan) else platform_of(plan)
+        return await ensure(plan.image or "", plan.image_auth, platform, policy, progress)
+
+    async def _image_of(self, sidecar: Sidecar, progress: Progress) -> Image:
+        policy = self._docker.image_pull_policy
+        return await self._images.ensure(sidecar.image, sidecar.image_auth, None, policy, progress)
 
     async def _runtime_dir(self, plan: WorkloadPlan) -> list[dict[str, Any]]:
         """The volume that the sandbox shares with those sidecars that want to; none if none does."""
@@ -101,11 +133,12 @@ class Assembler:
         await self._engine.call("create_volume", name, labels=mark)
         return [_runtime_mount(name)]
 
-    async def _beside(self, plan: WorkloadPlan, sidecar: Sidecar) -> tuple[SidecarParts, Prepared]:
+    async def _beside(self, plan: WorkloadPlan, sidecar: Sidecar, image: Image) -> tuple[SidecarParts, Prepared]:
         prepared = await self._volumes.prepare(plan.id, sidecar.volumes, trusted=sidecar.trusted)
         shared = [_runtime_mount(labels.runtime_volume(plan.id))] if sidecar.shares_runtime_dir else []
         parts = SidecarParts(
-            image=sidecar.image,
+            image=image.reference,
+            carried=image.labels,
             mounts=[*prepared.mounts, *shared],
             host={**self._security.of_sidecar(sidecar), **resources(sidecar.resource_limits)},
         )
@@ -125,3 +158,17 @@ class Assembler:
 
 def _runtime_mount(volume: str) -> dict[str, Any]:
     return {"Type": "volume", "Source": volume, "Target": RUNTIME_DIR, "ReadOnly": False}
+
+
+def platform_of(plan: WorkloadPlan) -> str | None:
+    """``os/arch``, where the request names a platform."""
+    return None if plan.platform is None else f"{plan.platform.os}/{plan.platform.arch}"
+
+
+async def _all(*work: Awaitable[T]) -> list[T]:
+    """The results of all, side by side. The first failure is raised once every one of them has ended."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return [result for result in results if not isinstance(result, BaseException)]

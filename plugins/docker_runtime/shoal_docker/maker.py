@@ -72,7 +72,7 @@ class Maker:
         for attempt in range(1, ATTEMPTS + 1):
             assembly = await self._assembler.assemble(plan, progress)
             try:
-                return await self._start(plan, assembly)
+                return await self._start(plan, assembly, progress)
             except Taken:
                 log.info("an earlier try of this create left something", sandbox_id=plan.id)
                 family = await self._census.one(plan.id)
@@ -87,7 +87,7 @@ class Maker:
                     raise EngineFailure(START_FAILED, f"No free host port was found: {error}") from None
         raise EngineFailure(START_FAILED, "The name of the sandbox's container is taken by another container.")
 
-    async def _start(self, plan: WorkloadPlan, assembly: Assembly) -> Workload:
+    async def _start(self, plan: WorkloadPlan, assembly: Assembly, progress: Progress) -> Workload:
         """One try. Raises Taken and PortTaken besides."""
         mode = normal_mode(plan.network.mode) if plan.network.mode else self._settings.mode
         shared = mode == "host" or mode.startswith("container:")
@@ -98,7 +98,7 @@ class Maker:
             for sidecar in filter(lambda each: each.first, plan.sidecars):
                 container = await self._sidecar(plan, sidecar, assembly, network, published)
                 network = network if shared or network is not owner else _joined(container)
-            container = await self._sandbox(plan, assembly, network, published)
+            container = await self._sandbox(plan, assembly, network, published, progress)
             network = network if shared or network is not owner else _joined(container)
             for sidecar in filter(lambda each: not each.first, plan.sidecars):
                 await self._sidecar(plan, sidecar, assembly, network, published)
@@ -108,7 +108,12 @@ class Maker:
         return workload
 
     async def _sandbox(
-        self, plan: WorkloadPlan, assembly: Assembly, network: Attachment, published: dict[str, int]
+        self,
+        plan: WorkloadPlan,
+        assembly: Assembly,
+        network: Attachment,
+        published: dict[str, int],
+        progress: Progress,
     ) -> str:
         parts = assembly.sandbox
         body = sandbox_body(plan, parts, network, published)
@@ -119,7 +124,7 @@ class Maker:
             except EngineError as error:
                 if error.status != 404:
                     raise
-                parts = await self._assembler.image_again(plan, assembly)
+                parts = await self._assembler.image_again(plan, assembly, progress)
                 made = await self._create(sandbox_body(plan, parts, network, published), name, parts.platform)
             await self._engine.call("start", made["Id"])
         except EngineError as error:
