@@ -123,7 +123,7 @@ class Engine:
         return await _finish(self._calls.submit(self._translated, work, *args, **kwargs))
 
     async def run(self, work: Callable[[APIClient], T]) -> T:
-        """What ``work`` answers, all of it on one thread, for answers that are read bit by bit. Raises as `call` does."""
+        """What ``work`` answers, all of it on one thread: for answers that are read in parts. Raises as `call` does."""
         if self._client is None or self._calls is None:
             raise Unavailable(UNAVAILABLE, "The connection to the container engine is closed.")
         return await _finish(self._calls.submit(self._translated, work, self._client))
