@@ -172,6 +172,7 @@ def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serv
     [
         ("", "bridge", {}),
         ("[egress]\nmode = 'dns'\n", "bridge", {}),
+        ("[egress]\nimage = 'none-such'\n", "host", {}),
         ("[egress]\nimage = 'none-such'\n", "bridge", {"credentialProxy": {"enabled": True}}),
     ],
 )

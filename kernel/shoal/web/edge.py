@@ -123,9 +123,7 @@ class Edge:
         scope, target = await self._admit_to_host(scope, exchange, claimed)
         await self._proxy(scope, receive, exchange.send, target)
 
-    async def _admit_to_host(
-        self, scope: Scope, exchange: Exchange, claimed: HostTarget
-    ) -> tuple[Scope, ProxyTarget]:
+    async def _admit_to_host(self, scope: Scope, exchange: Exchange, claimed: HostTarget) -> tuple[Scope, ProxyTarget]:
         """Ask who comes, unless the host is open to all or is itself the proof.
 
         Returns the request as the sandbox may see it: without what an authenticator looked at, which is the control

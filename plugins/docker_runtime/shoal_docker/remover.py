@@ -20,7 +20,6 @@ from shoal_docker.adoption import forget_peer_files
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.observe import Family, Summary, labels_of, state_of
-from shoal_docker.volumes.buckets import OSSFS_MOUNTS
 
 log = structlog.get_logger("shoal.docker")
 
@@ -66,8 +65,7 @@ class Remover:
         await asyncio.gather(*map(self._end, family.sidecars))
         if family.sidecars:
             await self.volume(labels.runtime_volume(family.id))
-        if family.main is None or labels.MANAGED_VOLUMES in found or OSSFS_MOUNTS in found:
-            await self._release(family.id, found)
+        await self._release(family.id, found)
         if not found.get(labels.OWN):
             await asyncio.to_thread(forget_peer_files, family.id)
         self._owed.pop(family.id, None)

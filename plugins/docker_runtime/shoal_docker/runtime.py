@@ -53,7 +53,7 @@ class DockerRuntime(Runtime):
         known: Callable[[str], bool] = lambda sandbox_id: False,
     ) -> None:
         self.concurrency = docker.concurrency
-        self._settings, self._docker = settings, docker
+        self._settings, self._docker, self._secure = settings, docker, secure
         self.engine = Engine(docker.host, timeout=docker.timeout, threads=docker.concurrency + SPARE_THREADS)
         self._networks: set[str] = set()
         surroundings = self._surroundings = self._around()
@@ -99,6 +99,9 @@ class DockerRuntime(Runtime):
         mode = normal_mode(plan.network.mode) if plan.network.mode else self._docker.mode
         if mode not in _BUILT_IN and not mode.startswith("container:") and mode not in self._networks:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"The engine has no network named {mode}.")
+        if any(sidecar.trusted and sidecar.first for sidecar in plan.sidecars) and mode not in ("bridge", "default"):
+            message = f"A sidecar that owns the network needs a bridge of its own; the network mode is {mode}."
+            raise InvalidRequest(codes.INVALID_PARAMETER, message)
         self._assembler.check(plan)
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
@@ -160,7 +163,7 @@ class DockerRuntime(Runtime):
             pause=self._able_to_pause(),
             snapshots=True,
             sidecars=True,
-            network_policy=True,
+            network_policy=self._docker.mode in ("bridge", "default") and self._secure.type != "gvisor",
             image_auth=True,
             volumes=frozenset({"host", "pvc", "ossfs"}),
             platforms=frozenset(platforms),

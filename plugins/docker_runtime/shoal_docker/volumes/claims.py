@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import posixpath
+import time
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -19,7 +21,7 @@ from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import ClaimVolume, Volume
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.labels import MANAGED_VOLUMES, PREFIX
+from shoal_docker.labels import ID, MANAGED_VOLUMES, PREFIX
 from shoal_docker.volumes import paths
 from shoal_docker.volumes.host import bind
 
@@ -30,6 +32,8 @@ VOLUME_FOR: Final = PREFIX + "volume-for"
 """The sandbox with which a volume goes."""
 INTERNAL: Final = ("opensandbox-runtime-", "opensandbox-win-oem-")
 """Names of volumes that hold what runs inside other sandboxes; others of that kind are told by their labels."""
+ABANDONED_SECONDS: Final = 600.0
+"""Age at which a volume of a sandbox without a container is removed; between the two comes a moment at most."""
 _OF_CLAIMS: Final = frozenset({MANAGED_VOLUMES, VOLUME_FOR})
 NOT_FOUND: Final = "VOLUME::PVC_NOT_FOUND"
 INSPECT_FAILED: Final = "VOLUME::PVC_INSPECT_FAILED"
@@ -73,17 +77,29 @@ class Claims:
             return await self._part(volume, volume.sub_path, found), goes
         return _mount(volume), goes
 
-    async def release(self, sandbox_id: str, named: Iterable[str]) -> None:
+    async def release(self, sandbox_id: str, named: Iterable[str] | None) -> None:
         """Remove the volumes that go with a sandbox.
 
         Args:
-            named: by its container's label; empty where that is gone, and then the engine is asked.
+            named: by its container's label; None where that is gone, and then the engine is asked.
 
         One that another container holds is tried again with the next release. Raises EngineError, Unavailable.
         """
-        names = set(named) or await self._of(sandbox_id)
+        names = set(named) if named is not None else set(await self._marked(f"{VOLUME_FOR}={sandbox_id}"))
         for name in names | self._owed:
             await self._remove(name)
+
+    async def sweep(self) -> None:
+        """Remove what goes with sandboxes that have no container any more; a create under way makes it again."""
+        marked = await self._marked(VOLUME_FOR)
+        if not marked:
+            return
+        standing = await self._engine.call("containers", all=True, filters={"label": [ID]})
+        ids = {(each.get("Labels") or {}).get(ID) for each in standing}
+        for name, found in marked.items():
+            if found["Labels"][VOLUME_FOR] not in ids and _is_old(found):
+                log.info("removing a volume whose sandbox is gone", volume=name)
+                await self._remove(name)
 
     async def _found(self, claim: ClaimVolume, sandbox_id: str) -> dict[str, Any] | None:
         """The volume as the engine describes it; two creates that make it at once get the same one."""
@@ -131,9 +147,9 @@ class Claims:
             raise InvalidRequest(INVALID_SUB_PATH, message) from None
         return source
 
-    async def _of(self, sandbox_id: str) -> set[str]:
-        answer = await self._engine.call("volumes", filters={"label": [f"{VOLUME_FOR}={sandbox_id}"]})
-        return {str(each["Name"]) for each in answer.get("Volumes") or []}
+    async def _marked(self, label: str) -> dict[str, dict[str, Any]]:
+        answer = await self._engine.call("volumes", filters={"label": [label]})
+        return {str(each["Name"]): each for each in answer.get("Volumes") or []}
 
     async def _remove(self, name: str) -> None:
         try:
@@ -162,6 +178,15 @@ def _not_a_callers(volume: Volume) -> InvalidRequest:
 def _mount(volume: Volume) -> dict[str, Any]:
     name = _claim(volume).claim_name
     return {"Type": "volume", "Source": name, "Target": volume.mount_path, "ReadOnly": volume.read_only}
+
+
+def _is_old(found: dict[str, Any]) -> bool:
+    """Not so for one that another server on this engine may just have made for a container to come."""
+    try:
+        made = datetime.fromisoformat(str(found.get("CreatedAt")))
+    except ValueError:
+        return False
+    return made.tzinfo is not None and made.timestamp() < time.time() - ABANDONED_SECONDS
 
 
 def _version(engine: Engine) -> tuple[int, ...]:

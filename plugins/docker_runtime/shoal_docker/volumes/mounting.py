@@ -69,6 +69,7 @@ class Volumes:
         self._host.shared = self._buckets.shared = shared
         if not shared:
             log.warning("the engine's files are not this server's: host volumes are the allowed paths themselves")
+        await self._claims.sweep()
         holders = await self._engine.call("containers", all=True, filters={"label": [OSSFS_MOUNTS]})
         await self._buckets.recall({str(each["Id"]): each.get("Labels") or {} for each in holders})
 
@@ -135,7 +136,7 @@ class Volumes:
             labels: of its container; empty where that was gone already. Raises EngineError, Unavailable.
         """
         await self._buckets.release(sandbox_id, json_list(labels.get(OSSFS_MOUNTS, "")))
-        await self._claims.release(sandbox_id, json_list(labels.get(MANAGED_VOLUMES, "")))
+        await self._claims.release(sandbox_id, json_list(labels.get(MANAGED_VOLUMES, "")) if labels else None)
 
 
 def _unique(items: list[str]) -> list[str]:

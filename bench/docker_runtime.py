@@ -24,7 +24,6 @@ from typing import Any
 
 from bench.harness import Server, median_wrk, scratch, shoal, table
 from bench.peer import EXECD, IMAGE, peer
-
 from docker import APIClient
 
 BODY = {
