@@ -14,8 +14,8 @@ from shoal.config.settings import Settings
 from shoal.engine import admission
 from shoal.engine.diagnostics import Diagnostics
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Host, Hosts
-from shoal.engine.idempotency import IdempotencyKeys
+from shoal.engine.hosts import Host, Hosts, own_cancellation
+from shoal.engine.idempotency import IdempotencyKeys, check_same, follow
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.operations import Operations
@@ -42,6 +42,7 @@ from shoal.plugin.interfaces import (
     Observer,
     PolicyTarget,
     Principal,
+    SharedTruth,
     SnapshotRecord,
     Store,
 )
@@ -89,7 +90,8 @@ class LifecycleEngine:
             Reconciler(host, self.view, self._ledger, self._lanes, self._remover) for host in self._hosts
         ]
         for reconciler in self._reconcilers:
-            reconciler.adopted = self._arm
+            reconciler.changed = self._arm
+            reconciler.making = self._provisioner.making
         self.reach = Reach(settings, self.view, self._hosts, components)
         self._snapshots = Snapshots(store, self._hosts, self._lanes)
         self._keeper = Keeper(
@@ -197,6 +199,11 @@ class LifecycleEngine:
         key: tuple[str, str] | None,
         reserved: Reserved | None = None,
     ) -> Entry:
+        if key is not None and host.runtime.truth is not None:
+            draft = follow(draft, *key)
+            made = self.view.get(draft.id)
+            if made is not None and made.record.state is not State.STOPPING:
+                return check_same(made, key[1])
         plan = await admission.amend(draft, self._networking)
         await host.runtime.check(plan)
         record = admission.first_record(plan, principal)
@@ -211,8 +218,27 @@ class LifecycleEngine:
         if key is not None:
             self._keys.remember(key)
         self._arm(record)
+        truth = self._hosts.of(record).runtime.truth
+        if truth is not None:
+            await self._publish(truth, record, plan)
         self._provisioner.begin(record.id, plan)
         return entry
+
+    async def _publish(self, truth: SharedTruth, record: SandboxRecord, plan: WorkloadPlan) -> None:
+        """Let every server know of it. Raises what the runtime refuses it with; then it is on its way out."""
+        try:
+            with own_cancellation():
+                await truth.accept(plan)
+        except Exception:
+            self._lanes.post(record.id, lambda: self._withdraw(record))
+            raise
+
+    async def _withdraw(self, record: SandboxRecord) -> None:
+        """Remove what the engine did not take; the scheduler tries again what cannot be done now."""
+        try:
+            await self._remover.remove(record, "REFUSED")
+        except Exception as error:
+            log.warning("a refused create could not be cleaned up yet", sandbox_id=record.id, error=str(error))
 
     # --- read -------------------------------------------------------------------------------------------------------
 

@@ -2,18 +2,26 @@
 
 The key is durable in the same commit as the sandbox, so a retry after a crash finds it too. It is remembered for
 ``engine.idempotency_ttl_seconds``, also past the sandbox's end: a late retry is told so instead of making another one.
+
+Servers that share an engine have a store each. There the sandbox id follows from the key, so that the same request
+makes the same sandbox whichever server it reaches, for as long as that sandbox is there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+
+from msgspec.structs import replace
 
 from shoal.engine.ledger import utcnow
 from shoal.errors import Conflict
 from shoal.models import codes
-from shoal.plugin.interfaces import IdempotencyKey, Principal
+from shoal.models.plan import WorkloadPlan
+from shoal.plugin.interfaces import REQUEST_LABEL, IdempotencyKey, Principal
+from shoal.view.entry import Entry
 
 
 class IdempotencyKeys:
@@ -52,3 +60,17 @@ class IdempotencyKeys:
     def forget(self, before: datetime) -> None:
         """Drop what expired before then."""
         self._keys = {name: key for name, key in self._keys.items() if key.expires_at > before}
+
+
+def follow(plan: WorkloadPlan, name: str, fingerprint: str) -> WorkloadPlan:
+    """The plan with the id that follows from the key, and with what tells another server which request it was."""
+    derived = uuid.UUID(bytes=hashlib.sha256(f"sandbox\0{name}".encode()).digest()[:16], version=4)
+    return replace(plan, id=str(derived), labels={**plan.labels, REQUEST_LABEL: fingerprint})
+
+
+def check_same(entry: Entry, fingerprint: str) -> Entry:
+    """A sandbox that another server made with this key. Raises Conflict if it was for another request."""
+    made = entry.workload.labels.get(REQUEST_LABEL) if entry.workload is not None else None
+    if made is not None and made != fingerprint:
+        raise Conflict(codes.IDEMPOTENCY_MISMATCH, "This Idempotency-Key was used for another request.")
+    return entry

@@ -1,13 +1,15 @@
 """Operations on a sandbox that exists: pause, resume, renew, patch. Each runs on the sandbox's lane.
 
-The intent is durable before the engine is called, so that a restart can finish or settle what a crash cut off.
+The intent is durable before the engine is called, so that a restart can finish or settle what a crash cut off. Expiry
+and metadata that the engine itself holds for several servers are changed there, and noted here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any
+
+from msgspec.structs import replace
 
 from shoal.engine import states
 from shoal.engine.expiry import ExpiryScheduler
@@ -20,7 +22,7 @@ from shoal.models.requests import MetadataPatch
 from shoal.models.rules import check_metadata_patch
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
-from shoal.plugin.interfaces import Runtime
+from shoal.plugin.interfaces import Held, Runtime
 from shoal.view.entry import Entry
 
 _UNDER_WAY = {State.PAUSING: State.RUNNING, State.RESUMING: State.PAUSED}
@@ -51,26 +53,32 @@ class Operations:
 
     async def renew(self, record: SandboxRecord, expires_at: datetime, *, only_later: bool) -> datetime:
         """Move the expiry. Raises Conflict if there is none, or the sandbox is on its way out."""
-        if record.expires_at is None:
-            raise Conflict(codes.INVALID_EXPIRATION, "This sandbox has no expiry: it is removed only when deleted.")
         if record.state is State.STOPPING:
             raise self.wrong_state(record, "SANDBOX_STOPPING", "renewable")
-        if expires_at <= utcnow():
-            raise InvalidRequest(codes.INVALID_EXPIRATION, "expiresAt must be in the future.")
-        if only_later and expires_at <= record.expires_at:
-            return record.expires_at
-        entry = await self._change(record, expires_at=expires_at)
-        self._expiry.arm(record.id, due_time(entry.record))
-        return expires_at
+
+        def moved(held: Held) -> Held:
+            if held.expires_at is None:
+                message = "This sandbox has no expiry: it is removed only when deleted."
+                raise Conflict(codes.INVALID_EXPIRATION, message)
+            if expires_at <= utcnow():
+                raise InvalidRequest(codes.INVALID_EXPIRATION, "expiresAt must be in the future.")
+            return held if only_later and expires_at <= held.expires_at else replace(held, expires_at=expires_at)
+
+        held, changed = await self._edit(record, moved)
+        if changed is not None:
+            self._expiry.arm(record.id, due_time(changed.record))
+        return held.expires_at or expires_at
 
     async def patch_metadata(self, record: SandboxRecord, patch: MetadataPatch) -> Entry | None:
         """JSON Merge Patch; None if nothing changed. Raises InvalidRequest for a reserved or malformed key or value."""
         check_metadata_patch(patch)
-        merged = {**record.metadata, **{key: value for key, value in patch.items() if value is not None}}
-        for key, value in patch.items():
-            if value is None:
-                merged.pop(key, None)
-        return await self._change(record, metadata=merged) if merged != record.metadata else None
+
+        def merged(held: Held) -> Held:
+            metadata = {**held.metadata, **patch}
+            return replace(held, metadata={key: value for key, value in metadata.items() if value is not None})
+
+        _, changed = await self._edit(record, merged)
+        return changed
 
     def require_pause(self, record: SandboxRecord) -> None:
         """Raise NotSupported if the runtime cannot pause."""
@@ -84,19 +92,31 @@ class Operations:
         code = codes.scoped(self._hosts.scope(record), reason)
         return Conflict(code, f"The sandbox is {record.state.value}, not {wanted}.")
 
-    async def _change(self, record: SandboxRecord, **changes: Any) -> Entry:
-        """Write a change that the engine may hold too; undone if the runtime refuses it."""
-        if record.state not in states.SETTLED or record.purge_at is not None:
-            return await self._ledger.write(record, **changes)
-        runtime = self._hosts.of(record).runtime  # refused before anything is durable if it is not enabled
-        entry = await self._ledger.write(record, **changes)
+    async def _edit(self, record: SandboxRecord, change: Callable[[Held], Held]) -> tuple[Held, Entry | None]:
+        """What is held then, and the record if it changed; undone if the runtime refuses it."""
+        known = Held(expires_at=record.expires_at, metadata=record.metadata)
+        alone = record.state is State.STOPPING or record.purge_at is not None
+        runtime = None if alone else self._hosts.of(record).runtime  # refused before anything is durable
+        if runtime is not None and runtime.truth is not None:
+            with own_cancellation():
+                held = await runtime.truth.edit(record.id, change)
+        else:
+            held = change(known)
+        if held == known:
+            return held, None
+        entry = await self._ledger.write(record, expires_at=held.expires_at, metadata=held.metadata)
+        if runtime is not None and runtime.truth is None and record.state in states.SETTLED:
+            await self._apply(runtime, entry.record, known)
+        return held, entry
+
+    async def _apply(self, runtime: Runtime, record: SandboxRecord, before: Held) -> None:
+        """Tell an engine that may hold such things too."""
         try:
             with own_cancellation():
-                await runtime.apply(entry.record)
+                await runtime.apply(record)
         except Exception:
-            await self._ledger.write(entry.record, **{name: getattr(record, name) for name in changes})
+            await self._ledger.write(record, expires_at=before.expires_at, metadata=before.metadata)
             raise
-        return entry
 
     async def _through(
         self, record: SandboxRecord, between: State, call: Callable[[Runtime], Awaitable[Workload]], wanted: State

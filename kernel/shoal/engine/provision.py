@@ -76,6 +76,10 @@ class Provisioner:
         self._under_way[sandbox_id] = task
         task.add_done_callback(lambda _: self._under_way.pop(sandbox_id, None))
 
+    def making(self, sandbox_id: str) -> bool:
+        """Whether a create of it is under way here."""
+        return sandbox_id in self._under_way
+
     async def abandon(self, sandbox_id: str) -> None:
         """A removal has come: returns once nothing of the create runs any more. Called on the sandbox's lane."""
         task = self._under_way.get(sandbox_id)
@@ -105,6 +109,8 @@ class Provisioner:
             return
         if plan is None:
             plan = await self._insist(lambda: self._store.plan(sandbox_id), sandbox_id)
+            if plan is None and host.runtime.truth is not None:
+                return  # another server is making it: it was adopted
         made = plan and self._up_to_date(plan, entry.record)
         outcome = await self._outcome(host, entry.record, made)
         await self._insist(
@@ -164,7 +170,8 @@ class Provisioner:
         entry = await self._ledger.write(
             record, forget_plan=True, state=state, reason=workload.reason, message=workload.message
         )
-        if plan is not None and (plan.expires_at, plan.metadata) != (record.expires_at, record.metadata):
+        told = self._hosts.of(record).runtime.truth is not None
+        if plan is not None and not told and _changed_since(plan, record):
             await self._tell(entry.record)
 
     async def _tell(self, record: SandboxRecord) -> None:
@@ -204,3 +211,8 @@ class Provisioner:
                 )
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, STORE_BACKOFF_MOST)
+
+
+def _changed_since(plan: WorkloadPlan, record: SandboxRecord) -> bool:
+    """Whether it was renewed or patched after the plan was drawn up."""
+    return (plan.expires_at, plan.metadata) != (record.expires_at, record.metadata)

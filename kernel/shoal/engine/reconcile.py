@@ -5,6 +5,9 @@ gap of the watch repairs whatever a stream lost. Everything is judged on the san
 time, by the latest that was seen. What was seen before the last engine call on a sandbox ended is stale: it decides
 nothing, and asks for a fresh comparison. An event never makes or ends a record, only a full list does: the last words
 of a workload that was deleted or replaced arrive late.
+
+Where the engine holds the truth for several servers (`SharedTruth`), what it holds is asked at the moment of judging:
+events may make records, also of what another server has only begun to make; expiry and metadata are taken from there.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from shoal.engine.ledger import Ledger
 from shoal.engine.removal import Remover
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload, WorkloadGone
-from shoal.plugin.interfaces import POOL_LABEL
+from shoal.plugin.interfaces import POOL_LABEL, Held
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reconcile")
@@ -62,8 +65,11 @@ class Reconciler:
         self._latest: dict[str, tuple[Sighting, asyncio.Future[None]]] = {}
         self._events: dict[str, float] = {}
         self._away = False
-        self.adopted: Callable[[SandboxRecord], None] = lambda record: None
-        """Called with every sandbox that was found running without a record."""
+        self._truth = host.runtime.truth
+        self.changed: Callable[[SandboxRecord], None] = lambda record: None
+        """Called with every sandbox that was found without a record, or whose expiry another server moved."""
+        self.making: Callable[[str], bool] = lambda sandbox_id: False
+        """Whether this server is making the sandbox itself."""
 
     def start(self) -> None:
         """Begin to follow; `compare` was called once before."""
@@ -112,8 +118,14 @@ class Reconciler:
         entry = self._view.get(workload.id)
         if entry is None:
             return True
-        state = states.observed(entry.record, workload.phase)
-        return entry.workload != workload or state not in (None, entry.record.state) or _is_remains(entry.record)
+        record = entry.record
+        state = self._state(record, workload.phase)
+        return (
+            entry.workload != workload
+            or state not in (None, record.state)
+            or _is_remains(record)
+            or self._held(record) is not None
+        )
 
     def _judge_soon(self, sandbox_id: str, sighting: Sighting) -> asyncio.Future[None]:
         """Have the sighting judged on the lane; one judgement waits there at most, and the latest sighting counts."""
@@ -141,7 +153,9 @@ class Reconciler:
         if entry is None:
             if workload is None or (not sighting.listed and self._host.changed_since(sandbox_id, 0.0)):
                 return  # the echo of a removal of ours
-            if self._stale(sandbox_id, sighting) or not sighting.listed:
+            if self._truth is not None and self._truth.held(sandbox_id) is not None:
+                await self._adopt(workload)
+            elif self._stale(sandbox_id, sighting) or not sighting.listed:
                 self._wanted.set()
             else:
                 await self._adopt(workload)
@@ -168,11 +182,35 @@ class Reconciler:
         self._ledger.see(workload)
         if record.state in states.UNDER_WAY and not self._tasks:
             return  # found so at start: it will be finished, not settled
-        state = states.observed(record, workload.phase)
+        held = self._held(record)
+        if held is not None:
+            entry = await self._ledger.write(record, expires_at=held.expires_at, metadata=held.metadata)
+            record = entry.record
+            self.changed(record)
+        state = self._state(record, workload.phase)
         if state is not None and state is not record.state:
             await self._ledger.write(record, state=state, reason=workload.reason, message=workload.message)
         elif _is_remains(record):
             await self._remover.clear(record)
+        elif self._made_elsewhere(record) and workload.reason is not None:
+            self._ledger.progress(record.id, workload.reason, workload.message or "")
+
+    def _state(self, record: SandboxRecord, phase: Phase) -> State | None:
+        """The state that the record should have; None if the engine's word tells nothing."""
+        if self._made_elsewhere(record):
+            return None if phase is Phase.PENDING else states.settled(phase)
+        return states.observed(record, phase)
+
+    def _held(self, record: SandboxRecord) -> Held | None:
+        """What the engine holds of it for all servers, where that differs from the record; None else."""
+        if self._truth is None or record.state is State.STOPPING or record.purge_at is not None:
+            return None
+        held = self._truth.held(record.id)
+        return None if held == Held(expires_at=record.expires_at, metadata=record.metadata) else held
+
+    def _made_elsewhere(self, record: SandboxRecord) -> bool:
+        """Whether it is another server's to make, or was before a restart of this one."""
+        return self._truth is not None and record.state is State.PENDING and not self.making(record.id)
 
     def _ours(self, record: SandboxRecord) -> bool:
         return record.runtime == self._host.runtime.name
@@ -180,19 +218,22 @@ class Reconciler:
     def _should_exist(self, record: SandboxRecord) -> bool:
         """Whether the engine must hold a workload for this record; one being made, unmade or failed need not."""
         settled = states.SETTLED | states.UNDER_WAY if self._tasks else states.SETTLED
-        return record.state in settled and record.purge_at is None
+        return (record.state in settled and record.purge_at is None) or (
+            bool(self._tasks) and self._made_elsewhere(record)
+        )
 
     async def _adopt(self, workload: Workload) -> None:
         """Take over a workload that nobody recorded: another server's, or one that a lost store knew."""
         adoption = workload.adoption
-        if adoption is None or workload.phase is Phase.PENDING:
+        pending = workload.phase is Phase.PENDING
+        if adoption is None or (pending and self._truth is None):
             return
         if POOL_LABEL in workload.labels and workload.phase is Phase.PAUSED:
             return  # it waits in a pool of another server's: nobody has it
         record = SandboxRecord(
             id=workload.id,
             runtime=self._host.runtime.name,
-            state=states.settled(workload.phase),
+            state=State.PENDING if pending else states.settled(workload.phase),
             since=workload.since or adoption.created_at,
             created_at=adoption.created_at,
             entrypoint=adoption.entrypoint,
@@ -206,7 +247,7 @@ class Reconciler:
             extensions=adoption.extensions,
         )
         await self._ledger.adopt(record, workload)
-        self.adopted(record)
+        self.changed(record)
 
     async def _watch(self) -> None:
         backoff = BACKOFF_FIRST

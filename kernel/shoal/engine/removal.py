@@ -21,6 +21,8 @@ log = structlog.get_logger("shoal.lifecycle")
 
 RETRY_SECONDS = 30.0
 """Wait before a removal that failed is tried again (contract/docker.md section 10)."""
+ASIDE_SECONDS = 0.5
+"""Wait before a server that is not in charge looks again whether something that is over is still its to end."""
 
 
 class Remover:
@@ -84,10 +86,20 @@ class Remover:
                 self._expiry.arm(sandbox_id, due)
                 return
         try:
-            await self.remove(record, "EXPIRED")
+            if await self._may_end(record):
+                await self.remove(record, "EXPIRED")
+            else:
+                self._expiry.arm(sandbox_id, utcnow().timestamp() + ASIDE_SECONDS)
         except Exception as error:
             self._expiry.arm(sandbox_id, utcnow().timestamp() + RETRY_SECONDS)
             log.warning("removal failed, will be retried", sandbox_id=sandbox_id, error=str(error), after=RETRY_SECONDS)
+
+    async def _may_end(self, record: SandboxRecord) -> bool:
+        """Where several servers share an engine: whether it is for this one to end it, and nobody renewed it."""
+        truth = self._hosts.of(record).runtime.truth
+        if truth is None or record.state is State.STOPPING or record.purge_at is not None:
+            return True
+        return truth.in_charge() and await truth.end(record.id, utcnow())
 
 
 def due_time(record: SandboxRecord) -> float | None:

@@ -23,7 +23,7 @@ from shoal.plugin.interfaces import (
     Transition,
 )
 from shoal_idle.clock import IdleClock
-from shoal_idle.policy import ACTION, KEYS, RESUME, Policy, read
+from shoal_idle.policy import ACTION, KEYS, RESUME, TIMEOUT, Policy, read
 
 log = structlog.get_logger("shoal.idle")
 
@@ -68,6 +68,9 @@ class IdleTimeout(Renewal, Observer):
             policy = read(plan.extensions)
         except ValueError as error:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"extensions: {error}.") from None
+        if policy.timeout is not None and capabilities.shared:
+            message = f"extensions: {TIMEOUT}: other servers reach the sandboxes of the {plan.runtime} runtime too."
+            raise InvalidRequest(codes.INVALID_PARAMETER, message)
         for key, wanted in ((ACTION, policy.action == "pause"), (RESUME, policy.on_access)):
             if wanted and not capabilities.pause:
                 message = f"extensions: {key}: the {plan.runtime} runtime cannot pause sandboxes."

@@ -9,9 +9,11 @@ from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
 from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
+from shoal.plugin.interfaces.truth import REQUEST_LABEL, Held, SharedTruth
 
 __all__ = [
     "POOL_LABEL",
+    "REQUEST_LABEL",
     "SECURE_ACCESS_HEADER",
     "WEBSOCKET_NEWS_SECONDS",
     "Access",
@@ -21,6 +23,7 @@ __all__ = [
     "Component",
     "Endpoint",
     "EndpointQuery",
+    "Held",
     "HostTarget",
     "IdempotencyKey",
     "Ingress",
@@ -33,6 +36,7 @@ __all__ = [
     "Progress",
     "Renewal",
     "Runtime",
+    "SharedTruth",
     "SnapshotRecord",
     "Store",
     "Transition",

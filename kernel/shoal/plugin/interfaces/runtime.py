@@ -20,6 +20,7 @@ from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.pools import NativePools
+from shoal.plugin.interfaces.truth import SharedTruth
 
 Progress = Callable[[str, str], None]
 """``progress(reason, message)``: shows in the status of a Pending sandbox; cheap, and may be called often."""
@@ -38,6 +39,7 @@ class Capabilities(Struct, kw_only=True, frozen=True):
             so that an access token among them holds.
         signed_endpoints: a gateway may check signed endpoints of its sandboxes: where nothing signs any, asking for one
             is an invalid parameter, and not an API that this runtime lacks (contract/api.md section 8).
+        shared: other servers may reach the same sandboxes, so that what one of them saw is not all that happened.
         volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
         platforms: ``os/arch`` pairs a request may ask for; empty accepts none.
     """
@@ -51,6 +53,7 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     secure_access: bool = False
     signed_endpoints: bool = False
     image_auth: bool = False
+    shared: bool = False
     volumes: frozenset[str] = frozenset()
     platforms: frozenset[str] = frozenset()
 
@@ -76,6 +79,7 @@ class Runtime(Component, ABC):
         concurrency: how many engine operations may run side by side; more wait, first come first served.
         resync_interval: seconds between two full comparisons of `list` with the view.
         pools: those that the engine keeps by itself; set if ``capabilities.pools``.
+        truth: set if the engine holds expiry and metadata itself, for several servers; `apply` is not called then.
     """
 
     scope: ClassVar[str]
@@ -83,6 +87,7 @@ class Runtime(Component, ABC):
     concurrency: int = 8
     resync_interval: float = 60.0
     pools: NativePools | None = None
+    truth: SharedTruth | None = None
 
     async def check(self, plan: WorkloadPlan) -> None:
         """Refuse what cannot be realised, before anything is durable.

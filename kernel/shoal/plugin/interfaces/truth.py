@@ -1,0 +1,59 @@
+"""Engines that hold a sandbox's truth themselves, so that several servers may use one engine at once.
+
+Such an engine keeps expiry and metadata with the workload (annotations, custom resources). The kernel then writes them
+there first, takes from there what other servers wrote, and ends nothing that the engine does not hold to be over.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from datetime import datetime
+
+from msgspec import Struct
+
+from shoal.models.plan import WorkloadPlan
+
+REQUEST_LABEL = "shoal.request"
+"""In `WorkloadPlan.labels` of a create with an Idempotency-Key: what was asked for, to servers that did not see it."""
+
+
+class Held(Struct, kw_only=True, frozen=True):
+    """What the engine holds of a record; ``expires_at`` None means manual clean-up."""
+
+    expires_at: datetime | None
+    metadata: dict[str, str]
+
+
+class SharedTruth(ABC):
+    """A runtime's `Runtime.truth`. Raises what a Runtime raises; of `apply`, `Runtime` itself hears nothing then."""
+
+    @abstractmethod
+    def held(self, sandbox_id: str) -> Held | None:
+        """As last seen, from memory; never older than what `edit` returned. None if there is no such workload."""
+
+    @abstractmethod
+    async def accept(self, plan: WorkloadPlan) -> None:
+        """Make the workload known to every server before the caller is answered; `Runtime.create` waits until it runs.
+
+        On the request path: quick. Of a plan whose ``id`` is there already, nothing is made anew. What is raised is the
+        caller's answer; `Runtime.delete` follows.
+        """
+
+    @abstractmethod
+    async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
+        """Replace what is held by what ``change`` makes of it, in one step; returns what is held then.
+
+        ``change`` is called again if somebody else was faster, and what it raises is raised. Raises NotFound.
+        """
+
+    @abstractmethod
+    async def end(self, sandbox_id: str, now: datetime) -> bool:
+        """Begin to remove the workload if its expiry, as held, is not after ``now``, in one step.
+
+        False if it was renewed; True also if there is no such workload. `Runtime.delete` follows.
+        """
+
+    @abstractmethod
+    def in_charge(self) -> bool:
+        """Whether this server, and no other, ends what is over."""
