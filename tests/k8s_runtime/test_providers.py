@@ -16,8 +16,8 @@ from tests.k8s_runtime.controllers import AGENT, BATCH, AgentController, BatchCo
 from shoal.config.settings import RuntimeSettings, Settings
 from shoal.errors import Conflict, EngineFailure
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase
+from shoal.plugin.interfaces import Held
 from shoal_k8s.api import KubeClient, Resource
 from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
 from shoal_k8s.providers.agent_sandbox import dns_1035
@@ -104,17 +104,9 @@ async def test_create_pause_resume_delete(site: Site) -> None:
 async def test_expiry_is_on_the_object_and_its_controller_acts_on_it(site: Site) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=3600)
     plan = await site.create(expires_at=soon, metadata={"a": "1", "b": "2"})
-    record = SandboxRecord(
-        id=plan.id,
-        runtime="kubernetes",
-        state=State.RUNNING,
-        since=soon,
-        created_at=soon,
-        entrypoint=plan.command,
-        expires_at=datetime.now(UTC) + timedelta(seconds=4),
-        metadata={"b": "3"},
-    )
-    await site.runtime.apply(record)
+    over = datetime.now(UTC) + timedelta(seconds=4)
+    assert site.runtime.truth is not None
+    await site.runtime.truth.edit(plan.id, lambda held: Held(expires_at=over, metadata={"b": "3"}))
     labels = (await site.object(plan))["metadata"]["labels"]
     assert "a" not in labels
     assert labels["b"] == "3"
@@ -123,8 +115,7 @@ async def test_expiry_is_on_the_object_and_its_controller_acts_on_it(site: Site)
     assert listed.adoption.metadata == {"b": "3"}
     found = listed.adoption.expires_at
     assert found is not None
-    assert record.expires_at is not None
-    assert abs((found - record.expires_at).total_seconds()) <= 1
+    assert abs((found - over).total_seconds()) <= 1
     gone = asyncio.Event()
 
     async def watch() -> None:

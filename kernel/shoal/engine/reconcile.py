@@ -26,7 +26,7 @@ from shoal.engine.ledger import Ledger
 from shoal.engine.removal import Remover
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload, WorkloadGone
-from shoal.plugin.interfaces import POOL_LABEL, Held
+from shoal.plugin.interfaces import POOL_LABEL, Held, SharedTruth
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reconcile")
@@ -65,7 +65,6 @@ class Reconciler:
         self._latest: dict[str, tuple[Sighting, asyncio.Future[None]]] = {}
         self._events: dict[str, float] = {}
         self._away = False
-        self._truth = host.runtime.truth
         self.changed: Callable[[SandboxRecord], None] = lambda record: None
         """Called with every sandbox that was found without a record, or whose expiry another server moved."""
         self.making: Callable[[str], bool] = lambda sandbox_id: False
@@ -211,6 +210,10 @@ class Reconciler:
     def _made_elsewhere(self, record: SandboxRecord) -> bool:
         """Whether it is another server's to make, or was before a restart of this one."""
         return self._truth is not None and record.state is State.PENDING and not self.making(record.id)
+
+    @property
+    def _truth(self) -> SharedTruth | None:
+        return self._host.runtime.truth
 
     def _ours(self, record: SandboxRecord) -> bool:
         return record.runtime == self._host.runtime.name

@@ -36,6 +36,8 @@ class KubernetesSettings(Section):
     execd_init_resources: dict[Literal["limits", "requests"], dict[str, str]] = {}
     """Of the init container that brings execd."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    leader_election: bool = True
+    """Several servers may share the namespace: the holder of the Lease ``shoal`` ends what is over. False = one."""
     fastpath_endpoint: str = "fast-sandbox-fastpath.opensandbox.svc:9090"
     """This and the rest: accepted for `opensandbox-server`'s sake; its microVM backend is not spoken to."""
     fastpath_timeout_seconds: Positive = 30

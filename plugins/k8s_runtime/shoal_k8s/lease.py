@@ -79,8 +79,8 @@ class Leadership:
         return self._clock() < self._until - MARGIN
 
     async def start(self) -> None:
-        """Try once, then go on in the background; never raises for a cluster that cannot be reached."""
-        await self._turn()
+        """Try once, then go on in the background. Raises ApiError if this server lacks the right to leases."""
+        await self._turn(starting=True)
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"lease {self._name}")
 
     async def stop(self) -> None:
@@ -102,11 +102,13 @@ class Leadership:
             await asyncio.sleep(RENEW)
             await self._turn()
 
-    async def _turn(self) -> None:
+    async def _turn(self, *, starting: bool = False) -> None:
         before = self.held
         try:
             await self._claim()
         except ApiError as error:
+            if starting and error.forbidden:
+                raise
             if not (error.conflict or error.exists):
                 log.warning("lease could not be claimed", lease=self._name, error=str(error.told()))
         except ShoalError as error:

@@ -6,8 +6,9 @@ Reads, lists and addresses come from informers; the API server is asked only to 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import socket
+import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,29 +16,33 @@ from typing import Final
 import structlog
 
 from shoal.config.settings import Settings
-from shoal.errors import ConfigError, EngineFailure, InvalidRequest, NotFound, ShoalError, Unavailable
+from shoal.errors import ConfigError, EngineFailure, InvalidRequest, NotFound, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, KubeClient, KubeList, Status
 from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.failures import told
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
 from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
+from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import describe, spec, storage
 from shoal_k8s.pods.objects import EVENTS, PODS, RUNTIME_CLASSES, Event, Pod
 from shoal_k8s.pods.status import MAIN, judge
 from shoal_k8s.providers.discovery import provider
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
+from shoal_k8s.truth import ClusterTruth
 
 log = structlog.get_logger("shoal.k8s")
 
 DEFAULT_PROVIDER: Final = "batchsandbox"  # the contract's; contract/kubernetes.md section 2
+LEASE: Final = "shoal"
+"""Whose holder ends what is over, in each namespace."""
 TRANSITION_SECONDS: Final = 300.0
 """How long a controller may take to pause (it may push an image) or to resume."""
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -48,7 +53,7 @@ class KubernetesRuntime(Runtime):
 
     name = "kubernetes"
     scope = "KUBERNETES"
-    concurrency = 32
+    concurrency = 1_000  # creates wait for their pods here; how many requests are under way is the client's to bound
 
     def __init__(
         self,
@@ -78,12 +83,15 @@ class KubernetesRuntime(Runtime):
             secure_access=True,
             signed_endpoints=True,
             image_auth=True,
+            shared=kubernetes.leader_election,
             volumes=frozenset({"host", "pvc"}),
             platforms=frozenset({"linux/amd64", "linux/arm64"}),
         )
         self._feed = Feed()
         self._started = False
         self._waiting: dict[str, asyncio.Event] = {}
+        self._leadership: Leadership | None = None
+        self._cluster_truth: ClusterTruth
         self._client: KubeClient
         self._provider: WorkloadProvider
         self._belongings: Belongings
@@ -127,8 +135,15 @@ class KubernetesRuntime(Runtime):
         )
         self._provider = await asyncio.to_thread(self._kind, cluster)
         self._belongings = Belongings(self._client, namespace, self._storage.volume_default_size)
+        if kubernetes.leader_election:
+            self._leadership = Leadership(
+                self._client, namespace, LEASE, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+            )
+        self.truth = self._cluster_truth = ClusterTruth(self._provider, self._belongings, self._leadership)
         try:
             self._started = True
+            if self._leadership is not None:
+                await self._leadership.start()
             await self._check_runtime_class()
             await self._pods.start()
             await self._provider.start(self._changed)
@@ -140,6 +155,8 @@ class KubernetesRuntime(Runtime):
     async def stop(self) -> None:
         self._feed.close()
         if self._started:
+            if self._leadership is not None:
+                await self._leadership.stop()
             await self._provider.stop()
             await self._pods.stop()
             self._client.close()
@@ -169,10 +186,7 @@ class KubernetesRuntime(Runtime):
         await self.ping()
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
-        with _told():
-            await self._belongings.prepare(plan)
-            owner = await self._provider.make(plan)
-            await self._belongings.hand_over(plan, owner)
+        await self._cluster_truth.ensure(plan)
         return await self._running(plan.id, progress)
 
     async def _running(self, sandbox_id: str, progress: Progress) -> Workload:
@@ -207,7 +221,7 @@ class KubernetesRuntime(Runtime):
         return workload.phase in (Phase.RUNNING, Phase.EXITED, Phase.FAILED)
 
     async def delete(self, sandbox_id: str) -> None:
-        with _told():
+        with told():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)
         changed = self._waiting.setdefault(sandbox_id, asyncio.Event())
@@ -222,12 +236,12 @@ class KubernetesRuntime(Runtime):
             self._waiting.pop(sandbox_id, None)
 
     async def pause(self, sandbox_id: str) -> Workload:
-        with _told():
+        with told():
             await self._provider.pause(sandbox_id)
         return await self._reached(sandbox_id, Phase.PAUSED)
 
     async def resume(self, sandbox_id: str) -> Workload:
-        with _told():
+        with told():
             await self._provider.resume(sandbox_id)
         return await self._reached(sandbox_id, Phase.RUNNING)
 
@@ -250,10 +264,6 @@ class KubernetesRuntime(Runtime):
             raise EngineFailure(f"{self.scope}::API_ERROR", message) from None
         finally:
             del self._waiting[sandbox_id]
-
-    async def apply(self, record: SandboxRecord) -> None:
-        with _told():
-            await self._provider.apply(record)
 
     # --- see --------------------------------------------------------------------------------------------------------
 
@@ -282,14 +292,14 @@ class KubernetesRuntime(Runtime):
         asked = {"container": wanted, "tailLines": str(query.tail), "timestamps": "true"}
         if query.since is not None:
             asked["sinceSeconds"] = str(max(1, int((datetime.now(UTC) - query.since).total_seconds())))
-        with _told():
+        with told():
             text = await self._client.text(PODS, pod.metadata.namespace, pod.metadata.name, "log", asked)
         return text.rstrip("\n") or "(no logs)"
 
     async def events(self, sandbox_id: str, limit: int) -> str:
         pod = self._pod(sandbox_id)
         about = {"fieldSelector": f"involvedObject.name={pod.metadata.name},involvedObject.uid={pod.metadata.uid}"}
-        with _told():
+        with told():
             found = await self._client.list(EVENTS, pod.metadata.namespace, KubeList[Event], about)
         return describe.events_text(found.items or [], limit)
 
@@ -301,16 +311,6 @@ class KubernetesRuntime(Runtime):
         if pod is None:
             raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox has no pod.")
         return pod
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Turn the API server's refusals into what callers are told."""
-    try:
-        yield
-    except ApiError as error:
-        told: ShoalError = error.told()
-        raise told from error
 
 
 def _own_namespace() -> str:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from shoal.models.plan import WorkloadPlan
 
-REQUEST_LABEL = "shoal.request"
+REQUEST_LABEL = "opensandbox.io/request"
 """In `WorkloadPlan.labels` of a create with an Idempotency-Key: what was asked for, to servers that did not see it."""
 
 

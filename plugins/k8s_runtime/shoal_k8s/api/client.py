@@ -109,11 +109,18 @@ class KubeClient:
         return await self._ask("PATCH", resource, path, kind, body=body, content_type=content_type)
 
     async def delete(
-        self, resource: Resource, namespace: str | None, name: str, *, grace_seconds: int | None = 0
+        self,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        *,
+        grace_seconds: int | None = 0,
+        version: str | None = None,
     ) -> None:
-        """Raises ApiError (``not_found``), ApiUnreachable."""
+        """Raises ApiError (``not_found``; ``conflict`` if ``version`` is not the present one), ApiUnreachable."""
         query = None if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
-        await self._ask("DELETE", resource, resource.path(namespace, name), msgspec.Raw, query=query)
+        body = None if version is None else {"preconditions": {"resourceVersion": version}}
+        await self._ask("DELETE", resource, resource.path(namespace, name), msgspec.Raw, query=query, body=body)
 
     async def text(
         self, resource: Resource, namespace: str | None, name: str, sub: str, query: Mapping[str, str] | None = None

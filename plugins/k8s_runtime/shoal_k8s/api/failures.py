@@ -6,6 +6,8 @@ answer, headers included, never is.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from shoal.errors import EngineFailure, Forbidden, ShoalError, Unavailable
@@ -57,6 +59,11 @@ class ApiError(Exception):
         return self.status == 410
 
     @property
+    def forbidden(self) -> bool:
+        """This server lacks the right that the request needs."""
+        return self.status == 403 and not self.over_quota
+
+    @property
     def over_quota(self) -> bool:
         """A resource quota refused it; the API server says so in words only."""
         return self.status == 403 and "exceeded quota" in self.said
@@ -82,6 +89,15 @@ class ApiUnreachable(Unavailable):
         super().__init__(API_ERROR, "The Kubernetes API server cannot be reached.")
         self.request = request
         self.cause = cause
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turn the API server's refusals into what callers are told."""
+    try:
+        yield
+    except ApiError as error:
+        raise error.told() from error
 
 
 def _after(text: str, mark: str) -> str:

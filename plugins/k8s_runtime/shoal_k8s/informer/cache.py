@@ -158,6 +158,9 @@ class Informer(Generic[T]):
         self._error = None
         if event.object is None:
             return
+        held = self._objects.get(_key(event.object))
+        if held is not None and not _newer(event.object, held):
+            return  # from before a write of this server's
         if event.type == "DELETED":
             self._drop(event.object)
         else:

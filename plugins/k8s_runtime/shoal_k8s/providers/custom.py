@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 from shoal.errors import ConfigError, Conflict, NotFound
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import PlatformSpec
-from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Adoption, Phase, Workload
+from shoal.plugin.interfaces import Held
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
@@ -19,6 +19,7 @@ from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import RUNTIME_DIR
 from shoal_k8s.pods.status import MAIN, Verdict, judge
+from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 
 SECURE_ACCESS: Final = f"{names.PREFIX}secure-access-token"
@@ -53,6 +54,9 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             index=lambda thing: [thing.metadata.labels[names.ID]],
             resync=cluster.resync,
             watch_timeout=cluster.watch_timeout,
+        )
+        self._edits = Edits(
+            cluster.client, self.objects, self.struct, self.expiry, lambda at: {"spec": self.expiry_patch(at)}
         )
 
     @abstractmethod
@@ -131,12 +135,16 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             if not error.not_found:
                 raise
 
-    async def apply(self, record: SandboxRecord) -> None:
-        """Labels and expiry, key by key: what others write beside them stays."""
-        thing = self.required(record.id)
-        gone = {key: None for key in names.metadata_of(thing.metadata.labels) if key not in record.metadata}
-        labels = {**gone, **record.metadata}
-        await self.change(thing, {"metadata": {"labels": labels}, "spec": self.expiry_patch(record.expires_at)})
+    def held(self, sandbox_id: str) -> Held | None:
+        thing = self._held(sandbox_id)
+        return None if thing is None else self._edits.held(thing)
+
+    async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
+        return await self._edits.edit(self.required(sandbox_id), change)
+
+    async def end(self, sandbox_id: str, now: datetime) -> bool:
+        thing = self._held(sandbox_id)
+        return thing is None or await self._edits.end(thing, now)
 
     async def change(self, thing: T, patch: dict[str, Any]) -> T:
         """A merge patch of the object as it now is. Raises ApiError, ApiUnreachable."""

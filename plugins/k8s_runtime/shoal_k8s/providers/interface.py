@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import datetime
 from typing import ClassVar
 
 from msgspec import Struct
 
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload
+from shoal.plugin.interfaces import Held
 from shoal_k8s.api import KubeClient
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Informer
@@ -69,8 +70,16 @@ class WorkloadProvider(ABC):
         """Delete the object; absent is success."""
 
     @abstractmethod
-    async def apply(self, record: SandboxRecord) -> None:
-        """Write the record's expiry and metadata onto the object."""
+    def held(self, sandbox_id: str) -> Held | None:
+        """Expiry and metadata as the object says them, as last seen; None if there is none."""
+
+    @abstractmethod
+    async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
+        """Replace them in one step (`SharedTruth.edit`). Raises NotFound, Conflict, and what ``change`` raises."""
+
+    @abstractmethod
+    async def end(self, sandbox_id: str, now: datetime) -> bool:
+        """Delete the object if its expiry is not after ``now`` (`SharedTruth.end`)."""
 
     @abstractmethod
     def find(self, sandbox_id: str) -> Workload | None:

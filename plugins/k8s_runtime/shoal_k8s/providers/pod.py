@@ -13,8 +13,8 @@ from typing import Any, Final
 from shoal.errors import NotFound
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import PlatformSpec
-from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Adoption, Phase, Workload
+from shoal.plugin.interfaces import Held
 from shoal_k8s import names
 from shoal_k8s.api import ApiError
 from shoal_k8s.api.objects import OwnerReference
@@ -22,7 +22,8 @@ from shoal_k8s.informer import Changed, Gone
 from shoal_k8s.pods.objects import PODS, Pod
 from shoal_k8s.pods.spec import RUNTIME_DIR, pod_spec
 from shoal_k8s.pods.status import MAIN, judge
-from shoal_k8s.providers.interface import WorkloadProvider
+from shoal_k8s.providers.edits import Edits
+from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 
 SECURE_ACCESS: Final = f"{names.PREFIX}secure-access-token"
 
@@ -31,6 +32,10 @@ class PodProvider(WorkloadProvider):
     """``workload_provider = "pod"``."""
 
     name = "pod"
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster)
+        self._edits = Edits(cluster.client, cluster.pods, Pod, _expiry, _expiry_patch)
 
     async def start(self, changed: Callable[[str], None]) -> None:
         def heard(change: Changed[Pod] | Gone[Pod]) -> None:
@@ -61,17 +66,19 @@ class PodProvider(WorkloadProvider):
             if not error.not_found:
                 raise
 
-    async def apply(self, record: SandboxRecord) -> None:
-        """A merge patch of what changed, key by key, so that what others write beside it stays."""
-        pod = self._held(record.id)
+    def held(self, sandbox_id: str) -> Held | None:
+        pod = self._held(sandbox_id)
+        return None if pod is None else self._edits.held(pod)
+
+    async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
+        pod = self._held(sandbox_id)
         if pod is None:
             raise NotFound("KUBERNETES::SANDBOX_NOT_FOUND", "The sandbox's pod is gone.")
-        gone = {key: None for key in names.metadata_of(pod.metadata.labels) if key not in record.metadata}
-        expires = None if record.expires_at is None else names.write_time(record.expires_at)
-        patch = {"metadata": {"labels": {**gone, **record.metadata}, "annotations": {names.EXPIRES: expires}}}
-        self.cluster.pods.put(
-            await self.cluster.client.patch(PODS, self.cluster.namespace, pod.metadata.name, patch, Pod)
-        )
+        return await self._edits.edit(pod, change)
+
+    async def end(self, sandbox_id: str, now: datetime) -> bool:
+        pod = self._held(sandbox_id)
+        return pod is None or await self._edits.end(pod, now)
 
     def find(self, sandbox_id: str) -> Workload | None:
         pod = self._held(sandbox_id)
@@ -87,6 +94,14 @@ class PodProvider(WorkloadProvider):
     def _held(self, sandbox_id: str) -> Pod | None:
         pod = self.cluster.pods.get(self.cluster.namespace, sandbox_id)
         return None if pod is None or pod.metadata.deletion_timestamp else pod
+
+
+def _expiry(pod: Pod) -> str | None:
+    return pod.metadata.annotations.get(names.EXPIRES)
+
+
+def _expiry_patch(expires_at: datetime | None) -> dict[str, Any]:
+    return {"metadata": {"annotations": {names.EXPIRES: None if expires_at is None else names.write_time(expires_at)}}}
 
 
 def _manifest(plan: WorkloadPlan, spec: dict[str, Any]) -> dict[str, Any]:

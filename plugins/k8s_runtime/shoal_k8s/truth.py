@@ -1,0 +1,59 @@
+"""`ClusterTruth`: the cluster holds what a sandbox is, for however many servers.
+
+A sandbox is known to all of them as soon as its object exists, and expiry and metadata are changed on that object. Of
+the servers, the one that holds the Lease ends what is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from shoal.models.plan import WorkloadPlan
+from shoal.plugin.interfaces import Held, SharedTruth
+from shoal_k8s.api.failures import told
+from shoal_k8s.belongings import Belongings
+from shoal_k8s.lease import Leadership
+from shoal_k8s.providers.interface import WorkloadProvider
+
+
+class ClusterTruth(SharedTruth):
+    """Set up once the cluster is reached.
+
+    Args:
+        leadership: None for the only server of a namespace, which is always in charge.
+    """
+
+    def __init__(self, provider: WorkloadProvider, belongings: Belongings, leadership: Leadership | None) -> None:
+        self._provider = provider
+        self._belongings = belongings
+        self._leadership = leadership
+        self._accepted: set[str] = set()
+
+    def held(self, sandbox_id: str) -> Held | None:
+        return self._provider.held(sandbox_id)
+
+    async def accept(self, plan: WorkloadPlan) -> None:
+        await self.ensure(plan)
+        self._accepted.add(plan.id)
+
+    async def ensure(self, plan: WorkloadPlan) -> None:
+        """Make the object and what belongs to it, as far as they are not there."""
+        if plan.id in self._accepted:
+            self._accepted.discard(plan.id)
+            return
+        with told():
+            await self._belongings.prepare(plan)
+            owner = await self._provider.make(plan)
+            await self._belongings.hand_over(plan, owner)
+
+    async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
+        with told():
+            return await self._provider.edit(sandbox_id, change)
+
+    async def end(self, sandbox_id: str, now: datetime) -> bool:
+        with told():
+            return await self._provider.end(sandbox_id, now)
+
+    def in_charge(self) -> bool:
+        return self._leadership is None or self._leadership.held
