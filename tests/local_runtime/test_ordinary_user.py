@@ -5,10 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.local_runtime.machine import can_bubblewrap, can_unshare
+
+
+@pytest.fixture
+def closed_mount(tmp_path: Path) -> Iterator[None]:
+    """A mount to which ordinary users have no way, as container engines have many."""
+    if os.geteuid() != 0:
+        yield
+        return
+    point = tmp_path / "closed" / "point"
+    point.mkdir(parents=True)
+    point.parent.chmod(0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], check=True)
+    yield
+    subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +36,7 @@ from tests.local_runtime.machine import can_bubblewrap, can_unshare
         ("none", "off", ""),
     ],
 )
+@pytest.mark.usefixtures("closed_mount")
 def test_a_whole_life(tmp_path: Path, method: str, overlay: str, way: str) -> None:
     if method == "unshare" and not can_unshare():
         pytest.skip("user namespaces do not work here")

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from shoal_local.mounts import BOX, Mount, Point, make_directory, overlay, points, read_only_bind
+from shoal_local.mounts import BOX, Mount, Point, make_directory, overlay, points, reachable, read_only_bind
 from shoal_local.rootfs import RootFs
 
 _VAR_TMP: Final = "var/tmp"
@@ -74,7 +74,8 @@ class Drawer:
         with self._lock:
             kept = self._kept.get((rootfs.path, rootfs.host))
             if kept is None or kept[:2] != (mountinfo, stamp):
-                kept = self._kept[rootfs.path, rootfs.host] = (mountinfo, stamp, self._draw(rootfs, points(mountinfo)))
+                drawn = self._draw(rootfs, reachable(points(mountinfo)))
+                kept = self._kept[rootfs.path, rootfs.host] = (mountinfo, stamp, drawn)
         return kept[2]
 
     def _draw(self, rootfs: RootFs, known: Sequence[Point]) -> Blueprint:

@@ -46,6 +46,21 @@ def points(mountinfo: str) -> list[Point]:
     return found
 
 
+def reachable(known: Iterable[Point]) -> list[Point]:
+    """Those to which this user has a way: mount(8) finds no others, and neither does a sandbox of his."""
+    return [point for point in known if os.geteuid() == 0 or _has_way(point.path)]
+
+
+def _has_way(path: Path) -> bool:
+    try:
+        path.lstat()
+    except PermissionError:
+        return False
+    except OSError:
+        return True  # not closed, but gone or broken
+    return True
+
+
 def read_only_bind(source: Path, target: str, known: Iterable[Point]) -> list[Mount]:
     """A recursive read-only bind. The flag holds for one mount only, so each mount below is made read-only as well."""
     steps = [Mount("bind", target, str(source), read_only=True)]
