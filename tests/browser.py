@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -99,7 +101,9 @@ def chromium() -> Iterator[ClientConnection]:
         # Without its own sandbox, which root cannot have; it opens nothing but this test's pages.
         flags = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run"]
         command = [path, "--headless", *flags, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(profile))
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(profile), start_new_session=True
+        )
         try:
             assert process.stderr is not None
             address = _address(process.stderr)
@@ -107,7 +111,7 @@ def chromium() -> Iterator[ClientConnection]:
             with connect(address, max_size=None, proxy=None) as connection:
                 yield connection
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the program may be a script around the browser
             process.wait()
 
 
