@@ -93,7 +93,7 @@ class LifecycleEngine:
             reconciler.changed = self._arm
             reconciler.making = self._provisioner.making
         self.reach = Reach(settings, self.view, self._hosts, components)
-        self._snapshots = Snapshots(store, self._hosts, self._lanes)
+        self._snapshots = Snapshots(store, self._hosts, self._lanes, self.view)
         self._keeper = Keeper(
             self.view,
             self._ledger,
@@ -137,6 +137,7 @@ class LifecycleEngine:
     async def stop(self, grace: float = 5.0) -> None:
         """Stop firing and following; give operations under way ``grace`` seconds. Sandboxes run on."""
         self._expiry.stop()
+        self._snapshots.stop()
         await self._keeper.stop()
         if self._housekeeping is not None:
             self._housekeeping.cancel()

@@ -1,13 +1,16 @@
 """Snapshots: captured by the runtime, catalogued in the store, outliving their sandbox (contract/api.md section 9).
 
 The row is durable before the runtime is called. A restart takes up what was cut off: capturing is repeated under the
-same id, deleting is tried again.
+same id, deleting is tried again. While engine or store are away, both wait. A delete that is refused because the
+snapshot is in use changes nothing: it stays Ready.
 """
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import structlog
 from msgspec.structs import replace
@@ -15,33 +18,44 @@ from msgspec.structs import replace
 from shoal.engine.hosts import Host, Hosts
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import utcnow
-from shoal.errors import Conflict, NotFound, NotSupported, ShoalError
+from shoal.errors import Conflict, NotFound, NotSupported, ShoalError, Unavailable
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import SnapshotRecord, Store
+from shoal.view.index import View
 
 log = structlog.get_logger("shoal.snapshots")
 
 CREATING, READY, FAILED, DELETING = "Creating", "Ready", "Failed", "Deleting"
+AGAIN_SECONDS: Final = 5.0
+"""Wait before what engine or store could not do just now is tried again."""
 
 
 class Snapshots:
     """The catalogue, in memory and in the store. Capturing runs on the source sandbox's lane."""
 
-    def __init__(self, store: Store, hosts: Hosts, lanes: Lanes) -> None:
+    def __init__(self, store: Store, hosts: Hosts, lanes: Lanes, view: View) -> None:
         self._store = store
+        self._view = view
         self._hosts = hosts
         self._lanes = lanes
         self._rows: dict[str, SnapshotRecord] = {}
+        self._later: set[asyncio.TimerHandle] = set()
 
     async def start(self) -> None:
         """Read the catalogue back and take up what was cut off."""
         for row in await self._store.snapshots():
             self._rows[row.id] = row
             if row.state == CREATING:
-                self._lanes.post(row.sandbox_id, lambda row=row: self._capture(row))  # type: ignore[misc]  # bound now
+                self._lanes.post(row.sandbox_id, lambda row=row: self._capture(row, "recovery"))  # type: ignore[misc]  # bound now
             elif row.state == DELETING:
                 self._lanes.post(row.id, lambda row=row: self._remove_quietly(row))  # type: ignore[misc]  # bound now
+
+    def stop(self) -> None:
+        """Try nothing again; what is cut off is taken up at the next start."""
+        for timer in self._later:
+            timer.cancel()
+        self._later.clear()
 
     async def create(self, record: SandboxRecord, name: str | None) -> SnapshotRecord:
         """Accept a snapshot of a running sandbox. Raises NotSupported before anything else, then Conflict."""
@@ -62,7 +76,7 @@ class Snapshots:
             last_transition_at=now,
         )
         await self._write(row)
-        self._lanes.post(record.id, lambda: self._capture(row))
+        self._lanes.post(record.id, lambda: self._capture(row, "runtime"))
         return row
 
     def all(self) -> list[SnapshotRecord]:
@@ -98,8 +112,19 @@ class Snapshots:
         row = self.get(snapshot_id)
         if row.state == CREATING:
             raise Conflict(codes.SNAPSHOT_INVALID_STATE, "The snapshot is still being made.")
+        if any(e.record.snapshot_id == snapshot_id and e.record.state is State.PENDING for e in self._view):
+            raise Conflict(codes.SNAPSHOT_DELETE_CONFLICT, "A sandbox is just being restored from the snapshot.")
+        before = row
         row = await self._write(row, state=DELETING, reason="snapshot_delete_requested", message=None)
-        await self._remove(row)
+        try:
+            await self._remove(row)
+        except Conflict:
+            if before.state != DELETING:
+                await self._write(row, state=before.state, reason=before.reason, message=before.message)
+            raise
+        except Exception:
+            self._again(row.id, lambda: self._remove_quietly(row))
+            raise
 
     async def _remove(self, row: SnapshotRecord) -> None:
         if row.image is not None:
@@ -107,24 +132,57 @@ class Snapshots:
                 await runtime.delete_snapshot(row.id, row.image)
         await self._store.remove_snapshot(row.id)
         self._rows.pop(row.id, None)
+        log.info("snapshot transition", snapshot_id=row.id, after="gone", sandbox_id=row.sandbox_id)
 
     async def _remove_quietly(self, row: SnapshotRecord) -> None:
+        if row.id not in self._rows:
+            return
         try:
             await self._remove(row)
+        except NotSupported as error:
+            log.warning("snapshot cannot be removed", snapshot_id=row.id, error=str(error))
         except Exception as error:
-            log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error))
+            log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            self._again(row.id, lambda: self._remove_quietly(row))
 
-    async def _capture(self, row: SnapshotRecord) -> None:
+    async def _capture(self, row: SnapshotRecord, kind: str) -> None:
+        """Runs on the source's lane. ``kind``, ``runtime`` or ``recovery`` after a restart, is a part of the reason."""
         try:
             async with self._capable(row.runtime).call(row.sandbox_id) as runtime:
                 image = await runtime.snapshot(row.sandbox_id, row.id)
+        except Unavailable as error:
+            log.warning("snapshot will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            self._again(row.sandbox_id, lambda: self._capture(row, kind))
+            return
+        except NotFound as error:
+            missing = "snapshot_recovery_missing_image" if kind == "recovery" else "snapshot_runtime_failed"
+            outcome = {"state": FAILED, "reason": missing, "message": error.message}
         except ShoalError as error:
-            await self._write(row, state=FAILED, reason="snapshot_runtime_failed", message=error.message)
+            outcome = {"state": FAILED, "reason": f"snapshot_{kind}_failed", "message": error.message}
         except Exception:
             log.exception("snapshot failed in an unforeseen way", snapshot_id=row.id, sandbox_id=row.sandbox_id)
-            await self._write(row, state=FAILED, reason="snapshot_runtime_failed", message="The runtime failed.")
+            outcome = {"state": FAILED, "reason": f"snapshot_{kind}_failed", "message": "The runtime failed."}
         else:
-            await self._write(row, state=READY, reason="snapshot_runtime_ready", image=image)
+            outcome = {"state": READY, "reason": f"snapshot_{kind}_ready", "image": image}
+        await self._conclude(row, outcome)
+
+    async def _conclude(self, row: SnapshotRecord, outcome: dict[str, Any]) -> None:
+        """Write down what came of it, once the store takes it."""
+        try:
+            await self._write(row, **outcome)
+        except Exception as error:
+            log.warning("store is away, will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            self._again(row.id, lambda: self._conclude(row, outcome))
+
+    def _again(self, lane: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``job`` on that lane in a while."""
+
+        def now() -> None:
+            self._later.discard(timer)
+            self._lanes.post(lane, job)
+
+        timer = asyncio.get_running_loop().call_later(AGAIN_SECONDS, now)
+        self._later.add(timer)
 
     async def _write(self, row: SnapshotRecord, **changes: Any) -> SnapshotRecord:
         now = utcnow()

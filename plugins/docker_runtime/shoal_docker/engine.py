@@ -221,8 +221,13 @@ def _ask(
     response = client.request(method, url, params=params, headers=headers, stream=True, timeout=(connect, None))
     if not response.ok:
         with response:
-            errors.create_api_error_from_http_exception(_http_error(response))
+            refuse(response)
     return response
+
+
+def refuse(response: requests.Response) -> None:
+    """Raise the SDK's error for an answer that was not got through one of its own methods."""
+    errors.create_api_error_from_http_exception(_http_error(response))
 
 
 def _http_error(response: requests.Response) -> requests.HTTPError:

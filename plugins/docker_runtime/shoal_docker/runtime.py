@@ -25,6 +25,7 @@ from shoal_docker.maker import Maker
 from shoal_docker.observe import Surroundings
 from shoal_docker.remover import Remover
 from shoal_docker.sidecars import Sidecars
+from shoal_docker.snapshots import Snapshots
 from shoal_docker.watcher import Watcher
 
 log = structlog.get_logger("shoal.docker")
@@ -62,6 +63,7 @@ class DockerRuntime(Runtime):
         self._assembler = Assembler(self.engine, settings, docker, secure)
         self.remover = Remover(self.engine, self._census, self._assembler.release, known)
         self._freezer = Freezer(self.engine, self._census)
+        self._snapshots = Snapshots(self.engine, self._census)
         self._diagnostics = Diagnostics(self.engine, self._census)
         self._maker = Maker(
             self.engine, docker, self._census, self.remover, self._assembler, Sidecars(self.engine, surroundings)
@@ -140,6 +142,13 @@ class DockerRuntime(Runtime):
 
     async def inspect(self, sandbox_id: str) -> str:
         return await self._diagnostics.inspect(sandbox_id)
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        with _among(self._watcher.busy, sandbox_id):
+            return await self._snapshots.take(sandbox_id, snapshot_id)
+
+    async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
+        await self._snapshots.remove(snapshot_id, image)
 
     def _around(self) -> Surroundings:
         server, docker = self._settings.server, self._docker
