@@ -96,7 +96,11 @@ async def test_one_that_is_just_restored_from_is_kept() -> None:
     async with Server() as server:
         made = await ready(server, await server.running())
         gate = asyncio.Event()
-        server.world.fault = lambda call, sandbox: gate.wait() if call == "create" else None  # type: ignore[assignment]  # waited for
+
+        async def held() -> None:
+            await gate.wait()
+
+        server.world.fault = lambda call, sandbox: held() if call == "create" else None
         entry = await server.engine.create(request(image=None, snapshot_id=made.id))
         with pytest.raises(Conflict):
             await server.engine.delete_snapshot(made.id)
