@@ -8,41 +8,37 @@ from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import structlog
-from msgspec.structs import replace
 
 from shoal.config.settings import Settings
-from shoal.engine import admission
+from shoal.engine.creation import Creation
 from shoal.engine.diagnostics import Diagnostics
 from shoal.engine.expiry import ExpiryScheduler
-from shoal.engine.hosts import Host, Hosts, own_cancellation
-from shoal.engine.idempotency import IdempotencyKeys, check_same, follow
+from shoal.engine.hosts import Host, Hosts
+from shoal.engine.idempotency import IdempotencyKeys
+from shoal.engine.judge import Judge
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.operations import Operations
 from shoal.engine.pools.keeper import Keeper
-from shoal.engine.pools.pools import Pools, Reserved
+from shoal.engine.pools.pools import Pools
 from shoal.engine.pools.taking import Taking
 from shoal.engine.provision import Provisioner
 from shoal.engine.reach import Reach
 from shoal.engine.reconcile import Reconciler
 from shoal.engine.removal import Remover, due_time
 from shoal.engine.snapshots import Snapshots
-from shoal.errors import Conflict, NotFound
+from shoal.errors import NotFound
 from shoal.models import codes
-from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox, MetadataPatch
-from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.components import Components
 from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import (
     Endpoint,
-    IdempotencyKey,
     LogQuery,
     Observer,
     PolicyTarget,
     Principal,
-    SharedTruth,
     SnapshotRecord,
     Store,
 )
@@ -86,12 +82,7 @@ class LifecycleEngine:
         self._operations = Operations(self._ledger, self._hosts, self._expiry)
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)
-        self._reconcilers = [
-            Reconciler(host, self.view, self._ledger, self._lanes, self._remover) for host in self._hosts
-        ]
-        for reconciler in self._reconcilers:
-            reconciler.changed = self._arm
-            reconciler.making = self._provisioner.making
+        self._reconcilers = [self._reconciler(host) for host in self._hosts]
         self.reach = Reach(settings, self.view, self._hosts, components)
         self._snapshots = Snapshots(store, self._hosts, self._lanes, self.view)
         self._keeper = Keeper(
@@ -109,6 +100,20 @@ class LifecycleEngine:
         taking = Taking(self.view, self._ledger, self._hosts, self._lanes, self._expiry, self._keys, self._keeper)
         longest = settings.server.max_sandbox_timeout_seconds
         self.pools = Pools(store, self._hosts, self._lanes, self._keeper, taking, longest)
+        self._creation = Creation(
+            settings,
+            components,
+            self.view,
+            self._ledger,
+            self._hosts,
+            self._lanes,
+            self.pools,
+            self._snapshots,
+            self._keys,
+            self._provisioner,
+            self._remover,
+            self._arm,
+        )
         self._housekeeping: asyncio.Task[None] | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -155,91 +160,7 @@ class LifecycleEngine:
 
         Raises InvalidRequest, NotFound or Conflict (a snapshot, an Idempotency-Key), Unavailable (the store).
         """
-        check_create(request, longest_timeout=self._settings.server.max_sandbox_timeout_seconds)
-        if idempotency_key is None:
-            return await self._admit(request, principal, None)
-        name, fingerprint = self._keys.name(idempotency_key, principal), admission.fingerprint(request)
-        return await self._lanes.run(name, lambda: self._create_once(request, principal, name, fingerprint))
-
-    async def _create_once(
-        self, request: CreateSandbox, principal: Principal | None, name: str, fingerprint: str
-    ) -> Entry:
-        """Runs on the key's own lane: requests with one key come one after another, and one begun is finished."""
-        known = self._keys.find(name, fingerprint)
-        if known is None:
-            return await self._admit(request, principal, (name, fingerprint))
-        entry = self.view.get(known)
-        if entry is None or entry.record.hidden:
-            raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
-        return entry
-
-    async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
-        host = self.pools.host_of(request) or self._hosts.pick(request.extensions or {})
-        snapshot = self._snapshots.restorable(request.snapshot_id)
-        admission.refuse_unsupported(request, host)
-        draft = admission.draw_up(request, host, snapshot)
-        admission.check_access(draft, host, self._renewals)
-        served = await self.pools.serve(request, host, principal, key)
-        if isinstance(served, Entry):
-            return served
-        if served is None:
-            return await self._admit_plan(draft, host, principal, key)
-        try:
-            snapshot = self._snapshots.restorable(served.request.snapshot_id)
-            draft = served.marked(admission.draw_up(served.request, host, snapshot))
-            return await self._admit_plan(draft, host, principal, key, served)
-        except BaseException:
-            self.pools.release(served)
-            raise
-
-    async def _admit_plan(
-        self,
-        draft: WorkloadPlan,
-        host: Host,
-        principal: Principal | None,
-        key: tuple[str, str] | None,
-        reserved: Reserved | None = None,
-    ) -> Entry:
-        if key is not None and host.runtime.truth is not None:
-            draft = follow(draft, *key)
-            made = self.view.get(draft.id)
-            if made is not None and made.record.state is not State.STOPPING:
-                return check_same(made, key[1])
-        plan = await admission.amend(draft, self._networking)
-        await host.runtime.check(plan)
-        record = admission.first_record(plan, principal)
-        if reserved is not None:
-            record = replace(record, pool=reserved.pool.place(idle=False))
-        used_key = None if key is None else self._keys.draw_up(*key, plan.id)
-        return await self._lanes.run(record.id, lambda: self._accept(record, plan, used_key))
-
-    async def _accept(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> Entry:
-        """From here on the create happens, whether or not the caller is still there."""
-        entry = await self._ledger.add(record, plan, key)
-        if key is not None:
-            self._keys.remember(key)
-        self._arm(record)
-        truth = self._hosts.of(record).runtime.truth
-        if truth is not None:
-            await self._publish(truth, record, plan)
-        self._provisioner.begin(record.id, plan)
-        return entry
-
-    async def _publish(self, truth: SharedTruth, record: SandboxRecord, plan: WorkloadPlan) -> None:
-        """Let every server know of it. Raises what the runtime refuses it with; then it is on its way out."""
-        try:
-            with own_cancellation():
-                await truth.accept(plan)
-        except Exception:
-            self._lanes.post(record.id, lambda: self._withdraw(record))
-            raise
-
-    async def _withdraw(self, record: SandboxRecord) -> None:
-        """Remove what the engine did not take; the scheduler tries again what cannot be done now."""
-        try:
-            await self._remover.remove(record, "REFUSED")
-        except Exception as error:
-            log.warning("a refused create could not be cleaned up yet", sandbox_id=record.id, error=str(error))
+        return await self._creation.create(request, principal, idempotency_key)
 
     # --- read -------------------------------------------------------------------------------------------------------
 
@@ -383,7 +304,11 @@ class LifecycleEngine:
 
     async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
         """Accept a snapshot of a running sandbox. Raises NotFound, Conflict, NotSupported."""
-        return await self._snapshots.create(self.entry(sandbox_id).record, name)
+        record = self.entry(sandbox_id).record
+        runtime = self._hosts.of(record).runtime
+        if runtime.capabilities.snapshots and record.state is State.RUNNING:
+            await runtime.check_snapshot(sandbox_id)
+        return await self._snapshots.create(record, name)
 
     def list_snapshots(self) -> list[SnapshotRecord]:
         """Every snapshot, newest first. Raises NotSupported where no runtime has any."""
@@ -402,6 +327,11 @@ class LifecycleEngine:
     def _unknown(self, sandbox_id: str) -> NotFound:
         code = codes.scoped(self._hosts.scope(None), "SANDBOX_NOT_FOUND")
         return NotFound(code, f"There is no sandbox {sandbox_id[:64]!r}.")
+
+    def _reconciler(self, host: Host) -> Reconciler:
+        making = self._provisioner.making
+        judge = Judge(host, self.view, self._ledger, self._remover, changed=self._arm, making=making)
+        return Reconciler(host, self.view, self._lanes, self._remover, judge)
 
     def _arm(self, record: SandboxRecord) -> None:
         self._expiry.arm(record.id, due_time(record))
