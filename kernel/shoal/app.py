@@ -21,6 +21,7 @@ from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import Access, Component
 from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy
+from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
 from shoal.store.sqlite import SqliteStore
 from shoal.web.app import build
@@ -51,6 +52,7 @@ class Shoal:
         store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
         self.engine = handle.engine = LifecycleEngine(self.settings, components, store)
         self._proxy = HttpProxy(self.engine, self.settings.proxy, eip=self.settings.server.eip)
+        self._sockets = WebSocketProxy(self.engine, self.settings.proxy)
         self._before: list[Component] = [
             store,
             *components.authenticators,
@@ -68,6 +70,7 @@ class Shoal:
             authenticators=components.authenticators,
             ingresses=components.ingresses,
             proxy=self._proxy,
+            sockets=self._sockets,
             readiness=Readiness([*self._before, *self._after]),
             access=log_access,
             version=shoal.__version__,
@@ -89,6 +92,7 @@ class Shoal:
 
     async def stop(self) -> None:
         """Close everything in reverse order; sandboxes run on. Also after a failed start."""
+        await self._sockets.aclose()
         await self._close(self._after)
         await self._proxy.aclose()
         await self.engine.stop(float(self.settings.server.timeout_graceful_shutdown or 5))

@@ -18,6 +18,7 @@ from shoal.app import Shoal
 from shoal.config.loader import Loaded
 from shoal.config.settings import ServerSettings
 from shoal.errors import ConfigError, ShoalError
+from shoal.proxy.websocket import UpgradeProtocol
 from shoal.web.cork import CorkedHttpProtocol
 
 log = structlog.get_logger("shoal.server")
@@ -62,7 +63,7 @@ def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         http="h11" if settings.http == "h11" else CorkedHttpProtocol,
-        ws="none",
+        ws=UpgradeProtocol,
         timeout_keep_alive=settings.timeout_keep_alive,
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,
         limit_concurrency=settings.limit_concurrency or None,

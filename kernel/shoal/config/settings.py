@@ -63,6 +63,12 @@ class ProxySettings(Section):
     max_connections_per_sandbox: Positive = 256
     idle_connection_seconds: Annotated[float, Meta(ge=0)] = 30.0
     """How long an unused upstream connection is kept for reuse."""
+    max_websockets: Positive = 4096
+    """Open at once, of all sandboxes; more are closed with 1013. They do not count for ``server.limit_concurrency``."""
+    websocket_max_message_bytes: NotNegative = 16 * 1024 * 1024
+    """Of a client's message, as it is sent; 0 = no limit. The other direction has none."""
+    websocket_ping_seconds: Annotated[float, Meta(ge=0)] = 20.0
+    """Between two pings of each side; who is silent from one to the next is dropped. 0 = none."""
 
 
 class LogSettings(Section):

@@ -20,7 +20,10 @@ AccessLog = Callable[["AccessEntry"], None]
 
 
 class AccessLine(Struct, omit_defaults=True, gc=False):
-    """The JSON form. ``duration_ms`` in milliseconds; ``complete`` only where the answer was cut off."""
+    """The JSON form. ``duration_ms`` in milliseconds; ``complete`` only where the answer was cut off.
+
+    ``close_code`` only of a WebSocket.
+    """
 
     timestamp: datetime
     level: str
@@ -36,6 +39,7 @@ class AccessLine(Struct, omit_defaults=True, gc=False):
     sandbox_id: str | None = None
     client: str | None = None
     complete: bool = True
+    close_code: int | None = None
 
 
 def json_access(channel: Channel) -> AccessLog:
@@ -58,6 +62,7 @@ def json_access(channel: Channel) -> AccessLog:
             entry.sandbox_id and bounded(entry.sandbox_id),
             entry.client,
             entry.complete,
+            entry.close_code,
         )
         put(json_line(line))
 
@@ -77,6 +82,7 @@ def console_access(channel: Channel, *, colours: bool) -> AccessLog:
             "sandbox_id": entry.sandbox_id and bounded(entry.sandbox_id),
             "route": entry.route,
             "client": entry.client,
+            "close_code": entry.close_code,
         }
         told = console_pairs([pair for pair in pairs.items() if pair[1] is not None], colours=colours)
         line = f"{head}{what} {entry.status} {entry.duration * 1000:.1f} ms{cut}{told}\n"

@@ -4,6 +4,7 @@
 
     target.py      the raw request path, taken apart without decoding it
     seam.py        what the proxy asks of the lifecycle engine
+    resolve.py     from a target to an address, past the secure-access check
     headers.py     which headers travel, in which direction (pure functions)
     http.py        `HttpProxy`: one ASGI request to one sandbox
     exchange.py    one request and its answer, between the two halves
@@ -14,9 +15,7 @@
     pool.py        bounded reuse of upstream connections, and dialling
     failures.py    what goes wrong, as errors that name no internal address
 
-A WebSocket leg is a sibling of ``http.py``: it takes the same `ProxyTarget` and `Directory`, and of ``headers.py`` the
-same `read_request` and `forwarded_headers`, so that both kinds of traffic are resolved, filtered and counted as one. It
-dials its own connections, for an upgraded one is never reused.
+``websocket/`` is the same for WebSockets: both kinds of traffic are resolved, filtered and counted as one.
 """
 
 from __future__ import annotations

@@ -6,15 +6,12 @@ environment proxy. Only a Location that begins at the service's root is led back
 
 from __future__ import annotations
 
-import hmac
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from shoal.errors import Unauthenticated
 from shoal.proxy.client import Client
 from shoal.proxy.exchange import Exchange
 from shoal.proxy.failures import refused
 from shoal.proxy.headers import (
-    SECURE_ACCESS,
     forwarded_headers,
     framing,
     in_place_of,
@@ -23,6 +20,7 @@ from shoal.proxy.headers import (
     with_endpoint_headers,
 )
 from shoal.proxy.pool import ConnectionPool, destination
+from shoal.proxy.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
     from shoal.proxy.headers import RequestHeaders
     from shoal.proxy.seam import Directory
     from shoal.proxy.target import ProxyTarget
-
-SECURE_ACCESS_REFUSED: Final = "MISSING_OR_INVALID_SECURE_ACCESS"
 
 
 class HttpProxy:
@@ -76,7 +72,7 @@ class HttpProxy:
         with Client(receive) as client:
             if not request.has_body:
                 client.watch()
-            address, endpoint_headers = await self._resolve(request, target)
+            address, endpoint_headers = await resolve(self._directory, target, request)
             request.kept = in_place_of(request.kept, own_headers) if own_headers else request.kept
             place = destination(address)
             authority = upstream_host(target, request, place.authority)
@@ -93,18 +89,6 @@ class HttpProxy:
             finally:
                 if not request.skip_renewal:
                     self._directory.finished(target.sandbox_id)
-
-    async def _resolve(self, request: RequestHeaders, target: ProxyTarget) -> tuple[str, list[Header]]:
-        """Address, then the secure-access check: the contract's order. Nobody without access wakes a sandbox."""
-        directory, sandbox_id, port = self._directory, target.sandbox_id, target.port
-        address = directory.address(sandbox_id, port)
-        if address is None:
-            check_secure_access(target, directory.upstream_headers(sandbox_id, port), request.secure_access)
-            address = await directory.await_address(sandbox_id, port, wake=not request.skip_renewal)
-        endpoint_headers = directory.upstream_headers(sandbox_id, port)
-        if endpoint_headers:
-            check_secure_access(target, endpoint_headers, request.secure_access)
-        return address, endpoint_headers
 
     def _head(
         self, scope: Scope, request: RequestHeaders, authority: bytes, path: bytes, endpoint_headers: list[Header]
@@ -123,18 +107,6 @@ def upstream_host(target: ProxyTarget, request: RequestHeaders, authority: bytes
     There the application sees the origin that the browser sees, and compares it with Origin as it always does.
     """
     return authority if target.host is None else request.host or authority
-
-
-def check_secure_access(target: ProxyTarget, endpoint_headers: list[Header], presented: bytes | None) -> None:
-    """Compare the caller's token with the endpoint's, in constant time; an endpoint without one is open.
-
-    A signed host stands for the token. Raises Unauthenticated.
-    """
-    if target.host is not None and target.host.signed:
-        return
-    for name, token in endpoint_headers:
-        if name.lower() == SECURE_ACCESS and not hmac.compare_digest(presented or b"", token):
-            raise Unauthenticated(SECURE_ACCESS_REFUSED, "The OpenSandbox-Secure-Access header is missing or wrong.")
 
 
 def eip_path(eip: str) -> bytes:

@@ -9,7 +9,7 @@ from shoal.config.settings import Settings
 from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.web import routes
 from shoal.web.edge import Edge
-from shoal.web.seam import Access, Proxy, Readiness, Sandboxes
+from shoal.web.seam import Access, Proxy, Readiness, Sandboxes, SocketProxy
 
 
 def build(
@@ -18,6 +18,7 @@ def build(
     settings: Settings,
     authenticators: Sequence[Authenticator],
     proxy: Proxy,
+    sockets: SocketProxy,
     readiness: Readiness,
     access: Access,
     version: str,
@@ -29,7 +30,7 @@ def build(
     Args:
         sandboxes: the lifecycle engine.
         authenticators: who may come in, asked in this order; none leaves the server open.
-        proxy: takes the requests for sandboxes' ports.
+        proxy, sockets: take the requests and the WebSockets for sandboxes' ports.
         readiness: asked by ``/ready``.
         access: takes one entry a request; must not block.
         version: answered by ``/version``.
@@ -40,6 +41,7 @@ def build(
         routes.build(sandboxes, readiness, settings, version),
         authenticators=authenticators,
         proxy=proxy,
+        sockets=sockets,
         access=access,
         ingresses=ingresses,
         lifespan=lifespan,

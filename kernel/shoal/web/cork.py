@@ -63,5 +63,11 @@ class Cork:
             head, self._head = self._head, None
             self._write(head)
 
+    @property
+    def wrapped(self) -> asyncio.Transport:
+        """The transport itself, for what speaks another protocol from now on."""
+        self._flush()
+        return self._transport
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

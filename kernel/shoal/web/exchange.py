@@ -30,6 +30,7 @@ class Exchange:
         route, sandbox_id: for the access log, once routed.
         status: of the answer; 0 before it began.
         complete: the answer went out to its end.
+        close_code: that ended a WebSocket.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Exchange:
         "_reflects_origin",
         "_send",
         "_started",
+        "close_code",
         "complete",
         "consulted",
         "headers",
@@ -65,6 +67,11 @@ class Exchange:
         self.sandbox_id: str | None = None
         self.status = 0
         self.complete = False
+        self.close_code: int | None = None
+
+    def identity(self) -> list[Header]:
+        """The header that names this request to the client."""
+        return self._extra[:1]
 
     async def send(self, message: Message) -> None:
         """ASGI send, with the headers that every answer gets."""
@@ -114,6 +121,7 @@ class Exchange:
             status=self.status or CLIENT_CLOSED_REQUEST,
             duration=time.perf_counter() - self._started,
             complete=self.complete,
+            close_code=self.close_code,
         )
 
     def _with_extra(self, headers: Iterable[Header]) -> list[Header]:

@@ -14,6 +14,7 @@ from shoal.models.sandbox import State
 from shoal.plugin.interfaces import Endpoint, LogQuery, PolicyTarget, Principal, SnapshotRecord
 from shoal.proxy.asgi import Header, Receive, Scope, Send
 from shoal.proxy.target import ProxyTarget
+from shoal.proxy.websocket import ClientSocket
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery, Page
 
@@ -142,6 +143,14 @@ class Proxy(Protocol):
         ...
 
 
+class SocketProxy(Protocol):
+    """The WebSocket proxy: accepts the client's socket, or raises a ShoalError before."""
+
+    async def __call__(self, scope: Scope, target: ProxyTarget, socket: ClientSocket, extra: list[Header]) -> int:
+        """Relay one WebSocket to its end; the close code that ended it. ``extra`` headers go with the answer."""
+        ...
+
+
 class AccessEntry(Struct, kw_only=True):
     """One request, for the access log.
 
@@ -152,6 +161,7 @@ class AccessEntry(Struct, kw_only=True):
         status: 499 when the caller left before an answer began.
         duration: seconds, from the request's head to the end of the answer.
         complete: False when the answer was cut off.
+        close_code: that ended a WebSocket; None for other requests.
     """
 
     request_id: str
@@ -164,6 +174,7 @@ class AccessEntry(Struct, kw_only=True):
     status: int
     duration: float
     complete: bool
+    close_code: int | None = None
 
 
 Access = Callable[[AccessEntry], None]

@@ -37,10 +37,16 @@ class Web:
             authenticators=self.authenticators,
             ingresses=self.ingresses,
             proxy=self.proxy,
+            sockets=no_socket,
             readiness=self.readiness,
             access=self.access,
             version="1.2.3",
         )
+
+
+async def no_socket(scope: object, target: object, socket: object, extra: object) -> int:
+    """The tests of WebSockets are the proxy's (tests/kernel/proxy)."""
+    raise AssertionError("no test here opens one")
 
 
 @pytest.fixture

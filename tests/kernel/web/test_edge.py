@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.conftest import Web, no_socket
 from tests.kernel.web.fakes import WordAuthenticator
 
 from shoal.errors import BadGateway
@@ -255,6 +255,7 @@ async def test_lifespan(web: Web, broken: bool) -> None:
         settings=web.settings,
         authenticators=[],
         proxy=web.proxy,
+        sockets=no_socket,
         readiness=web.readiness,
         access=web.access,
         version="1",
