@@ -23,7 +23,14 @@ from shoal_k8s.pods.objects import PODS
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 BATCH = Resource("sandbox.opensandbox.io", "v1alpha1", "batchsandboxes")
 AGENT = Resource("agents.x-k8s.io", "v1beta1", "sandboxes")
-KINDS = {BATCH: ("BatchSandbox", "batchsandbox"), AGENT: ("Sandbox", "sandbox")}
+POOL = Resource("sandbox.opensandbox.io", "v1alpha1", "pools")
+SNAPSHOT = Resource("sandbox.opensandbox.io", "v1alpha1", "sandboxsnapshots")
+KINDS = {
+    BATCH: ("BatchSandbox", "batchsandbox"),
+    AGENT: ("Sandbox", "sandbox"),
+    POOL: ("Pool", "pool"),
+    SNAPSHOT: ("SandboxSnapshot", "sandboxsnapshot"),
+}
 PERIOD = 0.1
 Object = dict[str, Any]
 
@@ -182,7 +189,7 @@ class BatchController(Controller):
     async def reconcile(self, thing: Object, pod: Object | None) -> None:
         phase, paused = thing.get("status", {}).get("phase"), thing["spec"].get("pause")
         if paused and self.failing:
-            await self.tell(thing, {"phase": "Succeed", "conditions": [_condition("PauseFailed", self.failing)]})
+            await self.tell(thing, {"phase": "Succeed", "conditions": [condition("PauseFailed", self.failing)]})
         elif paused and phase in (None, "Succeed", "Pending"):
             await self.tell(thing, {"phase": "Pausing"})
         elif paused:
@@ -217,18 +224,18 @@ class AgentController(Controller):
     async def reconcile(self, thing: Object, pod: Object | None) -> None:
         if thing["spec"].get("operatingMode") == "Suspended":
             await self.drop_pod(thing)
-            suspended = [_condition("Suspended", "Suspended by request."), _condition("Ready", "Suspended.", "False")]
+            suspended = [condition("Suspended", "Suspended by request."), condition("Ready", "Suspended.", "False")]
             await self.tell(thing, {"conditions": suspended, "podIPs": []})
         elif pod is None:
             await self.make_pod(thing, thing["spec"]["podTemplate"])
         elif ready(pod):
             address = pod["status"]["podIP"]
-            await self.tell(thing, {"conditions": [_condition("Ready", "Ready.")], "podIPs": [address]})
+            await self.tell(thing, {"conditions": [condition("Ready", "Ready.")], "podIPs": [address]})
         else:
-            await self.tell(thing, {"conditions": [_condition("Ready", "Not yet.", "False")]})
+            await self.tell(thing, {"conditions": [condition("Ready", "Not yet.", "False")]})
 
 
-def _condition(kind: str, message: str, status: str = "True") -> Object:
+def condition(kind: str, message: str, status: str = "True") -> Object:
     reason = {"Ready": "DependenciesReady" if status == "True" else "DependenciesNotReady"}.get(kind, kind)
     return {
         "type": kind,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from shoal.engine.hosts import Host
 from shoal.engine.ledger import utcnow
@@ -15,7 +16,7 @@ from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
-from shoal.models.rules import EGRESS_PREFIX, RENEW_EXTENSION, normal_platform
+from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normal_platform
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.models.sidecars import check_neighbours
@@ -23,6 +24,9 @@ from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal
 
 DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
 """Of a snapshot restore that names none (contract/api.md section 6)."""
+
+POOLED_IMAGE = "unknown"
+"""Of a sandbox from an engine's own pool: its image is the pool's (contract/kubernetes.md section 6)."""
 
 ACCESS_PREFIX = "access."
 """Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the contract has
@@ -42,7 +46,7 @@ def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
     The contract wants 400 here (section 6, "Docker specifics"); operations that are lacking are 501 instead.
     """
     can, name = host.runtime.capabilities, host.runtime.name
-    if (request.extensions or {}).get("poolRef", "").strip() and not (can.pools or can.pause):
+    if _pooled(request) and not (can.pools or can.pause):
         raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"The {name} runtime has no pools.")
     lacking = [
         ("templateId", request.template_id is not None and request.template_id.strip() != ""),
@@ -89,7 +93,7 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
     """The runtime-neutral plan of a request that passed every rule."""
     now = utcnow()
     restored = snapshot is not None
-    return WorkloadPlan(
+    plan = WorkloadPlan(
         id=str(uuid.uuid4()),
         runtime=host.runtime.name,
         created_at=now,
@@ -112,6 +116,16 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
         metadata=request.metadata or {},
         extensions=request.extensions or {},
     )
+    return _without_shape(plan) if host.runtime.pools is not None and _pooled(request) else plan
+
+
+def _pooled(request: CreateSandbox) -> bool:
+    return (request.extensions or {}).get(POOL_EXTENSION, "").strip() != ""
+
+
+def _without_shape(plan: WorkloadPlan) -> WorkloadPlan:
+    """What an engine's own pool decides by itself is not the request's (contract/kubernetes.md section 6)."""
+    return replace(plan, image=POOLED_IMAGE, image_auth=None, resource_limits={}, resource_requests={})
 
 
 def _credential_proxy(request: CreateSandbox) -> bool:

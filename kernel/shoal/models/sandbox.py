@@ -117,8 +117,9 @@ def echoed_extensions(extensions: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in extensions.items() if key.startswith(ECHOED_EXTENSION_PREFIX)}
 
 
-def public(record: SandboxRecord) -> Sandbox:
-    """The wire form of a record."""
+def public(record: SandboxRecord, native_pool: str | None = None) -> Sandbox:
+    """The wire form of a record; ``native_pool`` is `Workload.pool`."""
+    pool = native_pool if record.pool is None else record.pool.name
     return Sandbox(
         id=record.id,
         status=Status(
@@ -132,5 +133,5 @@ def public(record: SandboxRecord) -> Sandbox:
         metadata=record.metadata or UNSET,
         extensions=echoed_extensions(record.extensions) or UNSET,
         expires_at=record.expires_at or UNSET,
-        allocation=UNSET if record.pool is None else Allocation(pool_ref=record.pool.name),
+        allocation=UNSET if pool is None else Allocation(pool_ref=pool),
     )

@@ -52,6 +52,7 @@ class Workload(Struct, kw_only=True):
         public_host, public_ports, public_proxy: the same for clients, where it differs from how the server reaches it.
         headers: what requests to its ports must carry (an access token); part of every endpoint, never logged.
         labels: what plugins had attached (`WorkloadPlan.labels`), as the engine holds it; may be secret, never logged.
+        pool: the engine's own pool that it was allocated from, once that is certain; None for every other.
         adoption: given whenever the engine knows enough to rebuild a record.
     """
 
@@ -68,6 +69,7 @@ class Workload(Struct, kw_only=True):
     public_proxy: str | None = None
     headers: dict[str, str] = {}
     labels: dict[str, str] = {}
+    pool: str | None = None
     adoption: Adoption | None = None
 
     def address(self, port: int) -> str | None:

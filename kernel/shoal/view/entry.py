@@ -29,7 +29,7 @@ class Entry:
     def json(self) -> bytes:
         """The public `Sandbox` of this entry as JSON."""
         if self._json is None:
-            self._json = _encoder.encode(public(self.record))
+            self._json = _encoder.encode(public(self.record, self.workload.pool if self.workload else None))
         return self._json
 
     @property

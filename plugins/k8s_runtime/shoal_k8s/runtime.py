@@ -9,42 +9,41 @@ import asyncio
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
-from shoal.errors import ConfigError, EngineFailure, InvalidRequest, NotFound, Unavailable
+from shoal.errors import ConfigError, InvalidRequest, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, KubeList, Status
+from shoal_k8s.api import ApiError, KubeClient, Status
 from shoal_k8s.api.connection import Connection
 from shoal_k8s.api.failures import told
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.diagnostics import Diagnostics
 from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
-from shoal_k8s.pods import describe, spec, storage
-from shoal_k8s.pods.objects import EVENTS, PODS, RUNTIME_CLASSES, Event, Pod
-from shoal_k8s.pods.status import MAIN, judge
+from shoal_k8s.pods import spec, storage
+from shoal_k8s.pods.objects import PODS, RUNTIME_CLASSES, Pod
 from shoal_k8s.providers.discovery import provider
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 from shoal_k8s.truth import ClusterTruth
+from shoal_k8s.waits import Waits
 
 log = structlog.get_logger("shoal.k8s")
 
 DEFAULT_PROVIDER: Final = "batchsandbox"  # the contract's; contract/kubernetes.md section 2
 LEASE: Final = "shoal"
 """Whose holder ends what is over, in each namespace."""
-TRANSITION_SECONDS: Final = 300.0
-"""How long a controller may take to pause (it may push an image) or to resume."""
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -77,6 +76,7 @@ class KubernetesRuntime(Runtime):
         self.resync_interval = float(kubernetes.informer_resync_seconds)
         self.capabilities = Capabilities(
             pause=self._kind.can_pause,
+            pools=self._kind.can_pool,
             sidecars=True,
             network_policy=True,
             lifecycle_hooks=settings.runtime.execd_image is not None,
@@ -85,16 +85,17 @@ class KubernetesRuntime(Runtime):
             image_auth=True,
             shared=kubernetes.leader_election,
             volumes=frozenset({"host", "pvc"}),
-            platforms=frozenset({"linux/amd64", "linux/arm64"}),
+            platforms=self._kind.platforms,
         )
         self._feed = Feed()
         self._started = False
-        self._waiting: dict[str, asyncio.Event] = {}
         self._leadership: Leadership | None = None
         self._cluster_truth: ClusterTruth
         self._client: KubeClient
         self._provider: WorkloadProvider
         self._belongings: Belongings
+        self._waits: Waits
+        self._diagnostics: Diagnostics
         self._pods: Informer[Pod]
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -132,14 +133,18 @@ class KubernetesRuntime(Runtime):
             batchsandbox_template=kubernetes.batchsandbox_template_file,
             agent_sandbox_template=self._agent.template_file,
             shutdown_policy=self._agent.shutdown_policy,
+            allowed_host_paths=self._storage.allowed_host_paths,
         )
         self._provider = await asyncio.to_thread(self._kind, cluster)
+        self.pools = self._provider.pools
+        self._diagnostics = Diagnostics(self._client, self._provider)
+        self._waits = Waits(self._provider, kubernetes, self._diagnostics.trouble)
         self._belongings = Belongings(self._client, namespace, self._storage.volume_default_size)
         if kubernetes.leader_election:
             self._leadership = Leadership(
                 self._client, namespace, LEASE, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
             )
-        self.truth = self._cluster_truth = ClusterTruth(self._provider, self._belongings, self._leadership)
+        self.truth = self._cluster_truth = ClusterTruth(self._provider, self._belongings, self._waits, self._leadership)
         try:
             self._started = True
             if self._leadership is not None:
@@ -147,6 +152,7 @@ class KubernetesRuntime(Runtime):
             await self._check_runtime_class()
             await self._pods.start()
             await self._provider.start(self._changed)
+            self.capabilities = replace(self.capabilities, snapshots=self._provider.can_snapshot)
         except ApiError as error:
             raise ConfigError(f"kubernetes: {error.told().message}") from error
         except Unavailable as error:
@@ -181,89 +187,42 @@ class KubernetesRuntime(Runtime):
     async def check(self, plan: WorkloadPlan) -> None:
         spec.check(plan)
         storage.check(plan.volumes, self._storage.allowed_host_paths)
+        self._provider.check(plan)
         if plan.snapshot_image is None and not plan.image:
             raise InvalidRequest(codes.INVALID_PARAMETER, "image.uri is needed.")
         await self.ping()
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
         await self._cluster_truth.ensure(plan)
-        return await self._running(plan.id, progress)
-
-    async def _running(self, sandbox_id: str, progress: Progress) -> Workload:
-        """The workload once it runs. Raises EngineFailure once it cannot, or has taken too long."""
-        changed = self._waiting[sandbox_id] = asyncio.Event()
-        last: Workload | None = None
-        try:
-            async with asyncio.timeout(self._kubernetes.sandbox_create_timeout_seconds):
-                while True:
-                    changed.clear()
-                    workload = self._provider.find(sandbox_id)
-                    if workload is not None and self._settled(sandbox_id, workload):
-                        return workload
-                    if workload is not None and workload != last:
-                        progress(workload.reason or "PENDING", workload.message or "The pod is starting.")
-                        last = workload
-                    await changed.wait()
-        except TimeoutError:
-            seconds = self._kubernetes.sandbox_create_timeout_seconds
-            why = f" Last seen: {last.message}" if last is not None else ""
-            raise EngineFailure(f"{self.scope}::POD_READY_TIMEOUT", f"Not ready within {seconds} s.{why}") from None
-        finally:
-            del self._waiting[sandbox_id]
-
-    def _settled(self, sandbox_id: str, workload: Workload) -> bool:
-        """Whether it runs, or has run to its end already. Raises EngineFailure if it never will."""
-        if workload.phase is Phase.FAILED:
-            pod = self._provider.pod(sandbox_id)
-            if pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED":
-                message = workload.message or "The pod failed."
-                raise EngineFailure(f"{self.scope}::{workload.reason or 'POD_FAILED'}", message)
-        return workload.phase in (Phase.RUNNING, Phase.EXITED, Phase.FAILED)
+        return await self._waits.running(plan.id, progress)
 
     async def delete(self, sandbox_id: str) -> None:
         with told():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)
-        changed = self._waiting.setdefault(sandbox_id, asyncio.Event())
-        try:
-            async with asyncio.timeout(30.0):
-                while self._provider.find(sandbox_id) is not None or self._provider.pod(sandbox_id) is not None:
-                    changed.clear()
-                    await changed.wait()
-        except TimeoutError:
-            raise EngineFailure(f"{self.scope}::API_ERROR", "The pod does not go away.", retry_after=5.0) from None
-        finally:
-            self._waiting.pop(sandbox_id, None)
+        await self._waits.gone(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> Workload:
         with told():
             await self._provider.pause(sandbox_id)
-        return await self._reached(sandbox_id, Phase.PAUSED)
+        return await self._waits.reached(sandbox_id, Phase.PAUSED)
 
     async def resume(self, sandbox_id: str) -> Workload:
         with told():
             await self._provider.resume(sandbox_id)
-        return await self._reached(sandbox_id, Phase.RUNNING)
+        return await self._waits.reached(sandbox_id, Phase.RUNNING)
 
-    async def _reached(self, sandbox_id: str, phase: Phase) -> Workload:
-        """The workload once the controller has brought it there. Raises EngineFailure if it gives up, or takes long."""
-        changed = self._waiting[sandbox_id] = asyncio.Event()
-        try:
-            async with asyncio.timeout(TRANSITION_SECONDS):
-                while True:
-                    changed.clear()
-                    workload = self._provider.find(sandbox_id)
-                    if workload is None:
-                        raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox went away meanwhile.")
-                    if workload.phase in (phase, Phase.FAILED, Phase.EXITED):
-                        return workload
-                    self._provider.check_transition(sandbox_id)
-                    await changed.wait()
-        except TimeoutError:
-            message = f"The controller did not get there within {TRANSITION_SECONDS:.0f} s."
-            raise EngineFailure(f"{self.scope}::API_ERROR", message) from None
-        finally:
-            del self._waiting[sandbox_id]
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        with told():
+            await self._provider.check_snapshot(sandbox_id)
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        with told():
+            return await self._provider.snapshot(sandbox_id, snapshot_id)
+
+    async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
+        with told():
+            await self._provider.delete_snapshot(snapshot_id)
 
     # --- see --------------------------------------------------------------------------------------------------------
 
@@ -276,41 +235,19 @@ class KubernetesRuntime(Runtime):
 
     def _changed(self, sandbox_id: str) -> None:
         """An informer's word: tell whoever waits for this sandbox, and whoever watches."""
-        waiting = self._waiting.get(sandbox_id)
-        if waiting is not None:
-            waiting.set()
+        self._waits.tell(sandbox_id)
         self._feed.publish(self._provider.find(sandbox_id) or WorkloadGone(id=sandbox_id))
 
     # --- diagnostics ------------------------------------------------------------------------------------------------
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
-        pod = self._pod(sandbox_id)
-        known = [container.name for container in [*pod.spec.containers, *pod.spec.init_containers]]
-        wanted = query.container or (MAIN if MAIN in known else known[0])
-        if wanted not in known:
-            raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", f"The sandbox has no container {wanted!r}.")
-        asked = {"container": wanted, "tailLines": str(query.tail), "timestamps": "true"}
-        if query.since is not None:
-            asked["sinceSeconds"] = str(max(1, int((datetime.now(UTC) - query.since).total_seconds())))
-        with told():
-            text = await self._client.text(PODS, pod.metadata.namespace, pod.metadata.name, "log", asked)
-        return text.rstrip("\n") or "(no logs)"
+        return await self._diagnostics.logs(sandbox_id, query)
 
     async def events(self, sandbox_id: str, limit: int) -> str:
-        pod = self._pod(sandbox_id)
-        about = {"fieldSelector": f"involvedObject.name={pod.metadata.name},involvedObject.uid={pod.metadata.uid}"}
-        with told():
-            found = await self._client.list(EVENTS, pod.metadata.namespace, KubeList[Event], about)
-        return describe.events_text(found.items or [], limit)
+        return await self._diagnostics.events(sandbox_id, limit)
 
     async def inspect(self, sandbox_id: str) -> str:
-        return describe.inspect_text(self._pod(sandbox_id))
-
-    def _pod(self, sandbox_id: str) -> Pod:
-        pod = self._provider.pod(sandbox_id)
-        if pod is None:
-            raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox has no pod.")
-        return pod
+        return await self._diagnostics.inspect(sandbox_id)
 
 
 def _own_namespace() -> str:

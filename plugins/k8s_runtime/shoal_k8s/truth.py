@@ -14,19 +14,25 @@ from shoal.plugin.interfaces import Held, SharedTruth
 from shoal_k8s.api.failures import told
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.lease import Leadership
+from shoal_k8s.pools.pooled import pool_of
 from shoal_k8s.providers.interface import WorkloadProvider
+from shoal_k8s.waits import Waits
 
 
 class ClusterTruth(SharedTruth):
     """Set up once the cluster is reached.
 
     Args:
+        waits: where a create waits for its pool.
         leadership: None for the only server of a namespace, which is always in charge.
     """
 
-    def __init__(self, provider: WorkloadProvider, belongings: Belongings, leadership: Leadership | None) -> None:
+    def __init__(
+        self, provider: WorkloadProvider, belongings: Belongings, waits: Waits, leadership: Leadership | None
+    ) -> None:
         self._provider = provider
         self._belongings = belongings
+        self._waits = waits
         self._leadership = leadership
         self._accepted: set[str] = set()
 
@@ -34,7 +40,10 @@ class ClusterTruth(SharedTruth):
         return self._provider.held(sandbox_id)
 
     async def accept(self, plan: WorkloadPlan) -> None:
+        """Also waits, bounded, for a pod of the pool that the plan names: a caller is told if there is none."""
         await self.ensure(plan)
+        if pool_of(plan) is not None:
+            await self._waits.allocated(plan.id)
         self._accepted.add(plan.id)
 
     async def ensure(self, plan: WorkloadPlan) -> None:

@@ -158,6 +158,13 @@ class Runtime(Component, ABC):
         """The workload as the engine describes it, as text; secrets masked."""
         raise NotImplementedError
 
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        """Refuse to capture a running sandbox, before anything is durable; the default lets every one pass.
+
+        Called only if ``capabilities.snapshots``. Raises Conflict ``SNAPSHOT::RUNTIME_PREFLIGHT_FAILED`` or
+        ``SNAPSHOT::UNSUPPORTED_RUNTIME``.
+        """
+
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
         """Capture a running sandbox; returns the reference that a later plan carries as ``snapshot_image``.
 

@@ -66,7 +66,7 @@ class ApiError(Exception):
     @property
     def over_quota(self) -> bool:
         """A resource quota refused it; the API server says so in words only."""
-        return self.status == 403 and "exceeded quota" in self.said
+        return self.status == 403 and over_quota(self.said)
 
     def told(self) -> ShoalError:
         """The same as callers hear it."""
@@ -98,6 +98,11 @@ def told() -> Iterator[None]:
         yield
     except ApiError as error:
         raise error.told() from error
+
+
+def over_quota(said: str) -> bool:
+    """Whether a message speaks of a resource quota; there is no machine word for it."""
+    return "exceeded quota" in said
 
 
 def _after(text: str, mark: str) -> str:

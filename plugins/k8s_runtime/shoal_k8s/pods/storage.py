@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Sequence
 from typing import Any, Final
 
 from shoal.errors import InvalidRequest
@@ -23,12 +24,13 @@ def check(volumes: list[Volume], allowed_host_paths: list[str]) -> None:
                 codes.INVALID_PARAMETER, f"The volume name {volume.name!r} is taken by the sandbox's own."
             )
         if volume.host is not None:
-            _check_host(volume.host.path, allowed_host_paths)
+            check_host(volume.host.path, allowed_host_paths)
         if volume.pvc is not None:
             _check_claim(claims.setdefault(volume.pvc.claim_name, volume.pvc), volume.pvc)
 
 
-def _check_host(path: str, allowed: list[str]) -> None:
+def check_host(path: str, allowed: Sequence[str]) -> None:
+    """Raise InvalidRequest for a path of the node that may not be mounted."""
     if "//" in path or ".." in path.split("/") or (path.endswith("/") and path != "/"):
         raise InvalidRequest(
             "VOLUME::INVALID_HOST_PATH", "A host path is absolute, without '..', '//' or a slash at its end."

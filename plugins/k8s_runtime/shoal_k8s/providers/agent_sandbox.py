@@ -13,10 +13,12 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase
 from shoal_k8s import names
 from shoal_k8s.api import Resource
+from shoal_k8s.api.failures import over_quota
 from shoal_k8s.api.objects import KubeStruct
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import Verdict, judge
+from shoal_k8s.pools.native import NoPools
 from shoal_k8s.providers import template
 from shoal_k8s.providers.custom import Custom, CustomProvider, starting, true
 from shoal_k8s.providers.interface import Cluster
@@ -55,6 +57,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
         self._template = template.read(cluster.agent_sandbox_template, "agent_sandbox.template_file")
+        self.pools = NoPools(self.name)
 
     def object_name(self, sandbox_id: str) -> str:
         return dns_1035(sandbox_id)
@@ -99,6 +102,8 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             return Verdict(Phase.EXITED, ready.reason, said)
         if ready.reason == "PodFailed":
             return Verdict(Phase.FAILED, ready.reason, said, hopeless=True)
+        if ready.reason == "ReconcilerError" and over_quota(said):
+            return Verdict(Phase.FAILED, "QUOTA_EXCEEDED", said, hopeless=True)
         return starting(pod, ready.reason or "NOT_READY", said)
 
     def host(self, thing: AgentSandbox, pod: Pod | None) -> str | None:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import field
+from msgspec.structs import replace
 
 from shoal.errors import EngineFailure
 from shoal.models.plan import WorkloadPlan
-from shoal.models.workload import Phase
+from shoal.models.workload import Adoption, Phase
 from shoal_k8s import names
-from shoal_k8s.api import Resource
-from shoal_k8s.api.objects import KubeStruct
-from shoal_k8s.pods.objects import Condition, Pod, PodSpec
+from shoal_k8s.api import ApiError, Resource
+from shoal_k8s.api.objects import KubeStruct, OwnerReference
+from shoal_k8s.pods.objects import PODS, Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import Verdict
+from shoal_k8s.pools import pooled
+from shoal_k8s.pools.native import ClusterPools
+from shoal_k8s.pools.objects import allocated, kept
 from shoal_k8s.providers import template
 from shoal_k8s.providers.custom import Custom, CustomProvider, starting, true
 from shoal_k8s.providers.interface import Cluster
+from shoal_k8s.snapshots import preflight
+from shoal_k8s.snapshots.captures import Captures
 
 ENDPOINTS = "sandbox.opensandbox.io/endpoints"
 
@@ -28,10 +35,25 @@ class PodTemplate(KubeStruct):
     spec: PodSpec = field(default_factory=PodSpec)
 
 
+class Process(KubeStruct):
+    command: list[str] = []
+
+
+class TaskSpec(KubeStruct):
+    process: Process = field(default_factory=Process)
+
+
+class Task(KubeStruct):
+    spec: TaskSpec = field(default_factory=TaskSpec)
+
+
 class BatchSpec(KubeStruct):
+    """``pool_ref`` and ``task_template``, or ``template``."""
+
     expire_time: str | None = None
     pause: bool | None = None
     pool_ref: str | None = None
+    task_template: Task = field(default_factory=Task)
     template: PodTemplate = field(default_factory=PodTemplate)
 
 
@@ -53,6 +75,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
 
     name = "batchsandbox"
     can_pause = True
+    can_pool = True
     resource = Resource("sandbox.opensandbox.io", "v1alpha1", "batchsandboxes")
     object_kind = "BatchSandbox"
     struct = BatchSandbox
@@ -61,16 +84,43 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         super().__init__(cluster)
         self._failed_before: dict[str, list[Condition]] = {}
         self._template = template.read(cluster.batchsandbox_template, "kubernetes.batchsandbox_template_file")
+        self.pools = self._pools = ClusterPools(cluster.client, cluster.namespace, cluster.allowed_host_paths)
+        self._captures = Captures(
+            cluster.client, cluster.namespace, resync=cluster.resync, watch_timeout=cluster.watch_timeout
+        )
+
+    async def start(self, changed: Callable[[str], None]) -> None:
+        await super().start(changed)
+        self.can_snapshot = await self._captures.start()
+
+    async def stop(self) -> None:
+        await self._captures.stop()
+        await super().stop()
+
+    def check(self, plan: WorkloadPlan) -> None:
+        if pooled.pool_of(plan) is not None:
+            pooled.check(plan)
 
     def object_name(self, sandbox_id: str) -> str:
         return sandbox_id
+
+    async def make(self, plan: WorkloadPlan) -> OwnerReference:
+        """Raises NotFound also for a pool that is not there."""
+        pool = pooled.pool_of(plan)
+        if pool not in (None, pooled.ANY) and self.held(plan.id) is None:
+            await self._pools.get(str(pool))
+        return await super().make(plan)
 
     def manifest(self, plan: WorkloadPlan) -> dict[str, Any]:
         labels = names.labels(plan.id, plan.metadata, manual=plan.expires_at is None, snapshot_id=plan.snapshot_id)
         annotations = {**names.extension_annotations(plan.extensions), **plan.labels}
         described = {"labels": labels, "annotations": annotations}
-        spec = {"replicas": 1, "template": {"metadata": described, "spec": pod_spec(plan, self.cluster.defaults)}}
-        merged = template.merge(self._template, {"metadata": described, "spec": spec})
+        pool = pooled.pool_of(plan)
+        if pool is not None:
+            merged = {"metadata": described, "spec": pooled.spec(plan, pool, self.cluster.defaults)}
+        else:
+            spec = {"replicas": 1, "template": {"metadata": described, "spec": pod_spec(plan, self.cluster.defaults)}}
+            merged = template.merge(self._template, {"metadata": described, "spec": spec})
         merged["spec"].pop("expireTime", None)
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
         return merged
@@ -82,7 +132,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
             return Verdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
         match status.phase:
             case "Succeed" | "Running":
-                return Verdict(Phase.RUNNING, "RUNNING", "The sandbox runs.")
+                return Verdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
             case "Pausing":
                 return Verdict(Phase.RUNNING, "PAUSING", "The sandbox is being paused.")
             case "Paused":
@@ -93,7 +143,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
                 return self._failed(status)
         exhausted = true(status.conditions, "PoolAllocationPending")
         if exhausted is not None:
-            return Verdict(Phase.PENDING, "POOL_CAPACITY_EXHAUSTED", exhausted.message or "The pool has no free pod.")
+            return Verdict(Phase.PENDING, pooled.EXHAUSTED, exhausted.message or "The pool has no free pod.")
         if status.phase is None and status.ready >= 1 and _endpoint(thing) is not None:
             return Verdict(Phase.RUNNING, "POD_READY_WITH_IP", "The pod is ready.")
         return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.")
@@ -105,7 +155,34 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         return Verdict(Phase.FAILED, "FAILED", said or "The controller reports a failure.", hopeless=True)
 
     def host(self, thing: BatchSandbox, pod: Pod | None) -> str | None:
+        """None once the controller took its pod back: that pod may serve somebody else."""
+        annotations = thing.metadata.annotations
+        if thing.spec.pool_ref is not None and kept(annotations) != allocated(annotations).pods:
+            return None
         return _endpoint(thing) or (pod.status.pod_ip if pod is not None else None) or None
+
+    def allocated_from(self, thing: BatchSandbox) -> str | None:
+        return pooled.allocation(thing.metadata, thing.spec.pool_ref, thing.status.allocated)
+
+    def adoption(self, thing: BatchSandbox) -> Adoption:
+        found = super().adoption(thing)
+        if thing.spec.pool_ref is None:
+            return found
+        command = pooled.command_of(thing.spec.task_template.spec.process.command)
+        return replace(found, entrypoint=command, image=pooled.UNKNOWN_IMAGE)
+
+    async def find_pod(self, sandbox_id: str) -> Pod | None:
+        """A pool's pods do not carry the sandbox's id; the object names the one that it has."""
+        pod, thing = self.pod(sandbox_id), self._held(sandbox_id)
+        if pod is not None or thing is None:
+            return pod
+        for name in kept(thing.metadata.annotations):
+            try:
+                return await self.cluster.client.get(PODS, self.cluster.namespace, name, Pod)
+            except ApiError as error:
+                if not error.not_found:
+                    raise
+        return None
 
     def pod_spec_of(self, thing: BatchSandbox) -> PodSpec:
         return thing.spec.template.spec
@@ -140,6 +217,16 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         if true(thing.status.conditions, failure) is not None and thing.spec.pause is not None:
             await self.change(thing, {"spec": {"pause": None}})
 
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        await preflight.check(self.cluster.client, await self.find_pod(sandbox_id))
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        held = self.subject(sandbox_id)
+        return await self._captures.take(sandbox_id, snapshot_id, held.name if held else self.object_name(sandbox_id))
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        await self._captures.remove(snapshot_id)
+
     async def remove(self, sandbox_id: str) -> None:
         self._failed_before.pop(sandbox_id, None)
         await super().remove(sandbox_id)
@@ -152,6 +239,12 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
                 raise EngineFailure(
                     "KUBERNETES::API_ERROR", f"{kind}: {failed.message or failed.reason or 'no reason'}"
                 )
+
+
+def _running(pool: str | None) -> str:
+    if pool is None:
+        return "The sandbox runs."
+    return f"The sandbox runs in a pod of the pool {pool!r}, with the pool's image and resources."
 
 
 def _failures(thing: BatchSandbox) -> list[Condition]:

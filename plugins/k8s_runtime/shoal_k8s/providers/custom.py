@@ -146,6 +146,10 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         thing = self._held(sandbox_id)
         return thing is None or await self._edits.end(thing, now)
 
+    def subject(self, sandbox_id: str) -> Meta | None:
+        held = self._any(sandbox_id)
+        return None if held is None else held.metadata
+
     async def change(self, thing: T, patch: dict[str, Any]) -> T:
         """A merge patch of the object as it now is. Raises ApiError, ApiUnreachable."""
         client, namespace = self.cluster.client, self.cluster.namespace
@@ -211,10 +215,16 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             host=self.host(thing, pod) if verdict.phase is Phase.RUNNING else None,
             headers={"OpenSandbox-Secure-Access": token} if token else {},
             labels={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
-            adoption=self._adoption(thing),
+            pool=self.allocated_from(thing),
+            adoption=self.adoption(thing),
         )
 
-    def _adoption(self, thing: T) -> Adoption:
+    def allocated_from(self, thing: T) -> str | None:
+        """The pool whose pod it has; None for one that has a pod of its own."""
+        return None
+
+    def adoption(self, thing: T) -> Adoption:
+        """What the object holds of a sandbox that no store knows."""
         spec, meta = self.pod_spec_of(thing), thing.metadata
         main = next((each for each in spec.containers if each.name == MAIN), None)
         command = main.command if main is not None else []

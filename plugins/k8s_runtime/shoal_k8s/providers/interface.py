@@ -9,14 +9,18 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from shoal.errors import InvalidRequest
+from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import Held
-from shoal_k8s.api import KubeClient
+from shoal.plugin.interfaces.pools import NativePools
+from shoal_k8s.api import KubeClient, Meta
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Informer
 from shoal_k8s.pods.objects import Pod
 from shoal_k8s.pods.spec import PodDefaults
+from shoal_k8s.pools.pooled import pool_of
 
 
 class Cluster(Struct, frozen=True):
@@ -24,6 +28,7 @@ class Cluster(Struct, frozen=True):
 
     Attributes:
         pods: every pod that carries a sandbox id, found by that id.
+        allowed_host_paths: prefixes of the nodes' paths that pods may mount.
     """
 
     client: KubeClient
@@ -35,6 +40,7 @@ class Cluster(Struct, frozen=True):
     batchsandbox_template: str | None = None
     agent_sandbox_template: str | None = None
     shutdown_policy: str = "Delete"
+    allowed_host_paths: list[str] = []
 
 
 class WorkloadProvider(ABC):
@@ -45,13 +51,28 @@ class WorkloadProvider(ABC):
     Attributes:
         name: what ``kubernetes.workload_provider`` says.
         can_pause: whether `pause` and `resume` work.
+        can_pool: whether it takes sandboxes from the pools of a controller.
+        platforms: ``os/arch`` pairs that a sandbox may ask for.
+        pools: the ``/pools`` API; None leaves it to the kernel.
+        can_snapshot: whether `snapshot` works; known once `start` has returned.
     """
 
     name: ClassVar[str]
     can_pause: ClassVar[bool] = False
+    can_pool: ClassVar[bool] = False
+    platforms: ClassVar[frozenset[str]] = frozenset({"linux/amd64", "linux/arm64"})
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.pools: NativePools | None = None
+        self.can_snapshot = False
+
+    def check(self, plan: WorkloadPlan) -> None:
+        """Raise InvalidRequest for what this provider cannot make; looks at the plan and at memory only."""
+        if pool_of(plan) is not None and not self.can_pool:
+            raise InvalidRequest(
+                codes.UNSUPPORTED_POOL_REF, f"extensions.poolRef: the workload provider {self.name!r} has no pools."
+            )
 
     @abstractmethod
     async def start(self, changed: Callable[[str], None]) -> None:
@@ -102,5 +123,25 @@ class WorkloadProvider(ABC):
         return
 
     def pod(self, sandbox_id: str) -> Pod | None:
-        """The sandbox's pod, for diagnostics."""
+        """The sandbox's pod, as last seen."""
         return next(iter(self.cluster.pods.by(sandbox_id)), None)
+
+    async def find_pod(self, sandbox_id: str) -> Pod | None:
+        """The sandbox's pod, also where it is not among those that are followed."""
+        return self.pod(sandbox_id)
+
+    def subject(self, sandbox_id: str) -> Meta | None:
+        """The object of which the cluster's events also speak, besides the pod."""
+        return None
+
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        """Raise Conflict if the sandbox cannot be captured as it is. Called only if ``can_snapshot``."""
+        raise NotImplementedError
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        """Capture it; returns the image. Called only if ``can_snapshot``; repeated with the same id after a crash."""
+        raise NotImplementedError
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        """Absent is success. Called only if ``can_snapshot``."""
+        raise NotImplementedError

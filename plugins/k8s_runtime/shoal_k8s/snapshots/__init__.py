@@ -1,0 +1,7 @@
+"""Snapshots that a controller on the cluster makes, as ``SandboxSnapshot`` resources of ``sandbox.opensandbox.io``.
+
+::
+
+    objects   the fields of a SandboxSnapshot, and the image that a finished one stands for
+    captures  has them made, waits for them, removes them
+"""

@@ -1,0 +1,154 @@
+"""A small controller of pools, as the real one is by the contract: it fills them, and hands their pods out.
+
+A task runs in the pod that its sandbox got, as the real task executor runs it; here Docker, which the test bed's
+cluster runs on, starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import docker
+import msgspec
+from tests.k8s_runtime.controllers import (
+    BATCH,
+    CRDS,
+    ENDPOINTS,
+    PERIOD,
+    POOL,
+    BatchController,
+    Object,
+    condition,
+    install,
+    ready,
+)
+
+from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.pods.objects import PODS
+from shoal_k8s.pools.objects import ALLOCATED, FINALIZER
+
+OWNER = "pool.test/name"
+PENDING = "PoolAllocationPending"
+
+
+async def install_pools(client: KubeClient) -> None:
+    """Pools, and the condition of newer BatchSandboxes that tells of a pool without a free pod."""
+    await install(client, BATCH)
+    await install(client, POOL)
+    for _ in range(5):
+        found: Object = await client.get(CRDS, None, str(BATCH), Object)
+        changed = False
+        for version in found["spec"]["versions"]:
+            status = version["schema"]["openAPIV3Schema"].get("properties", {}).get("status", {})
+            known = status.get("properties", {}).get("conditions", {}).get("items", {}).get("properties", {})
+            words = known.get("type", {}).get("enum")
+            if words is not None and PENDING not in words:
+                words.append(PENDING)
+                changed = True
+        if not changed:
+            return
+        with suppress(ApiError):  # another test was faster
+            await client.replace(CRDS, None, str(BATCH), found, msgspec.Raw)
+
+
+class PoolController(BatchController):
+    """Also looks after BatchSandboxes that name a pool.
+
+    Attributes:
+        taken: pod name → the BatchSandbox that has it.
+    """
+
+    def __init__(self, client: KubeClient, namespace: str) -> None:
+        super().__init__(client, namespace)
+        self.taken: dict[str, str] = {}
+        self._engine = docker.from_env()
+
+    async def _run(self) -> None:
+        await asyncio.gather(super()._run(), self._keep())
+
+    async def _keep(self) -> None:
+        while True:
+            found = await self.client.list(POOL, self.namespace, Object)
+            for pool in found["items"]:
+                with suppress(ApiError):
+                    await self._fill(pool)
+            await asyncio.sleep(PERIOD)
+
+    async def _fill(self, pool: Object) -> None:
+        name, wanted = pool["metadata"]["name"], pool["spec"]["capacitySpec"]
+        pods = await self._pods(name)
+        idle = [pod for pod in pods if pod["metadata"]["name"] not in self.taken]
+        for _ in range(min(wanted["bufferMax"] - len(idle), wanted["poolMax"] - len(pods))):
+            template = json.loads(json.dumps(pool["spec"]["template"]))
+            labels = {**template.get("metadata", {}).get("labels", {}), OWNER: name}
+            meta = {"name": f"{name}-{uuid.uuid4().hex[:6]}", "labels": labels}
+            spec = {**template["spec"], "terminationGracePeriodSeconds": 0}
+            await self.client.create(PODS, self.namespace, {"metadata": meta, "spec": spec}, msgspec.Raw)
+        available = sum(ready(pod) for pod in idle)
+        numbers = {"total": len(pods), "allocated": len(pods) - len(idle), "available": available, "revision": "1"}
+        if pool.get("status") != numbers:
+            await self._patch_status(POOL, name, numbers)
+
+    async def _pods(self, pool: str) -> list[Object]:
+        found = await self.client.list(PODS, self.namespace, Object, {"labelSelector": f"{OWNER}={pool}"})
+        items: list[Object] = found["items"]
+        return [pod for pod in items if not pod["metadata"].get("deletionTimestamp")]
+
+    async def _patch_status(self, resource: Any, name: str, status: Object) -> None:
+        path = resource.path(self.namespace, name, "status")
+        content = "application/merge-patch+json"
+        await self.client._ask("PATCH", resource, path, msgspec.Raw, body={"status": status}, content_type=content)
+
+    async def _look_after(self, thing: Object) -> None:
+        if thing["metadata"].get("deletionTimestamp"):
+            await self._release(thing)
+        elif "poolRef" in thing["spec"] and ALLOCATED not in thing["metadata"].get("annotations", {}):
+            await self._allocate(thing)
+        elif "poolRef" in thing["spec"]:
+            await self._announce(thing)
+        else:
+            await super()._look_after(thing)
+
+    async def _allocate(self, thing: Object) -> None:
+        """Hand out a ready pod; ``*`` becomes the name of the pool that had it."""
+        wanted = thing["spec"]["poolRef"]
+        pools = (await self.client.list(POOL, self.namespace, Object))["items"]
+        for pool in [each["metadata"]["name"] for each in pools if wanted in ("*", each["metadata"]["name"])]:
+            for pod in await self._pods(pool):
+                if ready(pod) and pod["metadata"]["name"] not in self.taken:
+                    await self._hand_out(thing, pool, pod)
+                    return
+        said = condition(PENDING, f"the pool {wanted} has no free pod")
+        await self.tell(thing, {"phase": "Pending", "conditions": [said]})
+
+    async def _hand_out(self, thing: Object, pool: str, pod: Object) -> None:
+        name, got = thing["metadata"]["name"], pod["metadata"]["name"]
+        self.taken[got] = name
+        noted = {ALLOCATED: json.dumps({"pods": [got], "poolRef": pool, "generation": 1})}
+        body = {"metadata": {"annotations": noted, "finalizers": [FINALIZER]}, "spec": {"poolRef": pool}}
+        await self.client.patch(BATCH, self.namespace, name, body, msgspec.Raw)
+        await asyncio.to_thread(self._start, got, thing["spec"]["taskTemplate"]["spec"]["process"])
+
+    def _start(self, pod: str, process: Object) -> None:
+        names = {"io.kubernetes.pod.name": pod, "io.kubernetes.container.name": "main"}
+        (found,) = self._engine.containers.list(filters={"label": [f"{key}={value}" for key, value in names.items()]})
+        found.exec_run(process["command"], environment={e["name"]: e["value"] for e in process["env"]}, detach=True)
+
+    async def _announce(self, thing: Object) -> None:
+        held = json.loads(thing["metadata"]["annotations"][ALLOCATED])
+        pod: Object = await self.client.get(PODS, self.namespace, held["pods"][0], Object)
+        status = {"phase": "Succeed", "ready": 1, "allocated": 1, "conditions": []}
+        await self.tell(thing, status, {ENDPOINTS: json.dumps([pod["status"]["podIP"]])})
+
+    async def _release(self, thing: Object) -> None:
+        """What was used is not used again."""
+        name = thing["metadata"]["name"]
+        for pod in [pod for pod, owner in self.taken.items() if owner == name]:
+            with suppress(ApiError):
+                await self.client.delete(PODS, self.namespace, pod)
+        body = {"metadata": {"finalizers": None}}
+        await self.client.patch(BATCH, self.namespace, name, body, msgspec.Raw)
