@@ -64,9 +64,9 @@ class Captures:
         Raises EngineFailure if it cannot be; nothing of it is left then, as far as the API server can be asked.
         """
         name = object_name(snapshot_id)
+        await self._make(name, sandbox_id, snapshot_id, source)
         changed = self._waiting[name] = asyncio.Event()
         try:
-            await self._make(name, sandbox_id, snapshot_id, source)
             async with asyncio.timeout(CAPTURE_SECONDS):
                 return await self._made(name, changed)
         except TimeoutError:

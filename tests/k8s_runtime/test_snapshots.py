@@ -1,0 +1,190 @@
+"""Snapshots that a controller makes: taken, restored and removed through the runtime, against a real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from tests.k8s_runtime.conftest import until
+from tests.k8s_runtime.controllers import SNAPSHOT, BatchController, install
+from tests.k8s_runtime.snapshot_controller import SnapshotController
+from tests.k8s_runtime.test_providers import new_plan, runtime_for
+
+from shoal.errors import Conflict, EngineFailure
+from shoal.models.plan import Sidecar, WorkloadPlan
+from shoal.plugin.interfaces import LogQuery
+from shoal_k8s.api import KubeClient, Meta, Resource
+from shoal_k8s.pods.objects import RUNTIME_CLASSES, Condition, Pod, PodSpec, PodStatus
+from shoal_k8s.runtime import KubernetesRuntime
+from shoal_k8s.snapshots import preflight
+from shoal_k8s.snapshots.objects import (
+    CapturedContainer,
+    SnapshotObject,
+    SnapshotStatus,
+    image_of,
+    object_name,
+)
+
+pytestmark = [pytest.mark.needs("k8s"), pytest.mark.needs("docker"), pytest.mark.timeout(300)]
+
+WRITE = ["sh", "-c", "echo kept >/left; touch /ready; sleep 600"]
+READ = ["sh", "-c", "cat /left; sleep 600"]
+
+
+@pytest.fixture
+async def snapshots(client: KubeClient, namespace: str) -> AsyncIterator[SnapshotController]:
+    async with (
+        BatchController(client, namespace).running(),
+        SnapshotController(client, namespace).running() as controller,
+    ):
+        yield controller
+
+
+@pytest.fixture
+async def runtime(snapshots: SnapshotController, namespace: str) -> AsyncIterator[KubernetesRuntime]:
+    runtime = runtime_for(namespace, "batchsandbox")
+    await runtime.start()
+    try:
+        assert runtime.capabilities.snapshots
+        yield runtime
+    finally:
+        for workload in await runtime.list():
+            await runtime.delete(workload.id)
+        await runtime.stop()
+
+
+async def made(runtime: KubernetesRuntime, **changes: Any) -> WorkloadPlan:
+    plan = new_plan(**changes)
+    await runtime.create(plan, lambda reason, message: None)
+    return plan
+
+
+async def objects(client: KubeClient, namespace: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (await client.list(SNAPSHOT, namespace, dict[str, Any]))["items"]
+    return found
+
+
+async def test_what_was_captured_is_restored(runtime: KubernetesRuntime, client: KubeClient, namespace: str) -> None:
+    beside = Sidecar(name="beside", image="shoal-test/busybox:latest", command=["sleep", "600"])
+    source = await made(runtime, command=WRITE, sidecars=[beside])
+    await runtime.check_snapshot(source.id)
+    snapshot_id = str(uuid.uuid4())
+    image = await runtime.snapshot(source.id, snapshot_id)
+    assert image == f"shoal-test/{source.id}-sandbox:snap"
+    (held,) = await objects(client, namespace)
+    assert held["metadata"]["name"] == f"osb-snap-{uuid.UUID(snapshot_id).hex}"
+    assert held["metadata"]["labels"] == {
+        "opensandbox.io/snapshot-id": snapshot_id,
+        "opensandbox.io/snapshot-scope": "public",
+        "opensandbox.io/source-sandbox-id": source.id,
+    }
+    assert "ownerReferences" not in held["metadata"]
+    assert held["spec"] == {"sandboxName": source.id}
+    assert await runtime.snapshot(source.id, snapshot_id) == image  # as after a crash
+    await runtime.delete(source.id)
+    restored = await made(runtime, image=None, snapshot_id=snapshot_id, snapshot_image=image, command=READ)
+    assert "kept" in await runtime.logs(restored.id, LogQuery())
+    await runtime.delete_snapshot(snapshot_id, image)
+    await runtime.delete_snapshot(snapshot_id, image)
+    assert await objects(client, namespace) == []
+
+
+async def test_a_capture_that_fails_leaves_nothing(
+    runtime: KubernetesRuntime, snapshots: SnapshotController, client: KubeClient, namespace: str
+) -> None:
+    source = await made(runtime)
+    snapshots.failing = "the registry is full"
+    with pytest.raises(EngineFailure, match="CommitFailed: the registry is full"):
+        await runtime.snapshot(source.id, str(uuid.uuid4()))
+    assert await objects(client, namespace) == []
+
+
+async def test_a_capture_whose_object_is_removed_ends(
+    runtime: KubernetesRuntime, snapshots: SnapshotController, client: KubeClient, namespace: str
+) -> None:
+    source = await made(runtime)
+    snapshots.holding = True
+    snapshot_id = str(uuid.uuid4())
+    capture = asyncio.create_task(runtime.snapshot(source.id, snapshot_id))
+    name = object_name(snapshot_id)
+    await until(lambda: name in snapshots.seen)
+    await client.delete(SNAPSHOT, namespace, name)
+    with pytest.raises(EngineFailure, match="removed"):
+        await capture
+
+
+async def test_another_sandboxs_snapshot_of_that_name_is_left_alone(
+    runtime: KubernetesRuntime, client: KubeClient, namespace: str
+) -> None:
+    source = await made(runtime)
+    snapshot_id = str(uuid.uuid4())
+    foreign = {
+        "apiVersion": "sandbox.opensandbox.io/v1alpha1",
+        "kind": "SandboxSnapshot",
+        "metadata": {"name": object_name(snapshot_id)},
+        "spec": {"sandboxName": "somebody-else"},
+    }
+    await client.create(SNAPSHOT, namespace, foreign, msgspec.Raw)
+    with pytest.raises(EngineFailure) as refused:
+        await runtime.snapshot(source.id, snapshot_id)
+    assert refused.value.code == "SNAPSHOT::RUNTIME_CREATE_FAILED"
+    assert [each["spec"]["sandboxName"] for each in await objects(client, namespace)] == ["somebody-else"]
+
+
+async def test_preflight(runtime: KubernetesRuntime, client: KubeClient) -> None:
+    source = await made(runtime)
+    await runtime.pause(source.id)
+    with pytest.raises(Conflict) as refused:
+        await runtime.check_snapshot(source.id)
+    assert refused.value.code == "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED"
+    name = f"shoal-test-{uuid.uuid4().hex[:8]}"
+    await client.create(RUNTIME_CLASSES, None, {"metadata": {"name": name}, "handler": "runsc-debug"}, msgspec.Raw)
+    pod = Pod(metadata=Meta(), spec=PodSpec(runtime_class_name=name), status=PodStatus(phase="Running"))
+    try:
+        with pytest.raises(Conflict) as unsupported:
+            await preflight.check(client, pod)
+        assert unsupported.value.code == "SNAPSHOT::UNSUPPORTED_RUNTIME"
+    finally:
+        await client.delete(RUNTIME_CLASSES, None, name)
+    with pytest.raises(Conflict) as unreadable:
+        await preflight.check(client, pod)
+    assert unreadable.value.code == "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED"
+
+
+@pytest.mark.parametrize("provider", ["agent-sandbox", "pod"])
+async def test_providers_without_snapshots_declare_none(provider: str, client: KubeClient, namespace: str) -> None:
+    await install(client, Resource("agents.x-k8s.io", "v1beta1", "sandboxes"))
+    runtime = runtime_for(namespace, provider)
+    await runtime.start()
+    assert not runtime.capabilities.snapshots
+    await runtime.stop()
+
+
+def status(phase: str = "Succeed", **changes: Any) -> SnapshotObject:
+    return SnapshotObject(metadata=Meta(), status=SnapshotStatus(phase=phase, **changes))
+
+
+def test_the_image_of_a_snapshot() -> None:
+    one, own = CapturedContainer(container_name="a", image_uri="r/a:1"), "sha256:" + "a" * 64
+    main = CapturedContainer(container_name="sandbox", image_uri="r/s:1", image_digest=own)
+    assert image_of(status("Committing")) is None
+    assert image_of(status(containers=[one])) == "r/a:1"
+    assert image_of(status(containers=[one, main], format="rootfs-v1")) == f"r/s:1@{own}"
+    failed = Condition(type="Failed", status="True", reason="RegistryNotConfigured")
+    for broken, why in (
+        (status(), "no image"),
+        (status(containers=[one, CapturedContainer(container_name="b", image_uri="r/b:1")]), "several"),
+        (status(containers=[main], format="qemu-v1"), "qemu-v1"),
+        (status("Failed", conditions=[failed]), "RegistryNotConfigured"),
+    ):
+        with pytest.raises(EngineFailure, match=why):
+            image_of(broken)
+
+
+def test_an_id_that_is_no_uuid_has_a_name_too() -> None:
+    assert object_name("not-a-uuid") == "osb-snap-" + hashlib.sha256(b"not-a-uuid").hexdigest()[:32]
