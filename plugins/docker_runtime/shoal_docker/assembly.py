@@ -18,6 +18,7 @@ from shoal_docker import environment, labels, windows
 from shoal_docker.bodies import RUNTIME_DIR, Parts, SidecarParts, wanted_ports
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.engine import Engine
+from shoal_docker.execd import LINUX, WINDOWS, Execd, Installed, installed
 from shoal_docker.images import Image, Images
 from shoal_docker.limits import resources
 from shoal_docker.security import Security
@@ -54,6 +55,8 @@ class Assembler:
         self._execd_init = settings.runtime.execd_run_as_init
         self._security = Security(docker, secure)
         self._images = Images(engine)
+        reference = settings.runtime.execd_image
+        self._execd = Execd(engine, self._images, reference, docker.image_pull_policy) if reference else None
         self._volumes = Volumes(engine, settings.storage, docker.sandbox_binds)
         self.release = self._volumes.release
 
@@ -63,9 +66,13 @@ class Assembler:
             log.warning(warning)
         await self._images.start()
         await self._volumes.start()
+        if self._execd is not None:
+            await self._execd.sweep()
 
     async def stop(self) -> None:
         """Let go of what is under way."""
+        if self._execd is not None:
+            await self._execd.stop()
         await self._images.stop()
 
     def check(self, plan: WorkloadPlan) -> None:
@@ -90,6 +97,7 @@ class Assembler:
             self._image(plan, progress, self._images.ensure),
             *(self._image_of(sidecar, progress) for sidecar in plan.sidecars),
         )
+        execd = await self._agent(image, guest=guest, progress=progress)
         own = await self._volumes.prepare(plan.id, plan.volumes)
         beside = [await self._beside(plan, each, found) for each, found in zip(plan.sidecars, others, strict=True)]
         runtime_dir = await self._runtime_dir(plan)
@@ -98,12 +106,15 @@ class Assembler:
             image=image.reference,
             carried=image.labels,
             platform=None if guest else platform_of(plan),
-            invocation=environment.invocation(plan.command, execd=False, guest=guest),
+            invocation=environment.invocation(plan.command, execd=execd is not None, guest=guest),
             env=environment.listed(self._variables(plan, ports)),
             binds=self._docker.sandbox_binds,
-            mounts=[*own.mounts, *runtime_dir],
+            mounts=[*own.mounts, *runtime_dir, *(execd.mounts if execd is not None else ())],
             host=self._confinement(plan),
-            labels=own.labels(*managed, *(mount["Source"] for mount in runtime_dir)),
+            labels={
+                **own.labels(*managed, *(mount["Source"] for mount in runtime_dir)),
+                **(execd.labels if execd is not None else {}),
+            },
         )
         sidecars = {each.name: parts for each, (parts, _) in zip(plan.sidecars, beside, strict=True)}
         return Assembly(sandbox=sandbox, sidecars=sidecars, ports=ports)
@@ -112,6 +123,21 @@ class Assembler:
         """The sandbox's parts with its image fetched anew: the engine did not have it after all."""
         image = await self._image(plan, progress, self._images.ensure_again)
         return replace(assembly.sandbox, image=image.reference, carried=image.labels)
+
+    def forget_execd(self) -> None:
+        """The files of execd were not where they had been put: the next `assemble` looks again."""
+        if self._execd is not None:
+            self._execd.forget()
+
+    async def _agent(self, image: Image, *, guest: bool, progress: Progress) -> Installed | None:
+        """execd for a sandbox of that image; None if there is none to be given."""
+        if self._execd is None:
+            return None
+        if guest:
+            return installed(await self._execd.files(WINDOWS, None, progress), windows.OEM_DIRECTORY)
+        native = (image.os, image.arch) in (("", ""), (self._engine.os, self._engine.arch))
+        platform = None if native else f"{image.os}/{image.arch}"
+        return installed(await self._execd.files(LINUX, platform, progress), RUNTIME_DIR)
 
     async def _image(self, plan: WorkloadPlan, progress: Progress, ensure: Ensure) -> Image:
         if plan.snapshot_image is not None:

@@ -7,6 +7,8 @@ port that is taken costs a new container, since the port stands in its labels.
 
 from __future__ import annotations
 
+from typing import Final
+
 import structlog
 
 from shoal.errors import EngineFailure, InvalidRequest
@@ -20,6 +22,7 @@ from shoal_docker.bodies import Attachment, sandbox_body, wanted_ports
 from shoal_docker.census import Census
 from shoal_docker.config import DockerSettings, normal_mode
 from shoal_docker.engine import Engine, EngineError, EngineTimeout
+from shoal_docker.execd import VOLUME_PREFIX
 from shoal_docker.observe import Family, has_ended, labels_of, state_of
 from shoal_docker.ports import ATTEMPTS, HostPorts, is_conflict
 from shoal_docker.remover import Remover
@@ -37,6 +40,10 @@ class Taken(Exception):
 
 class PortTaken(Exception):
     """A host port that was chosen is in use."""
+
+
+class FilesLost(Exception):
+    """A file that is bound into the sandbox is not on the engine's machine any more."""
 
 
 class Maker:
@@ -80,6 +87,12 @@ class Maker:
                 if standing is not None:
                     return standing
                 await self._remover.clear(family)
+            except FilesLost as error:
+                log.warning("execd's files are gone, they are brought again", error=str(error))
+                self._assembler.forget_execd()
+                await self._remover.clear(await self._census.one(plan.id))
+                if attempt == ATTEMPTS:
+                    raise EngineFailure(START_FAILED, f"The sandbox could not be started: {error}") from None
             except PortTaken as error:
                 log.info("a host port was taken meanwhile", sandbox_id=plan.id, attempt=attempt)
                 await self._remover.clear(await self._census.one(plan.id))
@@ -158,6 +171,9 @@ class Maker:
             raise error.failure(START_FAILED, f"The sidecar {sidecar.name} could not be started") from None
 
 
+_ABSENT: Final = ("does not exist", "no such file")
+
+
 def _joined(container: str) -> Attachment:
     return Attachment(mode=f"container:{container}")
 
@@ -166,6 +182,10 @@ def _distinguished(error: EngineError) -> Exception:
     """The error, or what it means; Podman answers 500 to a name that is taken."""
     if error.status in (409, 500) and "name" in error.explanation and "is already in use" in error.explanation:
         return Taken()
+    if VOLUME_PREFIX in error.explanation and any(
+        word in error.explanation for word in ("does not exist", "no such file")
+    ):
+        return FilesLost(error.explanation)
     return PortTaken(error.explanation) if is_conflict(error.explanation) else error
 
 
