@@ -16,7 +16,7 @@ from shoal_k8s.api.client import STRATEGIC_PATCH
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods import storage
 from shoal_k8s.pods.objects import CLAIMS, SECRETS
-from shoal_k8s.pods.spec import pull_secret, pull_secret_name
+from shoal_k8s.pods.secrets import pull_secret, pull_secret_name
 
 MANAGED = f"{names.PREFIX}volume-managed-by"
 SERVER = "server"

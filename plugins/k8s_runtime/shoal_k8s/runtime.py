@@ -33,6 +33,7 @@ from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import spec, storage
+from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import PODS, RUNTIME_CLASSES, Pod
 from shoal_k8s.providers.discovery import provider
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
@@ -66,12 +67,13 @@ class KubernetesRuntime(Runtime):
         self._storage = settings.storage
         self._runtime_class = secure.runtime_class
         self._kind = provider(kubernetes.workload_provider or DEFAULT_PROVIDER)
-        self._defaults = spec.PodDefaults(
+        self._defaults = PodDefaults(
             execd_image=settings.runtime.execd_image,
             execd_as_init=settings.runtime.execd_run_as_init,
             pull_policy=kubernetes.image_pull_policy,
             init_resources=kubernetes.execd_init_resources,
             runtime_class=secure.runtime_class,
+            gvisor=secure.type == "gvisor",
         )
         self.resync_interval = float(kubernetes.informer_resync_seconds)
         self.capabilities = Capabilities(
@@ -185,7 +187,7 @@ class KubernetesRuntime(Runtime):
     # --- change -----------------------------------------------------------------------------------------------------
 
     async def check(self, plan: WorkloadPlan) -> None:
-        spec.check(plan)
+        spec.check(plan, self._defaults)
         storage.check(plan.volumes, self._storage.allowed_host_paths)
         self._provider.check(plan)
         if plan.snapshot_image is None and not plan.image:

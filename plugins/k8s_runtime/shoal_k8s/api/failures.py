@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from shoal.errors import EngineFailure, Forbidden, ShoalError, Unavailable
+from shoal.errors import EngineFailure, Forbidden, InvalidRequest, ShoalError, Unavailable
+from shoal.models import codes
 from shoal_k8s.api.objects import Status
 
 API_ERROR: Final = "KUBERNETES::API_ERROR"
@@ -34,6 +35,7 @@ class ApiError(Exception):
         self.reason = answer.reason or ""
         self.said = answer.message or f"HTTP {status}"
         self.retry_after = answer.details.retry_after_seconds if answer.details else None
+        self.kind = answer.details.kind if answer.details else None
         self.causes = (answer.details.causes if answer.details else None) or []
         self.request = request
         super().__init__(f"{request}: {status} {self.reason}: {self.said}")
@@ -61,7 +63,15 @@ class ApiError(Exception):
     @property
     def forbidden(self) -> bool:
         """This server lacks the right that the request needs."""
-        return self.status == 403 and not self.over_quota
+        return self.status == 403 and not self.over_quota and not self.refused_by_policy
+
+    @property
+    def refused_by_policy(self) -> bool:
+        """An admission rule refused the object (a limit range, pod security), and not the right to make it.
+
+        The same status and reason say both; only a lacking right is told as what somebody "cannot" do.
+        """
+        return self.status == 403 and not self.over_quota and " cannot " not in self.said
 
     @property
     def over_quota(self) -> bool:
@@ -74,6 +84,12 @@ class ApiError(Exception):
             return Forbidden(
                 QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {_after(self.said, 'exceeded quota')}."
             )
+        if self.status == 422 and self.request.startswith("create "):
+            return InvalidRequest(codes.INVALID_PARAMETER, f"The cluster refuses it: {self.said}")
+        if self.not_found and self.kind == "namespaces":
+            return InvalidRequest(codes.INVALID_PARAMETER, "The namespace for sandboxes does not exist on the cluster.")
+        if self.refused_by_policy:
+            return Forbidden(API_ERROR, f"The namespace's rules do not allow it: {self.said}")
         if self.status == 401:
             return EngineFailure(API_ERROR, "The API server does not accept this server's credentials (401).")
         if self.status == 403:

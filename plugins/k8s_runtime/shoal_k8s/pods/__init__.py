@@ -3,8 +3,15 @@
 ::
 
     objects    the fields of a pod that are read
-    spec       plan → pod spec: containers, init container, security, placement
+    defaults   what every pod of this server shares
+    spec       plan → pod spec: the sandbox's own container, and everything around it
+    installer  the init container that brings execd
+    sidecars   the containers beside it
+    windows    the emulator of a Windows guest
+    quantities amounts of resources
+    placement  platforms, node selectors, what a template file says against them
     storage    volumes and mounts of the pod spec
+    secrets    registry credentials
     status     pod → phase, reason and message: why it is not scheduled, which image cannot be pulled
     describe   the texts of logs, events and inspect
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from msgspec import field
 
@@ -92,6 +92,7 @@ class PodSpec(KubeStruct):
     init_containers: list[Container] = []
     node_name: str | None = None
     node_selector: dict[str, str] = {}
+    affinity: Any = None
     runtime_class_name: str | None = None
 
 

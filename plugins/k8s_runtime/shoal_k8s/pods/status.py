@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from shoal.models.workload import Phase
+from shoal_k8s.pods import placement
 from shoal_k8s.pods.objects import ContainerStatus, Pod
 
 MAIN: Final = "sandbox"
@@ -89,7 +90,10 @@ def _stuck(pod: Pod) -> Verdict | None:
 def _pending(pod: Pod) -> Verdict:
     scheduled = pod.status.condition("PodScheduled")
     if scheduled is not None and scheduled.status == "False":
-        return Verdict(Phase.PENDING, "UNSCHEDULABLE", scheduled.message or "The pod is not scheduled yet.")
+        said = scheduled.message or "The pod is not scheduled yet."
+        if placement.hopeless(pod, said):
+            return Verdict(Phase.FAILED, "POD_PLATFORM_UNSCHEDULABLE", said, hopeless=True)
+        return Verdict(Phase.PENDING, "UNSCHEDULABLE", said)
     for container in [*pod.status.init_container_statuses, *pod.status.container_statuses]:
         waiting = container.state.waiting
         if waiting is not None and waiting.reason not in (None, "PodInitializing", "ContainerCreating"):

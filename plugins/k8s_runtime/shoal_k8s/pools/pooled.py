@@ -14,7 +14,7 @@ from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.rules import POOL_EXTENSION
 from shoal_k8s.api import Meta
-from shoal_k8s.pods.spec import RUNTIME_DIR, PodDefaults
+from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 from shoal_k8s.pools.objects import FINALIZER, allocated, kept
 
 ANY: Final = "*"

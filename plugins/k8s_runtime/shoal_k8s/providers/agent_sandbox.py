@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -58,6 +59,9 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         super().__init__(cluster)
         self._template = template.read(cluster.agent_sandbox_template, "agent_sandbox.template_file")
         self.pools = NoPools(self.name)
+
+    def pod_template(self) -> Mapping[str, Any]:
+        return template.pod_spec(self._template, "podTemplate")
 
     def object_name(self, sandbox_id: str) -> str:
         return dns_1035(sandbox_id)

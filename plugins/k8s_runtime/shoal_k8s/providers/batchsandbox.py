@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -76,6 +76,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     name = "batchsandbox"
     can_pause = True
     can_pool = True
+    platforms = CustomProvider.platforms | {"windows/amd64", "windows/arm64"}
     resource = Resource("sandbox.opensandbox.io", "v1alpha1", "batchsandboxes")
     object_kind = "BatchSandbox"
     struct = BatchSandbox
@@ -100,6 +101,11 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     def check(self, plan: WorkloadPlan) -> None:
         if pooled.pool_of(plan) is not None:
             pooled.check(plan)
+        else:
+            super().check(plan)
+
+    def pod_template(self) -> Mapping[str, Any]:
+        return template.pod_spec(self._template, "template")
 
     def object_name(self, sandbox_id: str) -> str:
         return sandbox_id

@@ -16,8 +16,8 @@ from shoal_k8s import names
 from shoal_k8s.api import ApiError, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.pods.defaults import RUNTIME_DIR
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
-from shoal_k8s.pods.spec import RUNTIME_DIR
 from shoal_k8s.pods.status import MAIN, Verdict, judge
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from msgspec import Struct
 
@@ -18,8 +18,9 @@ from shoal.plugin.interfaces.pools import NativePools
 from shoal_k8s.api import KubeClient, Meta
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Informer
+from shoal_k8s.pods import placement
+from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import Pod
-from shoal_k8s.pods.spec import PodDefaults
 from shoal_k8s.pools.pooled import pool_of
 
 
@@ -69,10 +70,15 @@ class WorkloadProvider(ABC):
 
     def check(self, plan: WorkloadPlan) -> None:
         """Raise InvalidRequest for what this provider cannot make; looks at the plan and at memory only."""
+        placement.check(plan, self.pod_template(), self.cluster.defaults)
         if pool_of(plan) is not None and not self.can_pool:
             raise InvalidRequest(
                 codes.UNSUPPORTED_POOL_REF, f"extensions.poolRef: the workload provider {self.name!r} has no pools."
             )
+
+    def pod_template(self) -> Mapping[str, Any]:
+        """The pod spec of the configured template file; empty without one."""
+        return {}
 
     @abstractmethod
     async def start(self, changed: Callable[[str], None]) -> None:

@@ -19,8 +19,9 @@ from shoal_k8s import names
 from shoal_k8s.api import ApiError
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Changed, Gone
+from shoal_k8s.pods.defaults import RUNTIME_DIR
 from shoal_k8s.pods.objects import PODS, Pod
-from shoal_k8s.pods.spec import RUNTIME_DIR, pod_spec
+from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import MAIN, judge
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider

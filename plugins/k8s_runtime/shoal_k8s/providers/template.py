@@ -32,6 +32,14 @@ def read(path: str | None, setting: str) -> dict[str, Any]:
     return content
 
 
+def pod_spec(template: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """The pod spec below ``spec.{field}``; empty if there is none."""
+    found: Any = template
+    for key in ("spec", field, "spec"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, dict) else {}
+
+
 def merge(template: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """``own`` over ``template``; a null of ours is no value."""
     merged = dict(template)

@@ -1,0 +1,25 @@
+"""What every pod of this server shares."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from msgspec import Struct
+
+RUNTIME_DIR: Final = "/opt/opensandbox"
+"""Where execd and what it needs is found, in the sandbox and in sidecars that share it."""
+
+
+class PodDefaults(Struct, frozen=True):
+    """From the configuration.
+
+    Attributes:
+        gvisor: whether ``secure_runtime.type`` says so, whatever its class is called.
+    """
+
+    execd_image: str | None = None
+    execd_as_init: bool = False
+    pull_policy: str = "IfNotPresent"
+    init_resources: dict[Literal["limits", "requests"], dict[str, str]] = {}
+    runtime_class: str | None = None
+    gvisor: bool = False

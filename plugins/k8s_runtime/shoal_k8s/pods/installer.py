@@ -1,0 +1,67 @@
+"""The init container of a pod: it brings execd, and sets what only a privileged one may (contract/kubernetes.md 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from shoal.models.plan import Sidecar
+from shoal_k8s.pods import storage
+from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
+
+OEM: Final = "opensandbox-win-oem"
+OEM_DIR: Final = "/oem"
+_OPTIONAL: Final = ("opensandbox-session-gate", "opensandbox-launcher")
+_LINUX: Final = (
+    f"cp ./execd {RUNTIME_DIR}/execd && chmod 0755 {RUNTIME_DIR}/execd",
+    f"cp ./bootstrap.sh {RUNTIME_DIR}/bootstrap.sh && chmod 0755 {RUNTIME_DIR}/bootstrap.sh",
+    f"cp /usr/local/bin/bwrap {RUNTIME_DIR}/bwrap 2>/dev/null || true",
+    *(
+        f"if [ -e /usr/local/libexec/{name} ]; then cp /usr/local/libexec/{name} {RUNTIME_DIR}/{name}; "
+        f"chmod 0555 {RUNTIME_DIR}/{name}; fi"
+        for name in _OPTIONAL
+    ),
+)
+_WINDOWS: Final = tuple(
+    f"cp ./{name} {OEM_DIR}/{name} && chmod 0644 {OEM_DIR}/{name}" for name in ("install.bat", "execd.exe")
+)
+
+
+def init_containers(sidecars: list[Sidecar], defaults: PodDefaults, *, windows: bool) -> list[dict[str, Any]]:
+    """One where there is something to bring or to set, else none."""
+    wishes = {name: value for sidecar in sidecars for name, value in sidecar.sysctls.items()}
+    if defaults.execd_image is not None:
+        return [_installer(defaults, wishes, windows=windows)]
+    setter = next((sidecar for sidecar in sidecars if sidecar.sysctls), None)
+    if setter is None:
+        return []
+    return [_container("sysctls", setter.image, defaults, _settings(wishes), privileged=True)]
+
+
+def _installer(defaults: PodDefaults, wishes: Mapping[str, str], *, windows: bool) -> dict[str, Any]:
+    lines = [*_settings(wishes), *(_WINDOWS if windows else _LINUX)]
+    container = _container("execd-installer", str(defaults.execd_image), defaults, lines, privileged=bool(wishes))
+    container["volumeMounts"] = [{"name": storage.BIN, "mountPath": RUNTIME_DIR}]
+    if windows:
+        container["volumeMounts"].append({"name": OEM, "mountPath": OEM_DIR})
+    if defaults.init_resources:
+        container["resources"] = defaults.init_resources
+    return container
+
+
+def _container(name: str, image: str, defaults: PodDefaults, lines: list[str], *, privileged: bool) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": defaults.pull_policy,
+        "command": ["/bin/sh", "-c", "\n".join(["set -e", *lines])],
+    }
+    if privileged:
+        container["securityContext"] = {"privileged": True}
+    return container
+
+
+def _settings(wishes: Mapping[str, str]) -> list[str]:
+    """A kernel without the setting has nothing to set; one that has it and does not take it ends the pod."""
+    files = {f"/proc/sys/{name.replace('.', '/')}": value for name, value in wishes.items()}
+    return [f"if [ -e {file} ]; then echo {value} >{file}; fi" for file, value in files.items()]
