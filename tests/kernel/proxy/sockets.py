@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import uvicorn
-from tests.kernel.proxy.harness import PATIENCE, Sandboxes
+from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, header
 from tests.kernel.web.fakes import AccessLog, MemorySandboxes
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -18,6 +18,8 @@ from shoal.config.settings import ProxySettings, Settings
 from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.proxy import HttpProxy
 from shoal.proxy.websocket import UpgradeProtocol, WebSocketProxy
+from shoal.proxy.websocket.frames import masked
+from shoal.proxy.websocket.handshake import accept_value
 from shoal.web.app import build
 from shoal.web.cork import CorkedHttpProtocol
 
@@ -43,7 +45,6 @@ class Service:
         self.clients.append(connection)
         with contextlib.suppress(Exception):  # how a connection ends is for the test to judge
             await self._handler(connection)
-        await connection.wait_closed()
 
     @property
     def last(self) -> ServerConnection:
@@ -191,14 +192,33 @@ HANDSHAKE = (
 
 
 @contextlib.asynccontextmanager
-async def raw_client(port: int, *lines: str, path: str = PATH, early: bytes = b"") -> AsyncIterator[RawClient]:
-    """A client past its handshake; ``lines`` are more headers, ``early`` is sent with them."""
+async def raw_client(port: int, *lines: str, path: str = PATH) -> AsyncIterator[RawClient]:
+    """A client past its handshake; ``lines`` are more headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
     try:
         request = "\r\n".join([*HANDSHAKE, *lines, "", ""]).format(path=path)
-        writer.write(request.encode() + early)
+        writer.write(request.encode())
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         assert head.startswith(b"HTTP/1.1 101 "), head
         yield RawClient(reader, writer)
     finally:
         writer.close()
+
+
+def raw_service(*frames: bytes, headers: bytes = b"") -> tuple[Upstream, list[tuple[int, bytes]]]:
+    """A service that accepts, sends ``frames`` and collects what it hears, control frames unmasked, until the end."""
+    heard: list[tuple[int, bytes]] = []
+
+    async def script(peer: Peer) -> None:
+        key = header(await peer.head(), b"sec-websocket-key")
+        assert key is not None
+        accept = b"\r\nSec-WebSocket-Accept: " + accept_value(key) + headers
+        await peer.send(b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade" + accept + b"\r\n\r\n")
+        await peer.send(b"".join(frames))
+        while True:
+            first, second = await peer.reader.readexactly(2)
+            assert second & 0x80, "a client's frames are masked"
+            key = await peer.reader.readexactly(4)
+            heard.append((first, masked(await peer.reader.readexactly(second & 127), key)))
+
+    return Upstream(script), heard
