@@ -60,6 +60,9 @@ def _failed(pod: Pod) -> Verdict:
     main = next((each for each in pod.status.container_statuses if each.name == MAIN), None)
     if main is not None and main.state.terminated is not None:
         return _ended(main)
+    stuck = _stuck(pod)
+    if stuck is not None:
+        return stuck
     reason = pod.status.reason or "POD_FAILED"
     return Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
 
@@ -82,7 +85,8 @@ def _stuck(pod: Pod) -> Verdict | None:
             said = f"Container {container.name!r} cannot start: {waiting.message or waiting.reason}"
             return Verdict(Phase.FAILED, waiting.reason, said, hopeless=True)
         if container.name != MAIN and ended is not None and ended.exit_code != 0:
-            said = f"Container {container.name!r} ended with exit code {ended.exit_code}."
+            why = f": {ended.message.strip()}" if ended.message else "."
+            said = f"Container {container.name!r} ended with exit code {ended.exit_code}{why}"
             return Verdict(Phase.FAILED, "SIDECAR_FAILED", said, hopeless=True)
     return None
 

@@ -119,13 +119,14 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
 
     def manifest(self, plan: WorkloadPlan) -> dict[str, Any]:
         labels = names.labels(plan.id, plan.metadata, manual=plan.expires_at is None, snapshot_id=plan.snapshot_id)
-        annotations = {**names.extension_annotations(plan.extensions), **plan.labels}
-        described = {"labels": labels, "annotations": annotations}
+        extensions = names.extension_annotations(plan.extensions)
+        described = {"labels": labels, "annotations": {**extensions, **plan.labels}}
         pool = pooled.pool_of(plan)
         if pool is not None:
             merged = {"metadata": described, "spec": pooled.spec(plan, pool, self.cluster.defaults)}
         else:
-            spec = {"replicas": 1, "template": {"metadata": described, "spec": pod_spec(plan, self.cluster.defaults)}}
+            pod = {"labels": labels, "annotations": extensions}  # tokens stand on the object alone
+            spec = {"replicas": 1, "template": {"metadata": pod, "spec": pod_spec(plan, self.cluster.defaults)}}
             merged = template.merge(self._template, {"metadata": described, "spec": spec})
         merged["spec"].pop("expireTime", None)
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
