@@ -23,6 +23,8 @@ from shoal.proxy.websocket.handshake import accept_value
 from shoal.web.app import build
 from shoal.web.cork import CorkedHttpProtocol
 
+Heard = list[tuple[int, bytes]]
+"""First bytes and payloads of frames."""
 Handler = Callable[[ServerConnection], Awaitable[None]]
 PATH = "/v1/sandboxes/box/proxy/8080/chat"
 
@@ -181,6 +183,7 @@ def masked_frame(first: int, payload: bytes, key: bytes | None = None) -> bytes:
     return bytes([first]) + length + key + body
 
 
+CLOSE_FRAME = 0x88
 HANDSHAKE = (
     "GET {path} HTTP/1.1",
     "Host: shoal.test",
@@ -205,9 +208,12 @@ async def raw_client(port: int, *lines: str, path: str = PATH) -> AsyncIterator[
         writer.close()
 
 
-def raw_service(*frames: bytes, headers: bytes = b"") -> tuple[Upstream, list[tuple[int, bytes]]]:
-    """A service that accepts, sends ``frames`` and collects what it hears, control frames unmasked, until the end."""
-    heard: list[tuple[int, bytes]] = []
+def raw_service(*frames: bytes, headers: bytes = b"", hangs_up: bool = True) -> tuple[Upstream, Heard]:
+    """A service that accepts, sends ``frames`` and collects what it hears, control frames unmasked.
+
+    It says no close; with ``hangs_up`` it ends the connection when it hears one.
+    """
+    heard: Heard = []
 
     async def script(peer: Peer) -> None:
         key = header(await peer.head(), b"sec-websocket-key")
@@ -215,7 +221,8 @@ def raw_service(*frames: bytes, headers: bytes = b"") -> tuple[Upstream, list[tu
         accept = b"\r\nSec-WebSocket-Accept: " + accept_value(key) + headers
         await peer.send(b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: upgrade" + accept + b"\r\n\r\n")
         await peer.send(b"".join(frames))
-        while True:
+        first = 0
+        while first != CLOSE_FRAME or not hangs_up:
             first, second = await peer.reader.readexactly(2)
             assert second & 0x80, "a client's frames are masked"
             key = await peer.reader.readexactly(4)

@@ -133,7 +133,7 @@ async def test_what_was_sent_before_a_close_arrives_before_it() -> None:
 
 async def test_a_service_that_answers_no_close(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay, "CLOSE_SECONDS", 0.2)
-    upstream, heard = raw_service()
+    upstream, heard = raw_service(hangs_up=False)
     async with upstream.running(), socket_front(upstream.address) as front:
         async with front.connect() as client:
             await client.close(4001, "enough")

@@ -128,13 +128,13 @@ class Leg(asyncio.Protocol):
         self._answer()
 
     def ping(self) -> bool:
-        """Whether this side is alive, as far as can be told; asks it once more.
+        """Whether this side is alive, as far as can be told; if it is, asks it once more.
 
         A side that is not read from, or that has not taken what was written, is not held to be dead.
         """
         alive = self._heard or not self._asked or not self._reading or not self._writable
         self._heard = False
-        self._asked = self._may_speak()
+        self._asked = alive and self._may_speak()
         if self._asked:
             self._send(PING, b"")
         return alive
