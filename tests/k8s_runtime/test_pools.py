@@ -1,13 +1,11 @@
 """Pools that a controller keeps: the ``/pools`` API, and sandboxes that are taken from them, through a real server."""
 
-# ruff: noqa: ASYNC212 - the server is another process, and the controller runs on a loop of its own
+# ruff: noqa: ASYNC212 - the server is another process, and the controller has a loop of its own
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +20,12 @@ from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.k8s_runtime.controllers import BATCH, POOL, install
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
+from tests.k8s_runtime.threads import in_thread
 from tests.servers import ServerProcess
 
 from shoal.errors import EngineFailure
 from shoal.models.pools import CapacitySpec, CreatePool
 from shoal_k8s.api import KubeClient, Resource
-from shoal_k8s.api.connection import Connection
 from shoal_k8s.pools import native
 from shoal_k8s.pools.native import ClusterPools
 
@@ -88,23 +86,8 @@ pool_acquisition_timeout_seconds = 2
 
 @pytest.fixture
 def controller(namespace: str) -> Iterator[None]:
-    """The pools' controller, in a thread: these tests block."""
-    up, over = threading.Event(), threading.Event()
-
-    async def control() -> None:
-        client = KubeClient(Connection(os.environ["KUBECONFIG"]))
-        await install_pools(client)
-        async with PoolController(client, namespace).running():
-            up.set()
-            await asyncio.to_thread(over.wait)
-        client.close()
-
-    thread = threading.Thread(target=lambda: asyncio.run(control()))
-    thread.start()
-    assert up.wait(60)
-    yield
-    over.set()
-    thread.join()
+    with in_thread(lambda client: [PoolController(client, namespace)], install_pools):
+        yield
 
 
 @pytest.fixture

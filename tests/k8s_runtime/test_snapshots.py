@@ -1,25 +1,34 @@
-"""Snapshots that a controller makes: taken, restored and removed through the runtime, against a real cluster."""
+"""Snapshots that a controller makes: taken, restored and removed, by the runtime and by a server, on a real cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import time
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.conftest import until
-from tests.k8s_runtime.controllers import SNAPSHOT, BatchController, install
+from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, BatchController, install
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
+from tests.k8s_runtime.threads import Runs, in_thread
+from tests.servers import ServerProcess
 
 from shoal.errors import Conflict, EngineFailure
 from shoal.models.plan import Sidecar, WorkloadPlan
+from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import KubeClient, Meta, Resource
+from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import RUNTIME_CLASSES, Condition, Pod, PodSpec, PodStatus
+from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.runtime import KubernetesRuntime
 from shoal_k8s.snapshots import preflight
 from shoal_k8s.snapshots.objects import (
@@ -163,6 +172,75 @@ async def test_providers_without_snapshots_declare_none(provider: str, client: K
     await runtime.start()
     assert not runtime.capabilities.snapshots
     await runtime.stop()
+
+
+async def test_an_object_under_the_name_of_an_older_server_is_captured_too(
+    runtime: KubernetesRuntime, client: KubeClient, namespace: str
+) -> None:
+    plan = new_plan()
+    name = f"sandbox-{plan.id}"
+    pod = {"metadata": {"labels": {"opensandbox.io/id": plan.id}}, "spec": pod_spec(plan, PodDefaults())}
+    legacy = {
+        "apiVersion": "sandbox.opensandbox.io/v1alpha1",
+        "kind": "BatchSandbox",
+        "metadata": {"name": name, "labels": {"opensandbox.io/id": plan.id}},
+        "spec": {"replicas": 1, "template": pod},
+    }
+    seen = runtime.watch()
+    await client.create(BATCH, namespace, legacy, msgspec.Raw)
+    await asyncio.wait_for(anext(seen), 60)
+    assert (await runtime.create(plan, lambda reason, message: None)).phase is Phase.RUNNING
+    await runtime.check_snapshot(plan.id)
+    snapshot_id = str(uuid.uuid4())
+    assert await runtime.snapshot(plan.id, snapshot_id) == f"shoal-test/{name}-sandbox:snap"
+    assert (await objects(client, namespace))[0]["spec"] == {"sandboxName": name}
+
+
+def test_through_a_whole_server(tmp_path: Path, namespace: str) -> None:
+    """Taken, restored, and refused once the source has no pod."""
+
+    def controllers(client: KubeClient) -> list[Runs]:
+        return [BatchController(client, namespace), SnapshotController(client, namespace)]
+
+    kubernetes = f'[kubernetes]\nkubeconfig_path = "{os.environ["KUBECONFIG"]}"\nnamespace = "{namespace}"\n'
+    server = ServerProcess(tmp_path, f'[runtime]\ntype = "kubernetes"\n{kubernetes}')
+    with in_thread(controllers):
+        server.start()
+        try:
+            with httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
+                _through(api)
+        finally:
+            server.stop()
+
+
+def _through(api: httpx.Client) -> None:
+    body = {"image": {"uri": "shoal-test/busybox:latest"}, "entrypoint": WRITE, "resourceLimits": {}}
+    source = _running(api, body)
+    taken = api.post(f"/sandboxes/{source}/snapshots", json={"name": "first"})
+    assert (taken.status_code, taken.json()["status"]["reason"]) == (202, "snapshot_accepted")
+    path = f"/snapshots/{taken.json()['id']}"
+    deadline = time.monotonic() + 60
+    while (state := api.get(path).json()["status"]["state"]) == "Creating":
+        assert time.monotonic() < deadline, "the snapshot is not made"
+        time.sleep(0.1)
+    assert state == "Ready"
+    restored = _running(api, {"snapshotId": taken.json()["id"], "entrypoint": READ, "resourceLimits": {}})
+    assert "kept" in api.get(f"/sandboxes/{restored}/diagnostics/logs").text
+    shown = api.get(f"/sandboxes/{restored}").json()
+    assert (shown["snapshotId"], "image" in shown) == (taken.json()["id"], False)
+    for sandbox in (source, restored):
+        assert api.delete(f"/sandboxes/{sandbox}").status_code == 204
+    assert api.delete(path).status_code == 204
+    assert api.get(path).status_code == 404
+
+
+def _running(api: httpx.Client, body: dict[str, Any]) -> str:
+    made = api.post("/sandboxes", json=body)
+    assert made.status_code == 202, made.text
+    sandbox_id: str = made.json()["id"]
+    found = api.get(f"/sandboxes/{sandbox_id}", params={"wait": "Running", "timeout": 50}).json()
+    assert found["status"]["state"] == "Running", found["status"]
+    return sandbox_id
 
 
 def status(phase: str = "Succeed", **changes: Any) -> SnapshotObject:

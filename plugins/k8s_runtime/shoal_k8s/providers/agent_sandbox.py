@@ -89,7 +89,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             return Verdict(Phase.EXITED, "SandboxExpired", ready.message or "The sandbox has expired.")
         if thing.spec.operating_mode == "Suspended":
             suspended = true(conditions, "Suspended")
-            if suspended is not None:
+            if suspended is not None and pod is None:  # older controllers never clear it
                 return Verdict(Phase.PAUSED, suspended.reason or "SUSPENDED", suspended.message or "It is suspended.")
             return Verdict(Phase.RUNNING, "PAUSING", "The sandbox is being suspended.")
         if ready is None:
