@@ -171,8 +171,10 @@ class KubernetesRuntime(Runtime):
 
     async def ping(self) -> None:
         """The watch must be heard; Unavailable otherwise."""
-        if self._pods.error is not None:
-            raise Unavailable(f"{self.scope}::API_ERROR", "The Kubernetes API server is not heard just now.")
+        error = self._pods.error
+        if error is not None:
+            why = f" {error.told().message}" if isinstance(error, ApiError) else ""
+            raise Unavailable(f"{self.scope}::API_ERROR", f"The Kubernetes API server is not heard just now.{why}")
 
     async def _check_runtime_class(self) -> None:
         if self._runtime_class is None:

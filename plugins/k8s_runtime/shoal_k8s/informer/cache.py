@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from shoal_k8s.api.client import Resource
 from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.failures import ApiError
 from shoal_k8s.api.objects import Meta
 from shoal_k8s.informer.reflector import Reflector
 from shoal_k8s.informer.stream import Event
@@ -82,6 +83,7 @@ class Informer(Generic[T]):
         self._indexed: dict[str, dict[Key, T]] = {}
         self._handlers: list[Handler[T]] = []
         self._synced = asyncio.Event()
+        self._listed_once = False
         self._error: Exception | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reflector = Reflector(
@@ -104,7 +106,7 @@ class Informer(Generic[T]):
     async def start(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a bound of its own, told as its own error
         """Begin; returns once everything that there is was listed.
 
-        Raises what kept it from listing if that did not pass within ``timeout`` seconds.
+        Raises what keeps it from listing: at once if it is a right, else if it did not pass within ``timeout`` seconds.
         """
         self._loop = asyncio.get_running_loop()
         self._reflector.start()
@@ -113,6 +115,8 @@ class Informer(Generic[T]):
                 await self._synced.wait()
         except TimeoutError:
             raise self._error or TimeoutError(f"{self.resource} could not be listed in {timeout:.0f} s") from None
+        if not self._listed_once and self._error is not None:
+            raise self._error
 
     async def stop(self) -> None:
         """End; what was seen stays readable."""
@@ -152,6 +156,7 @@ class Informer(Generic[T]):
             held = self._objects.get(_key(thing))
             if held is None or held.metadata.resource_version != thing.metadata.resource_version:
                 self._keep(thing)
+        self._listed_once = True
         self._synced.set()
 
     def _event(self, event: Event[T]) -> None:
@@ -170,6 +175,8 @@ class Informer(Generic[T]):
         if self._error is None:
             log.warning("informer lost its stream", resource=str(self.resource), error=str(error))
         self._error = error
+        if isinstance(error, ApiError) and error.forbidden:
+            self._synced.set()  # it will not pass by itself
 
     def _keep(self, thing: T) -> None:
         key = _key(thing)

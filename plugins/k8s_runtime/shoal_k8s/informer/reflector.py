@@ -101,7 +101,8 @@ class Reflector(Generic[T]):
         answer = self._answer
         if answer is not None:
             _hang_up(answer)
-        self._thread.join(5.0)
+        if self._thread.ident is not None:
+            self._thread.join(5.0)
 
     def _run(self) -> None:
         backoff = BACKOFF_FIRST

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import structlog
+
 from shoal.errors import EngineFailure
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, KubeClient, KubeList
 from shoal_k8s.api.failures import told
 from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.snapshots.objects import KIND, PUBLIC, SCOPE, SNAPSHOTS, SOURCE, SnapshotObject, image_of, object_name
+
+log = structlog.get_logger("shoal.k8s")
 
 CREATE_FAILED: Final = "SNAPSHOT::RUNTIME_CREATE_FAILED"
 FAILED: Final = "SNAPSHOT::RUNTIME_FAILED"
@@ -41,13 +45,18 @@ class Captures:
         self._started = False
 
     async def start(self) -> bool:
-        """Begin to follow them; False if the kind is not installed. Raises ApiError, ApiUnreachable."""
+        """Begin to follow them; False if the kind is not installed, or not this server's to list.
+
+        Raises ApiError, ApiUnreachable.
+        """
         try:
             await self._client.list(SNAPSHOTS, self._namespace, KubeList[SnapshotObject], {"limit": "1"})
         except ApiError as error:
-            if error.not_found:
-                return False
-            raise
+            if error.forbidden:
+                log.warning("snapshots are off: a right on the cluster is missing", request=error.request)
+            elif not error.not_found:
+                raise
+            return False
         self._objects.subscribe(self._heard)
         self._started = True
         await self._objects.start()
