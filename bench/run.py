@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, proxy, reads, records, restart
+from bench import creates, docker_runtime, proxy, reads, records, restart, websockets
 
 
 def main() -> None:
@@ -22,7 +22,15 @@ def main() -> None:
         f"Python {platform.python_version()}\n",
         flush=True,
     )
-    for bench in (reads, creates, records, restart, proxy, *([docker_runtime] if "--docker" in argv else [])):
+    for bench in (
+        reads,
+        creates,
+        records,
+        restart,
+        proxy,
+        websockets,
+        *([docker_runtime] if "--docker" in argv else []),
+    ):
         print(bench.main(argv), flush=True)
 
 

@@ -113,6 +113,17 @@ def test_an_event_stream_arrives_as_it_is_sent(browser: ClientConnection, url: s
     assert opened(browser, url).evaluate("results.events") == ["event 0", "event 1", "event 2"]
 
 
+def test_a_websocket_with_a_subprotocol_and_a_close(browser: ClientConnection, url: str) -> None:
+    page = opened(browser, url)
+    assert page.evaluate("socket()") == {
+        "protocol": "chat.v2",
+        "seen": ["text \u2713", 70000],
+        "code": 4001,
+        "reason": "enough",
+    }
+    assert not page.failures
+
+
 def test_a_log_in_on_a_preview_host(browser: ClientConnection, preview: str) -> None:
     page = opened(browser, preview)
     page.evaluate("document.querySelector('#login button').click()")
