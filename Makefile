@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test lint types unit setup setup-dev lock clean
+.PHONY: demo test lint types unit setup setup-dev lock image clean
 
 demo: $(VENV)/.run
 	$(BIN)/shoal demo
@@ -48,6 +48,11 @@ $(VENV)/.dev: $(VENV)/.run constraints.txt
 lock:
 	$(LOCK) --all-extras --group dev --group build pyproject.toml -o constraints.txt
 	$(LOCK) --group build --constraint constraints.txt pyproject.toml -o constraints-run.txt
+	$(LOCK) --all-extras --group build --constraint constraints.txt pyproject.toml -o constraints-image.txt
+
+# The server as a container image, for deploy/.
+image:
+	docker build -f deploy/Containerfile -t shoal:latest .
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

@@ -1,0 +1,74 @@
+"""What ``deploy/`` says, put into namespaces of a test's own; and the identity that it gives to the server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # it has no types
+from kubernetes import client, config
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+Manifest = dict[str, Any]
+
+
+def manifests(form: str, namespace: str) -> list[Manifest]:
+    """Everything but the namespaces themselves; both of them become ``namespace``."""
+    built = subprocess.run(["kubectl", "kustomize", str(DEPLOY / form)], capture_output=True, check=True, text=True)
+    moved = built.stdout.replace("namespace: shoal-sandboxes", f"namespace: {namespace}")
+    moved = moved.replace("namespace: shoal\n", f"namespace: {namespace}\n")
+    return [each for each in yaml.safe_load_all(moved) if each["kind"] != "Namespace"]
+
+
+def apply(given: list[Manifest], *flags: str) -> str:
+    """``kubectl apply --server-side``; what it says. Raises CalledProcessError."""
+    text = yaml.safe_dump_all(given)
+    command = ["kubectl", "apply", "--server-side", *flags, "-f", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+def rights(given: list[Manifest]) -> list[Manifest]:
+    """The account and what binds rights to it."""
+    return [each for each in given if each["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
+
+
+def without(given: list[Manifest], resource: str, verb: str) -> list[Manifest]:
+    """The same, but for one right."""
+    changed: list[Manifest] = json.loads(json.dumps(given))
+    for role in changed:
+        for rule in role.get("rules", []):
+            if rule["resources"] == [resource] and verb in rule["verbs"]:
+                rule["verbs"].remove(verb)
+        if "rules" in role:
+            role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
+    return changed
+
+
+def kubeconfig(place: Path, namespace: str) -> Path:
+    """A file by which one is the account ``shoal`` of the namespace, and nobody else."""
+    config.load_kube_config()  # type: ignore[no-untyped-call]  # it has no types
+    token = subprocess.run(
+        ["kubectl", "-n", namespace, "create", "token", "shoal"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    server = client.Configuration.get_default_copy()
+    cluster = {"server": server.host, "insecure-skip-tls-verify": not server.verify_ssl}
+    if server.verify_ssl and server.ssl_ca_cert:
+        cluster["certificate-authority"] = server.ssl_ca_cert
+    file = place / "kubeconfig"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "c", "cluster": cluster}],
+                "users": [{"name": "u", "user": {"token": token}}],
+                "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+                "current-context": "x",
+            }
+        )
+    )
+    return file

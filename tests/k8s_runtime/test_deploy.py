@@ -1,0 +1,204 @@
+"""``deploy/``: the API server takes it, and its rights are enough for everything and not one too many."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]  # it has no types
+from msgspec.structs import replace
+from tests.k8s_runtime.controllers import AgentController, BatchController
+from tests.k8s_runtime.deployment import DEPLOY, apply, kubeconfig, manifests, rights, without
+from tests.servers import SHOAL
+
+from shoal.config.settings import Settings
+from shoal.errors import ConfigError, ShoalError
+from shoal.models.plan import WorkloadPlan
+from shoal.models.requests import ClaimVolume, ImageAuth, Volume
+from shoal.models.secret import Secret
+from shoal.plugin.interfaces import LogQuery
+from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.runtime import KubernetesRuntime
+
+pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
+
+FORMS = {"pod": None, "batchsandbox": BatchController, "agent-sandbox": AgentController}
+RULES = {
+    form: [
+        (resource, verb)
+        for folder in ("base", form)
+        for document in yaml.safe_load_all((DEPLOY / folder / "rights.yaml").read_text())
+        for rule in document.get("rules", [])
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    for form in FORMS
+}
+
+
+@asynccontextmanager
+async def runtime_as_deployed(place: Path, namespace: str, form: str) -> AsyncIterator[KubernetesRuntime]:
+    """A runtime with the rights of the account ``shoal``."""
+    settings = KubernetesSettings(
+        kubeconfig_path=str(kubeconfig(place, namespace)),
+        namespace=namespace,
+        workload_provider=form,
+        sandbox_create_timeout_seconds=30,
+    )
+    runtime = KubernetesRuntime(Settings(), settings, SecureRuntimeSettings())
+    try:
+        await runtime.start()
+        yield runtime
+    finally:
+        await runtime.stop()
+
+
+def new_plan(**changes: Any) -> WorkloadPlan:
+    plan = WorkloadPlan(
+        id=str(uuid.uuid4()),
+        runtime="kubernetes",
+        created_at=datetime.now(UTC),
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        command=["sleep", "600"],
+        image="shoal-test/busybox:latest",
+        image_auth=ImageAuth(username="u", password=Secret("p")),
+    )
+    return replace(plan, **changes)
+
+
+def quiet(reason: str, message: str) -> None:
+    """Nobody wants to hear of progress."""
+
+
+async def whole_life(runtime: KubernetesRuntime) -> None:
+    """Everything that a server asks of the cluster for one sandbox."""
+    truth = runtime.truth
+    assert truth is not None
+    plan = new_plan()
+    await runtime.check(plan)
+    await truth.accept(plan)
+    await runtime.create(plan, quiet)
+    later = datetime.now(UTC) + timedelta(hours=2)
+    await truth.edit(plan.id, lambda held: replace(held, expires_at=later, metadata={"a": "b"}))
+    await runtime.logs(plan.id, LogQuery())
+    await runtime.events(plan.id, 10)
+    await runtime.inspect(plan.id)
+    if runtime.capabilities.pause:
+        await runtime.pause(plan.id)
+        await runtime.resume(plan.id)
+    await runtime.delete(plan.id)
+    assert plan.id not in {workload.id for workload in await runtime.list()}
+
+
+async def with_a_claim(runtime: KubernetesRuntime) -> None:
+    """A claim that is made for a sandbox and goes with it; no cluster need be able to fill it."""
+    claim = ClaimVolume(claim_name=f"c-{uuid.uuid4().hex[:8]}", delete_on_sandbox_termination=True)
+    plan = new_plan(volumes=[Volume(name="v", mount_path="/v", pvc=claim)])
+    assert runtime.truth is not None
+    await runtime.truth.accept(plan)
+    await runtime.delete(plan.id)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_api_server_takes_it(namespace: str, form: str) -> None:
+    said = apply(manifests(form, namespace), "--dry-run=server")
+    for part in ("deployment.apps/shoal", "service/shoal", "configmap/shoal-", "serviceaccount/shoal", "role.rbac"):
+        assert part in said
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_its_configuration_is_one(form: str) -> None:
+    command = [str(SHOAL), "check-config", "--config", str(DEPLOY / form / "shoal.toml")]
+    env = {**os.environ, "OPENSANDBOX_SERVER_API_KEY": "a-key-of-the-secret-0123456789"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture
+async def controlled(client: KubeClient, namespace: str) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """``await controlled(form)``: the form's controller runs, if it has one."""
+    running: list[Any] = []
+
+    async def start(form: str) -> None:
+        kind = FORMS[form]
+        if kind is not None:
+            context = kind(client, namespace).running()
+            await context.__aenter__()
+            running.append(context)
+
+    yield start
+    for context in running:
+        await context.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_its_rights_are_enough(
+    controlled: Callable[[str], Awaitable[None]], namespace: str, tmp_path: Path, form: str
+) -> None:
+    await controlled(form)
+    apply(rights(manifests(form, namespace)))
+    async with runtime_as_deployed(tmp_path, namespace, form) as runtime:
+        await whole_life(runtime)
+        await with_a_claim(runtime)
+
+
+@pytest.mark.parametrize(("resource", "verb"), RULES["pod"])
+async def test_each_right_is_needed_and_told_when_it_is_lacking(
+    namespace: str, tmp_path: Path, resource: str, verb: str
+) -> None:
+    apply(without(rights(manifests("pod", namespace)), resource, verb))
+    await asyncio.sleep(0.2)  # the API server's authorizer hears of it
+    name = "leases.coordination.k8s.io" if resource == "leases" else resource
+    said: list[str] = []
+    try:
+        async with asyncio.timeout(60), runtime_as_deployed(tmp_path, namespace, "pod") as runtime:
+            await asyncio.sleep(0.3)  # the watches begin
+            for part in (whole_life, with_a_claim, _twice, _lease_renewed):
+                said.append(await _failure(part, runtime))
+                if f"{verb} {name} is forbidden" in said[-1]:
+                    return
+    except ConfigError as error:
+        said.append(str(error))
+    assert any(f"{verb} {name} is forbidden" in text for text in said), said
+
+
+async def _failure(part: Callable[[KubernetesRuntime], Awaitable[None]], runtime: KubernetesRuntime) -> str:
+    """What a caller is told; empty if all went well."""
+    try:
+        async with asyncio.timeout(12):
+            await part(runtime)
+    except ShoalError as error:
+        return error.message
+    except ApiError as error:
+        return error.told().message
+    except TimeoutError:
+        return "it took too long"
+    return ""
+
+
+async def _twice(runtime: KubernetesRuntime) -> None:
+    """A create that is repeated by a server that has not seen the first one: it reads what is there."""
+    plan = new_plan()
+    assert runtime.truth is not None
+    await runtime.truth.accept(plan)
+    provider = runtime._provider
+    held = provider.cluster.pods.get(provider.cluster.namespace, plan.id)
+    assert held is not None
+    provider.cluster.pods._objects.clear()
+    with suppress(AssertionError):
+        await provider.make(plan)
+    await runtime.delete(plan.id)
+
+
+async def _lease_renewed(runtime: KubernetesRuntime) -> None:
+    assert runtime._leadership is not None
+    await runtime._leadership._claim()
