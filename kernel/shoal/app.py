@@ -92,10 +92,11 @@ class Shoal:
 
     async def stop(self) -> None:
         """Close everything in reverse order; sandboxes run on. Also after a failed start."""
-        await self._sockets.aclose()
+        patience = float(self.settings.server.timeout_graceful_shutdown or 5)
+        await self._sockets.aclose(patience)
         await self._close(self._after)
         await self._proxy.aclose()
-        await self.engine.stop(float(self.settings.server.timeout_graceful_shutdown or 5))
+        await self.engine.stop(patience)
         await self._close(self._before)
 
     async def _open(self, components: list[Component]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 import signal
 import socket
@@ -28,6 +29,7 @@ def serve(loaded: Loaded) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises ConfigError if the server must not start."""
     app = Shoal(loaded)
     logs.configure(app.settings.log)
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     _raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=_loop_factory(app.settings.server.loop)) as runner:
@@ -54,6 +56,11 @@ async def _run(app: Shoal) -> None:
         finally:
             await app.stop()
             log.info("stopped")
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what uvicorn says of an answer that was cut off: the edge has told of it, with the cause."""
+    return record.msg != "ASGI callable returned without completing response."
 
 
 def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:

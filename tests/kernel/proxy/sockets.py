@@ -96,7 +96,7 @@ async def socket_front(
     authenticators: Sequence[Authenticator] = (),
     ingresses: Sequence[Ingress] = (),
     http: str = "httptools",
-    root_path: str = "",
+    limit: int | None = None,
 ) -> AsyncIterator[SocketFront]:
     """Serve the edge with uvicorn in this loop, as `shoal.server` does."""
     settings = settings or ProxySettings()
@@ -125,7 +125,7 @@ async def socket_front(
         log_config=None,
         http="h11" if http == "h11" else CorkedHttpProtocol,
         ws=UpgradeProtocol,
-        root_path=root_path,
+        limit_concurrency=limit,
         server_header=False,
         date_header=False,
     )
@@ -138,7 +138,7 @@ async def socket_front(
     finally:
         server.force_exit = True
         await server.shutdown()
-        await sockets.aclose()
+        await sockets.aclose(PATIENCE)
         await proxy.aclose()
 
 

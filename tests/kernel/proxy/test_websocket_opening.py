@@ -241,6 +241,36 @@ async def test_a_handshake_that_is_none(what: str, instead: str, status: int) ->
         assert (b"sec-websocket-version: 13\r\n" in answer) is (status == 426)
 
 
+@pytest.mark.parametrize(("target", "status"), [("http://else.test{path}", 101), ("http://else.test", 400)])
+async def test_a_target_in_absolute_form(target: str, status: int) -> None:
+    request = "\r\n".join([*HANDSHAKE, "", ""]).replace("{path}", target).format(path=PATH).encode()
+    async with service() as backend, socket_front(backend.address) as front:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        writer.write(request)
+        assert (await asyncio.wait_for(reader.readline(), PATIENCE)).startswith(b"HTTP/1.1 %d " % status)
+        writer.close()
+
+
+async def test_open_ones_leave_room_for_requests() -> None:
+    """`server.limit_concurrency` bounds requests and handshakes, not the WebSockets that are open."""
+    async with (
+        service() as backend,
+        socket_front(backend.address, limit=3) as front,
+        aiohttp.ClientSession() as session,
+    ):
+        clients = [await front.connect() for _ in range(5)]
+        async with session.get(f"http://127.0.0.1:{front.port}/health") as answer:
+            assert answer.status == 200
+        idle = [await asyncio.open_connection("127.0.0.1", front.port) for _ in range(3)]
+        with pytest.raises(InvalidStatus) as refused:
+            await front.connect()
+        assert refused.value.response.status_code == 503
+        for _, writer in idle:
+            writer.close()
+        for client in clients:
+            await client.close()
+
+
 async def test_too_many() -> None:
     settings = ProxySettings(max_websockets=1)
     async with service() as backend, socket_front(backend.address, settings=settings) as front:

@@ -12,7 +12,8 @@
 
 Extensions are negotiated end to end, so a data frame is the same on both legs, mask and all: its header is
 read, and its bytes go on as they came. Control frames end here: each leg is pinged and answered for itself, and a close
-goes on as a new frame.
+goes on as a new frame. The mask guards what lies between against a page that chooses its bytes (RFC 6455 section 10.3);
+the browser's own does so on both legs.
 """
 
 from __future__ import annotations

@@ -27,16 +27,11 @@ _REASON_BYTES: Final = 123
 
 
 class Violation(Exception):
-    """The other side broke the protocol, or a limit: the leg ends with ``code``.
-
-    Attributes:
-        before: what it had sent until then.
-    """
+    """The other side broke the protocol, or a limit: the leg ends with ``code``."""
 
     def __init__(self, code: int, why: str) -> None:
         super().__init__(why)
         self.code = code
-        self.before: list[bytes | Control] = []
 
 
 class Control(NamedTuple):

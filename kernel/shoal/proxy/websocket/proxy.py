@@ -17,7 +17,7 @@ from shoal.proxy.http import upstream_host
 from shoal.proxy.pool import destination
 from shoal.proxy.resolve import resolve
 from shoal.proxy.websocket.handshake import new_key, read_opening, request_headers
-from shoal.proxy.websocket.relay import CLOSE_SECONDS, Relay
+from shoal.proxy.websocket.relay import Relay
 from shoal.proxy.websocket.upstream import connect
 
 if TYPE_CHECKING:
@@ -71,12 +71,12 @@ class WebSocketProxy:
         self._settings = settings
         self._relays: set[Relay] = set()
 
-    async def aclose(self) -> None:
-        """Say goodbye on every WebSocket (1012 to clients, 1001 to sandboxes), and wait a while for the answers."""
+    async def aclose(self, seconds: float) -> None:
+        """Say goodbye on every WebSocket (1012 to clients, 1001 to sandboxes), and wait so long for the answers."""
         for relay in self._relays:
             relay.shut()
         if self._relays:
-            await asyncio.wait([relay.ended for relay in self._relays], timeout=CLOSE_SECONDS)
+            await asyncio.wait([relay.ended for relay in self._relays], timeout=seconds)
 
     async def __call__(self, scope: Scope, target: ProxyTarget, socket: ClientSocket, extra: Sequence[Header]) -> int:
         """Carry one connection of scope type ``websocket`` to its end; the close code that ended it, 1006 for none.

@@ -31,6 +31,7 @@ _EARLY_BYTES: Final = 64 * 1024
 """What a client may send before it is accepted, which it should not do at all."""
 _PHRASES: Final = {400: b"Bad Request", 403: b"Forbidden", 426: b"Upgrade Required", 500: b"Internal Server Error"}
 _BUSY: Final = Refusal(503, "Service Unavailable")
+_NO_PATH: Final = Refusal(400, "The target must be a path of ASCII characters.")
 
 
 class UpgradeProtocol(asyncio.Protocol):
@@ -92,13 +93,14 @@ class UpgradeProtocol(asyncio.Protocol):
         method, url, _ = line.split(b" ", 2)
         headers = [(name.lower(), value) for name, _, value in (each.partition(b": ") for each in lines)]
         given = dict(headers)
-        why = _BUSY if self._is_full() else refusal(method, given)
+        path, query = _split(url)
+        why = _BUSY if self._is_full() else refusal(method, given) if path else _NO_PATH
         if why is not None:
             self._refuse(why)
             return
         self._key = given[b"sec-websocket-key"]
         self._offered = elements(headers, PROTOCOL)
-        self._task = self._loop.create_task(self._run(self._scope(url, headers)))
+        self._task = self._loop.create_task(self._run(self._scope(path, query, headers)))
         self._server.tasks.add(self._task)
         self._task.add_done_callback(self._server.tasks.discard)
 
@@ -106,8 +108,7 @@ class UpgradeProtocol(asyncio.Protocol):
         limit = self._config.limit_concurrency
         return limit is not None and max(len(self._server.connections), len(self._server.tasks)) >= limit
 
-    def _scope(self, url: bytes, headers: list[Header]) -> Scope:
-        parsed = httptools.parse_url(url)
+    def _scope(self, path: bytes, query: bytes, headers: list[Header]) -> Scope:
         root = self._config.root_path
         return {
             "type": "websocket",
@@ -117,9 +118,9 @@ class UpgradeProtocol(asyncio.Protocol):
             "server": get_local_addr(self._transport),
             "client": get_remote_addr(self._transport),
             "root_path": root,
-            "path": root + unquote(parsed.path.decode("ascii")),
-            "raw_path": root.encode("ascii") + parsed.path,
-            "query_string": parsed.query or b"",
+            "path": root + unquote(path.decode("ascii")),
+            "raw_path": root.encode("ascii") + path,
+            "query_string": query,
             "headers": headers,
             "subprotocols": [name.decode("latin-1") for name in self._offered],
             "state": self._app_state.copy(),
@@ -188,3 +189,13 @@ class UpgradeProtocol(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._timer = self._loop.call_later(CLOSE_SECONDS, self._transport.abort)
+
+
+def _split(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target, which may be in absolute form; no path where none can be made out."""
+    try:
+        parsed = httptools.parse_url(target)
+    except httptools.HttpParserInvalidURLError:
+        return b"", b""
+    path, query = parsed.path or b"", parsed.query or b""
+    return (path, query) if (path + query).isascii() else (b"", b"")
