@@ -94,6 +94,27 @@ async def test_a_client_that_is_lost() -> None:
         assert (front.access.entries[0].close_code, front.access.entries[0].complete) == (1006, False)
 
 
+async def test_a_client_that_is_lost_while_it_held_the_service_back() -> None:
+    stuck = asyncio.Event()
+
+    async def pour(connection: ServerConnection) -> None:
+        for _ in range(64):
+            sending = asyncio.ensure_future(connection.send(bytes(1024 * 1024)))
+            await asyncio.wait([sending], timeout=1)
+            if not sending.done():
+                stuck.set()
+            await sending
+        stuck.set()
+
+    async with service(pour, compression=None) as backend, socket_front(backend.address) as front:
+        async with raw_client(front.port) as client:
+            client.writer.transport.pause_reading()  # type: ignore[attr-defined]  # typed for writing alone
+            await asyncio.wait_for(stuck.wait(), PATIENCE)
+            client.writer.transport.abort()
+        assert (await backend.closed())[0] in (None, 1001)  # no close can be said within a frame
+        await until(lambda: front.access.entries)
+
+
 async def test_a_client_that_is_lost_within_a_message() -> None:
     """The rest of the frame will not come, so nothing can be said any more: the service sees the connection end."""
     async with service() as backend, socket_front(backend.address) as front:

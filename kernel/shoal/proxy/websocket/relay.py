@@ -105,6 +105,7 @@ class Relay:
     def lost(self, leg: Leg) -> None:
         """A side is gone, with or without a close."""
         other = leg.other
+        other.set_reading(going=True)  # it may have waited for this side; now its close is to be heard
         if other.lost:
             if not self.ended.done():
                 self.ended.set_result(None)
