@@ -14,6 +14,7 @@ import pytest
 import redis
 import urllib3
 from tests import browser
+from tests.docker_runtime import own_engine
 
 from shoal.errors import ConfigError
 from shoal_k8s.api.connection import Connection
@@ -85,6 +86,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "chromium": _chromium,
     "docker": functools.cache(_docker),
+    "dockerd": own_engine.missing,
     "k8s": functools.cache(_k8s),
     "podman": functools.cache(_podman),
     "redis": functools.cache(_redis),

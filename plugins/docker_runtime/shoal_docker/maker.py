@@ -182,9 +182,7 @@ def _distinguished(error: EngineError) -> Exception:
     """The error, or what it means; Podman answers 500 to a name that is taken."""
     if error.status in (409, 500) and "name" in error.explanation and "is already in use" in error.explanation:
         return Taken()
-    if VOLUME_PREFIX in error.explanation and any(
-        word in error.explanation for word in ("does not exist", "no such file")
-    ):
+    if VOLUME_PREFIX in error.explanation and any(words in error.explanation for words in _ABSENT):
         return FilesLost(error.explanation)
     return PortTaken(error.explanation) if is_conflict(error.explanation) else error
 
