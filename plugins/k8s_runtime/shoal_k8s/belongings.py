@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
 
-from shoal.errors import Conflict, InvalidRequest
+from shoal.errors import Conflict, InvalidRequest, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import ClaimVolume
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, KubeClient, KubeList, Meta, Resource
 from shoal_k8s.api.client import STRATEGIC_PATCH
+from shoal_k8s.api.failures import API_ERROR
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods import storage
 from shoal_k8s.pods.objects import CLAIMS, SECRETS
@@ -20,6 +22,8 @@ from shoal_k8s.pods.secrets import pull_secret, pull_secret_name
 
 MANAGED = f"{names.PREFIX}volume-managed-by"
 SERVER = "server"
+MADE_FOR = f"{names.PREFIX}created-for"
+"""Annotation of every claim that was made for a sandbox, also of those that outlive it."""
 
 
 class Owned(KubeStruct):
@@ -35,16 +39,16 @@ class Belongings:
         self._default_size = default_size
 
     async def prepare(self, plan: WorkloadPlan) -> None:
-        """Claims and secret, as far as they are not there. Raises Conflict, InvalidRequest, ApiError."""
-        for volume in plan.volumes:
-            if volume.pvc is not None:
-                await self._check_owner(volume.pvc.claim_name, plan.id)
-        for claim in storage.claims_to_make(plan.volumes):
-            await self._make_claim(claim, plan.id)
+        """Claims and secret, as far as they are not there. Raises Conflict, InvalidRequest, Unavailable, ApiError."""
+        claims = {volume.pvc.claim_name: volume.pvc for volume in reversed(plan.volumes) if volume.pvc is not None}
+        wanted = [self._prepare_claim(claim, plan.id) for claim in claims.values()]
         secret = pull_secret(plan)
         if secret is not None:
             body = {"metadata": {"name": pull_secret_name(plan.id), "labels": {names.ID: plan.id}}, **secret}
-            await self._create(SECRETS, body)
+            wanted.append(self._create(SECRETS, body))
+        for outcome in await asyncio.gather(*wanted, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
 
     async def hand_over(self, plan: WorkloadPlan, owner: OwnerReference) -> None:
         """From now on the cluster removes them with their owner."""
@@ -64,11 +68,13 @@ class Belongings:
         if secret:
             await self._delete(SECRETS, pull_secret_name(sandbox_id))
 
-    async def _check_owner(self, name: str, sandbox_id: str) -> None:
-        claim = await self._claim(name)
-        labels = {} if claim is None else claim.metadata.labels
+    async def _prepare_claim(self, claim: ClaimVolume, sandbox_id: str) -> None:
+        held = await self._claim(claim.claim_name)
+        if held is None and claim.create_if_not_exists:
+            held = await self._make_claim(claim, sandbox_id)
+        labels = {} if held is None else held.metadata.labels
         if labels.get(MANAGED) == SERVER and labels.get(names.ID) != sandbox_id:
-            raise Conflict(codes.INVALID_PARAMETER, f"The claim {name!r} belongs to another sandbox.")
+            raise Conflict(codes.INVALID_PARAMETER, f"The claim {claim.claim_name!r} belongs to another sandbox.")
 
     async def _made_for(self, name: str, sandbox_id: str) -> bool:
         claim = await self._claim(name)
@@ -82,9 +88,24 @@ class Belongings:
                 return None
             raise
 
-    async def _make_claim(self, claim: ClaimVolume, sandbox_id: str) -> None:
-        if await self._claim(claim.claim_name) is not None:
-            return
+    async def _make_claim(self, claim: ClaimVolume, sandbox_id: str) -> Owned:
+        """The new claim, or that of somebody who was faster."""
+        body = self._claim_body(claim, sandbox_id)
+        try:
+            return await self._client.create(CLAIMS, self._namespace, body, Owned)
+        except ApiError as error:
+            if error.status in (400, 422):
+                said = f"The claim {claim.claim_name!r} is refused: {error.said}"
+                raise InvalidRequest(codes.INVALID_PARAMETER, said) from error
+            if not error.exists:
+                raise
+        held = await self._claim(claim.claim_name)
+        if held is None:
+            raise Unavailable(API_ERROR, f"The claim {claim.claim_name!r} comes and goes; try again.")
+        return held
+
+    def _claim_body(self, claim: ClaimVolume, sandbox_id: str) -> dict[str, Any]:
+        """Labelled, and so removed with the sandbox, only where that is wanted; what it was made for stands in any."""
         labels = {MANAGED: SERVER, names.ID: sandbox_id} if claim.delete_on_sandbox_termination else {}
         spec: dict[str, Any] = {
             "accessModes": claim.access_modes or ["ReadWriteOnce"],
@@ -92,15 +113,8 @@ class Belongings:
         }
         if claim.storage_class is not None:
             spec["storageClassName"] = claim.storage_class
-        try:
-            await self._create(CLAIMS, {"metadata": {"name": claim.claim_name, "labels": labels}, "spec": spec})
-        except ApiError as error:
-            if error.status in (400, 422):
-                raise InvalidRequest(
-                    codes.INVALID_PARAMETER, f"The claim {claim.claim_name!r} is refused: {error.said}"
-                ) from error
-            raise
-        await self._check_owner(claim.claim_name, sandbox_id)  # somebody may have been faster
+        metadata = {"name": claim.claim_name, "labels": labels, "annotations": {MADE_FOR: sandbox_id}}
+        return {"metadata": metadata, "spec": spec}
 
     async def _create(self, resource: Resource, body: dict[str, Any]) -> None:
         try:

@@ -6,6 +6,7 @@ answer, headers included, never is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -18,6 +19,8 @@ API_ERROR: Final = "KUBERNETES::API_ERROR"
 QUOTA_EXCEEDED: Final = "KUBERNETES::QUOTA_EXCEEDED"
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _RETRY_SECONDS: Final = 1.0
+_LACKING: Final = re.compile(r" cannot [a-z*]+ (resource|path) ")
+"""How every authorizer's refusal reads: ``User "u" cannot create resource "pods" in …``."""
 
 
 class ApiError(Exception):
@@ -69,9 +72,9 @@ class ApiError(Exception):
     def refused_by_policy(self) -> bool:
         """An admission rule refused the object (a limit range, pod security), and not the right to make it.
 
-        The same status and reason say both; only a lacking right is told as what somebody "cannot" do.
+        The same status and reason say both; only the words tell them apart.
         """
-        return self.status == 403 and not self.over_quota and " cannot " not in self.said
+        return self.status == 403 and not self.over_quota and _LACKING.search(self.said) is None
 
     @property
     def over_quota(self) -> bool:
