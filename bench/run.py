@@ -1,4 +1,4 @@
-"""Every benchmark in one run, as Markdown; ``--docker`` adds the Docker runtime's, which want an engine alone."""
+"""Every benchmark in one run, as Markdown; ``--docker`` and ``--kubernetes`` add what wants an engine alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, proxy, reads, records, restart, websockets
+from bench import creates, docker_runtime, kubernetes, proxy, reads, records, restart, websockets
 
 
 def main() -> None:
@@ -30,6 +30,7 @@ def main() -> None:
         proxy,
         websockets,
         *([docker_runtime] if "--docker" in argv else []),
+        *([kubernetes] if "--kubernetes" in argv else []),
     ):
         print(bench.main(argv), flush=True)
 
