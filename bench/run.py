@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, kubernetes, proxy, reads, records, restart, websockets
+from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, restart, websockets
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         proxy,
         websockets,
         *([docker_runtime] if "--docker" in argv else []),
-        *([kubernetes] if "--kubernetes" in argv else []),
+        *([k8s_runtime] if "--kubernetes" in argv else []),
     ):
         print(bench.main(argv), flush=True)
 

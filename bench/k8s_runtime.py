@@ -181,7 +181,7 @@ async def follow(where: str) -> str:
 def informer(where: str) -> list[tuple[str, str, str]]:
     """One over 10,000 objects."""
     asyncio.run(fill(where, MANY - PRESENT))
-    command = [sys.executable, "-m", "bench.kubernetes", "--follow", where]
+    command = [sys.executable, "-m", "bench.k8s_runtime", "--follow", where]
     said = subprocess.run(command, cwd=HERE.parent, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     count, ready, resident, asked = said.split()
     return [
