@@ -56,6 +56,7 @@ class Client:
     base: str
     token: str
     random: random.Random
+    image: str = "host"
     known: dict[str, Known] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     keys: dict[str, str] = field(default_factory=dict)
@@ -83,7 +84,7 @@ class Client:
         key = str(uuid.uuid4())
         self.keys[key] = ""
         body = {
-            "image": {"uri": "host"},
+            "image": {"uri": self.image},
             "entrypoint": ["sleep", "3600"],
             "resourceLimits": {},
             "timeout": 600,
@@ -200,6 +201,11 @@ def check(server: ServerProcess, clients: list[Client], token: str) -> None:
     gone = set().union(*(client.gone for client in clients))
     groups = {group.name for group in Path("/sys/fs/cgroup").glob("*/shoal-*/*-*-*-*-*")} & gone
     assert not groups, f"leaked control groups: {groups}"
+    promises_hold(clients, seen, before, after)
+
+
+def promises_hold(clients: list[Client], seen: dict[str, dict[str, object]], before: datetime, after: datetime) -> None:
+    """What each client was told is so in a view that was read between the two times."""
     for client in clients:
         assert not client.trouble, "\n".join(client.trouble)
         assert not client.gone & set(seen), f"came back: {client.gone & set(seen)}"
@@ -231,6 +237,17 @@ def adopt_in_doubt(server: ServerProcess, clients: list[Client]) -> None:
             client.known[str(item["id"])] = Known(str(item["id"]), datetime.fromisoformat(str(item["expiresAt"])))
 
 
+def work_until_killed(server: ServerProcess, clients: list[Client], seconds: float) -> None:
+    """All clients at once, for that long."""
+    threads = [threading.Thread(target=client.work) for client in clients]
+    for thread in threads:
+        thread.start()
+    time.sleep(seconds)
+    server.kill()
+    for thread in threads:
+        thread.join()
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(tmp_path)
@@ -252,13 +269,7 @@ def test_kill_at_random_instants(server: ServerProcess) -> None:
         server.start()
         adopt_in_doubt(server, clients)
         check(server, clients, token)
-        threads = [threading.Thread(target=client.work) for client in clients]
-        for thread in threads:
-            thread.start()
-        time.sleep(chance.uniform(0.02, 0.6))
-        server.kill()
-        for thread in threads:
-            thread.join()
+        work_until_killed(server, clients, chance.uniform(0.02, 0.6))
     server.start()
     adopt_in_doubt(server, clients)
     check(server, clients, token)

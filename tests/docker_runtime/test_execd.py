@@ -18,7 +18,8 @@ from tests.servers import ServerProcess
 from shoal.errors import EngineFailure
 from shoal.models.workload import Phase
 from shoal_docker.engine import Engine
-from shoal_docker.execd import VOLUME
+from shoal_docker.execd import VOLUME, Execd
+from shoal_docker.images import Image
 from shoal_docker.runtime import DockerRuntime
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
@@ -128,6 +129,30 @@ async def test_one_that_a_crash_left_half_filled_is_completed(make: Make, bench:
         assert (await create(runtime, plan)).phase is Phase.RUNNING
         assert "bootstrap.sh" in output(bench, plan.id, "writable")
         await runtime.delete(plan.id)
+
+
+async def test_a_container_that_a_crash_left_is_swept_and_one_that_is_swept_is_made_again(
+    make: Make, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=swept")
+    name, container = bench.volumes[-1], Execd._container
+    left: list[str] = []
+
+    async def container_swept_once(execd: Execd, volume: str, image: Image) -> str:
+        made = await container(execd, volume, image)
+        if not left:
+            left.append(made)
+            async with make(execd_image=tag):  # another server starts
+                pass
+        return made
+
+    monkeypatch.setattr(Execd, "_container", container_swept_once)
+    plan = bench.plan()
+    async with make(execd_image=tag) as runtime:
+        assert (await create(runtime, plan)).phase is Phase.RUNNING
+        await runtime.delete(plan.id)
+    assert left
+    assert bench.client.api.containers(all=True, filters={"label": f"{VOLUME}={name}"}) == []
 
 
 async def test_an_image_without_it_fails_with_the_contracts_code(make: Make, bench: Bench) -> None:

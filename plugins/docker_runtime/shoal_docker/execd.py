@@ -9,7 +9,8 @@ Measured with a create and a start each, medians of twelve in turns on Docker 20
 and bound files need no image of ours for each of the callers', and let a new execd reach every new sandbox at once.
 
 A volume is complete once its marker is there, which is written last; whoever finds none fills it again. What a crash
-left half-filled is thus completed, and two servers that fill one volume write the same.
+left half-filled is thus completed, and two servers that fill one volume write the same. The container that a crash left
+goes at the next start; should it be another server's, that one makes itself another.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import io
 import tarfile
+import uuid
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -122,13 +124,17 @@ class Execd:
         await asyncio.gather(*self._filled.values(), return_exceptions=True)
 
     async def sweep(self) -> None:
-        """Remove the volumes of versions that no sandbox has any more. Raises EngineError, Unavailable."""
+        """Remove what a crash left, and the versions that no sandbox has any more. Raises EngineError, Unavailable."""
         answer = await self._engine.call("volumes", filters={"label": [VOLUME]})
         found = {str(each["Name"]) for each in answer.get("Volumes") or []}
         if not found:
             return
         holders = await self._engine.call("containers", all=True, filters={"label": [VOLUME]})
-        used = {(each.get("Labels") or {}).get(VOLUME) for each in holders}
+        sandboxes = [each for each in holders if labels.ID in each["Labels"]]
+        for each in holders:
+            if each not in sandboxes:
+                await self._discard(str(each["Id"]))
+        used = {each["Labels"][VOLUME] for each in sandboxes}
         current = await self._current()
         for name in found - used:
             if current is None or not name.startswith(current):
@@ -152,21 +158,37 @@ class Execd:
             log.info("removed the files of an old execd", volume=name)
 
     async def _fill(self, name: str, image: Image, parts: tuple[Part, ...]) -> Files:
-        try:
-            volume = await self._engine.call("create_volume", name, labels={VOLUME: name})
-            container = await self._container(name, image)
-        except EngineError as error:
-            raise error.failure(START_FAILED, f"The execd image {self._reference} could not be opened") from None
-        try:
-            names = await self._engine.run(lambda client: _distribute(client, container, parts))
-        except EngineError as error:
-            raise error.failure(DISTRIBUTION_FAILED, "execd could not be taken from its image") from None
-        except LookupError as error:
-            raise EngineFailure(DISTRIBUTION_FAILED, f"The image {self._reference} has no {error.args[0]}.") from None
-        finally:
-            await self._discard(container)
+        names = None
+        while names is None:
+            try:
+                volume = await self._engine.call("create_volume", name, labels={VOLUME: name})
+                container = await self._container(name, image)
+            except EngineError as error:
+                raise error.failure(START_FAILED, f"The execd image {self._reference} could not be opened") from None
+            try:
+                names = await self._copied(container, parts)
+            finally:
+                await self._discard(container)
         log.info("execd is ready", volume=name, image=self._reference, files=names)
         return Files(volume=name, path=str(volume["Mountpoint"]), names=tuple(names))
+
+    async def _copied(self, container: str, parts: tuple[Part, ...]) -> list[str] | None:
+        """The names of the files in the volume; None if another server, starting, swept the container away."""
+        try:
+            return await self._engine.run(lambda client: _distribute(client, container, parts))
+        except LookupError as error:
+            raise EngineFailure(DISTRIBUTION_FAILED, f"The image {self._reference} has no {error.args[0]}.") from None
+        except EngineError as error:
+            if error.status == 404 and await self._is_gone(container):
+                return None
+            raise error.failure(DISTRIBUTION_FAILED, "execd could not be taken from its image") from None
+
+    async def _is_gone(self, container: str) -> bool:
+        try:
+            await self._engine.call("inspect_container", container)
+        except EngineError as error:
+            return error.status == 404
+        return False
 
     async def _container(self, volume: str, image: Image) -> str:
         """A container of the image with the volume in it; never started, for files can be moved without."""
@@ -177,14 +199,15 @@ class Execd:
             "NetworkDisabled": True,
             "HostConfig": {"Mounts": [{"Type": "volume", "Source": volume, "Target": _INSIDE}]},
         }
-        made = await self._engine.call("create_container_from_config", body, None)
+        made = await self._engine.call("create_container_from_config", body, f"sandbox-execd-{uuid.uuid4()}")
         return str(made["Id"])
 
     async def _discard(self, container: str) -> None:
         try:
             await self._engine.call("remove_container", container, force=True)
         except (EngineError, ShoalError) as error:
-            log.warning("a container that was only made to be read is left", container=container[:12], error=str(error))
+            if not (isinstance(error, EngineError) and error.status == 404):
+                log.warning("a container that was only to be read is left", container=container[:12], error=str(error))
 
 
 def _volume(image: Image, parts: tuple[Part, ...]) -> str:
@@ -216,7 +239,7 @@ def _read(client: APIClient, container: str, path: str) -> tuple[int, bytes] | N
     """Mode and content of a file; None if there is none. Links within the image are followed by the engine."""
     response = client.get(_url(client, container), params={"path": path})
     with response:
-        if response.status_code == 404:
+        if response.status_code == 404 and "no such container" not in response.text.lower():
             return None
         if not response.ok:
             refuse(response)
