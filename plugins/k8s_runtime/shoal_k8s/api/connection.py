@@ -83,6 +83,9 @@ def _configuration(kubeconfig: str | None) -> Any:
         else:
             config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]  # as above
     except Exception as error:  # a bad file ends in whatever its parser raises
-        where = f"{file} cannot be used" if file else "not in a pod, and neither kubeconfig_path nor KUBECONFIG is set"
-        raise ConfigError(f"kubernetes: no usable cluster configuration: {where} ({type(error).__name__})") from error
+        if file:
+            where = f"{file} cannot be used ({type(error).__name__})"  # its own words may quote the file, keys and all
+        else:
+            where = f"neither kubeconfig_path nor KUBECONFIG is set, and as a pod's: {str(error).rstrip('.')}"
+        raise ConfigError(f"kubernetes: no usable cluster configuration: {where}") from error
     return found
