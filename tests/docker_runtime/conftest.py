@@ -16,6 +16,7 @@ import docker
 import docker.errors
 import pytest
 from msgspec.structs import replace
+from tests.docker_runtime import leftovers
 from tests.docker_runtime.engines import DOCKER_HOST, EXECD, IMAGE
 from tests.servers import ServerProcess
 
@@ -26,6 +27,8 @@ from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.runtime import DockerRuntime
 
 LONG = ["sleep", "600"]
+MADE: set[str] = set()
+"""Ids and names of everything that this run's benches were told of."""
 
 
 class Bench:
@@ -85,6 +88,7 @@ class Bench:
 
     def clear(self) -> None:
         """Remove whatever is left."""
+        MADE.update(self.ids, self.images, self.volumes, self.networks)
         api = self.client.api
         for sandbox_id in self.ids:
             for found in api.containers(all=True, filters={"name": sandbox_id}):
@@ -104,6 +108,22 @@ def _quietly(work: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
         work(*args, **kwargs)
     except docker.errors.APIError as error:
         assert error.status_code in (404, 409)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No container, volume, network or image of ours outlives the tests of this directory."""
+    try:
+        client = docker.DockerClient(base_url=DOCKER_HOST, timeout=60)
+    except docker.errors.DockerException:
+        yield  # no engine, nothing on it
+        return
+    before = leftovers.of_ours(client.api)
+    yield
+    left = leftovers.left(client.api, before, MADE)
+    leftovers.drop_execd(client.api)
+    client.close()
+    assert not left, f"left on the engine: {sorted(left)}"
 
 
 @pytest.fixture
