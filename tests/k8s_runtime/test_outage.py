@@ -48,14 +48,8 @@ class ApiServer:
     def start(self) -> None:
         """Start it, and return once it is ready."""
         with self._output.open("ab") as log:
-            subprocess.Popen(
-                self._command,
-                env=self._environment,
-                cwd=self._directory,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
+            command = ["setsid", "--fork", *self._command]  # it outlives the test
+            subprocess.run(command, env=self._environment, cwd=self._directory, stdout=log, stderr=log, check=True)
         eventually(self._answers)
 
     def _answers(self) -> bool:
@@ -130,7 +124,7 @@ def test_killed_and_restarted(server: ServerProcess, api_server: ApiServer) -> N
             assert _refused(api.post(f"/sandboxes/{kept}/renew-expiration", json=later))
             assert _refused(api.patch(f"/sandboxes/{kept}/metadata", json={"a": "b"}))
             assert _refused(api.delete(f"/sandboxes/{dropped}"))
-            assert api.get("/health").status_code == 200
+            assert httpx.get(server.base + "/health").status_code == 200
             assert httpx.get(server.base + "/ready").status_code == 503
         finally:
             api_server.start()
