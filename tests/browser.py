@@ -104,15 +104,19 @@ def chromium() -> Iterator[ClientConnection]:
         process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=Path(profile), start_new_session=True
         )
+        assert process.stderr is not None
+        drain = threading.Thread(target=process.stderr.read, daemon=True)
         try:
-            assert process.stderr is not None
             address = _address(process.stderr)
-            threading.Thread(target=process.stderr.read, daemon=True).start()  # or it fills the pipe and stands still
+            drain.start()  # or it fills the pipe and stands still
             with connect(address, max_size=None, proxy=None) as connection:
                 yield connection
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # the program may be a script around the browser
             process.wait()
+            if drain.ident is not None:
+                drain.join()
+            process.stderr.close()
 
 
 def _address(stderr: IO[bytes]) -> str:
