@@ -246,7 +246,8 @@ def take_from_pool(engine: APIClient, members: int = 8) -> float:
 
 
 def _sandboxes(engine: APIClient) -> set[str]:
-    return {each["Id"] for each in engine.containers(all=True, filters={"label": ["opensandbox.io/id"]})}
+    found = engine.containers(all=True, filters={"label": ["opensandbox.io/id"]})
+    return {each["Id"] for each in found if "io.kubernetes.pod.uid" not in each["Labels"]}
 
 
 # --- Everything ------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ def of_ours(api: Any) -> set[str]:
     volumes = [volume["Name"] for volume in api.volumes()["Volumes"] or []]
     images = [tag for image in api.images() for tag in image["RepoTags"] or []]
     return {
-        *(each["Names"][0].lstrip("/") for each in containers),
+        *(each["Names"][0].lstrip("/") for each in containers if "io.kubernetes.pod.uid" not in each["Labels"]),
         *(name for name in volumes if name.startswith(("opensandbox-", "shoal-"))),
         *(net["Name"] for net in api.networks() if net["Name"].lower().startswith("shoal-")),
         *(tag for tag in images if tag.startswith(("shoal-test/made-", "opensandbox-snapshots:"))),

@@ -167,6 +167,15 @@ async def test_a_container_whose_id_is_its_images_is_no_sandbox(bench: Bench, ma
         assert await listed(runtime, source) is None
 
 
+async def test_a_pod_of_a_cluster_on_the_same_engine_is_no_sandbox_here(bench: Bench, make: Make) -> None:
+    pods = bench.new_id()
+    bench.run(pods, {"io.kubernetes.pod.uid": pods}, name=f"k8s_POD_{pods}_0")
+    async with make(known=lambda sandbox_id: False) as runtime:
+        assert await listed(runtime, pods) is None
+        await runtime.delete(pods)
+    assert bench.client.containers.get(f"k8s_POD_{pods}_0").status == "running"
+
+
 @pytest.mark.parametrize("wrong", ["../../etc/passwd", "x", ""])
 async def test_an_id_that_is_no_id_is_passed_over(bench: Bench, make: Make, wrong: str) -> None:
     bench.run(bench.new_id(), {"opensandbox.io/id": wrong})

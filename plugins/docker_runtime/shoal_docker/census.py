@@ -36,6 +36,7 @@ from shoal_docker.observe import (
 log = structlog.get_logger("shoal.docker")
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_POD: Final = "io.kubernetes.pod.uid"
 _FILTERS: Final = (labels.ID, labels.SIDECAR_FOR, labels.EGRESS_SIDECAR_FOR)
 
 
@@ -150,7 +151,12 @@ class Census:
         return list(families.values())
 
     async def _is_sandbox(self, sandbox_id: str, summary: Summary) -> bool:
-        """Whether the label is the container's own: somebody may run an image that was made of a sandbox."""
+        """Whether the label is the container's own: somebody may run an image that was made of a sandbox.
+
+        A pod's is not either: a kubelet on this engine gives containers the labels of their pod.
+        """
+        if _POD in labels_of(summary):
+            return False
         if name_of(summary) == labels.sandbox_name(sandbox_id):
             return True
         facts = await self.carried(str(summary.get("ImageID") or ""))
