@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import httpx
 import pytest
 from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.image import dockerfile
+from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
 
 from shoal_k8s.api import KubeClient
@@ -42,21 +42,14 @@ def egress_image() -> Iterator[str]:
 @pytest.fixture
 def server(tmp_path: Path, namespace: str, egress_image: str) -> Iterator[ServerProcess]:
     # disable_ipv6 needs a privileged init container, which a node inside a container cannot have: test_pod_spec has it
-    extra = f"""
-[runtime]
-type = "kubernetes"
-execd_image = "shoal-test/execd:latest"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "pod"
+    egress = f"""
 [egress]
 image = "{egress_image}"
 disable_ipv6 = false
 limits = {{ cpu = "1", memory = "64Mi" }}
 requests = {{ cpu = "10m", memory = "16Mi" }}
 """
-    server = ServerProcess(tmp_path, extra)
+    server = ServerProcess(tmp_path, configuration(namespace, execd=True, extra=egress))
     server.start()
     yield server
     server.stop()

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import httpx
 import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
+from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.servers import ServerProcess
 
 from shoal_k8s.api import ApiError, KubeClient
@@ -27,20 +26,9 @@ IMAGE = "shoal-test/busybox:latest"
 
 @pytest.fixture
 def server(tmp_path: Path, namespace: str) -> Iterator[ServerProcess]:
-    extra = f"""
-[runtime]
-type = "kubernetes"
-execd_image = "shoal-test/execd:latest"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "pod"
-sandbox_create_timeout_seconds = 20
-"""
-    server = ServerProcess(tmp_path, extra)
-    server.start()
-    yield server
-    server.stop()
+    config = configuration(namespace, execd=True, more="sandbox_create_timeout_seconds = 20")
+    with running(tmp_path, config) as server:
+        yield server
 
 
 @pytest.fixture
@@ -64,13 +52,6 @@ def waited(api: httpx.Client, sandbox_id: str, state: str = "Running") -> dict[s
         if found["status"]["state"] != "Pending":
             break
     return found
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
 
 
 async def test_the_sdk_with_its_readiness_check(server: ServerProcess, client: KubeClient, namespace: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from kubernetes import client, config
+from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.servers import ServerProcess
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
@@ -89,25 +89,8 @@ def api_server() -> ApiServer:
 
 @pytest.fixture
 def server(tmp_path: Path, namespace: str) -> Iterator[ServerProcess]:
-    extra = f"""
-[runtime]
-type = "kubernetes"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "pod"
-"""
-    server = ServerProcess(tmp_path, extra)
-    server.start()
-    yield server
-    server.stop()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
+    with running(tmp_path, configuration(namespace)) as server:
+        yield server
 
 
 def test_killed_and_restarted(server: ServerProcess, api_server: ApiServer) -> None:

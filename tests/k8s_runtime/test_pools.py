@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import json
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +18,7 @@ from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.k8s_runtime.controllers import BATCH, POOL, install
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
+from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.k8s_runtime.threads import in_thread
 from tests.servers import ServerProcess
 
@@ -67,21 +66,9 @@ def pool(**capacity: int) -> dict[str, Any]:
 
 @contextmanager
 def serving(home: Path, namespace: str, provider: str = "batchsandbox") -> Iterator[ServerProcess]:
-    extra = f"""
-[runtime]
-type = "kubernetes"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "{provider}"
-pool_acquisition_timeout_seconds = 2
-"""
-    server = ServerProcess(home, extra)
-    server.start()
-    try:
+    config = configuration(namespace, provider, more="pool_acquisition_timeout_seconds = 2")
+    with running(home, config) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture
@@ -102,13 +89,6 @@ def api(server: ServerProcess) -> Iterator[httpx.Client]:
         yield client
         for sandbox in client.get("/sandboxes").json()["items"]:
             client.delete(f"/sandboxes/{sandbox['id']}")
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
 
 
 def make(api: httpx.Client, most: int = 2) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.controllers import AGENT, AgentController, BatchController, condition
+from tests.k8s_runtime.servers import configuration, eventually
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.servers import ServerProcess
 
@@ -29,16 +28,7 @@ QUOTAS, RANGES = Resource("", "v1", "resourcequotas"), Resource("", "v1", "limit
 @contextmanager
 def serving(home: Path, namespace: str) -> Iterator[httpx.Client]:
     """Requests to a server that makes plain pods."""
-    extra = f"""
-[runtime]
-type = "kubernetes"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "pod"
-sandbox_create_timeout_seconds = 20
-"""
-    server = ServerProcess(home, extra)
+    server = ServerProcess(home, configuration(namespace, more="sandbox_create_timeout_seconds = 20"))
     server.start()
     try:
         with httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
@@ -66,13 +56,6 @@ def failed(api: httpx.Client, **changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = api.get(path, params={"wait": "Running", "timeout": 50}).json()["status"]
     assert found["state"] == "Failed", found
     return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
 
 
 async def test_a_quota_is_told_at_once_and_leaves_nothing(

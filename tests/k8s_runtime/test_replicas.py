@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.k8s_runtime.servers import configuration, eventually
 from tests.servers import ServerProcess
 
 from shoal_k8s.api import ApiError, KubeClient
@@ -29,15 +28,7 @@ class Replica:
 
     def __init__(self, home: Path, namespace: str) -> None:
         home.mkdir()
-        extra = f"""
-[runtime]
-type = "kubernetes"
-[kubernetes]
-kubeconfig_path = "{os.environ["KUBECONFIG"]}"
-namespace = "{namespace}"
-workload_provider = "pod"
-"""
-        self.process = ServerProcess(home, extra)
+        self.process = ServerProcess(home, configuration(namespace))
         self.process.start()
         self.http = httpx.Client(base_url=self.process.base + "/v1", timeout=60)
 
@@ -70,13 +61,6 @@ def replicas(tmp_path: Path, namespace: str) -> Iterator[list[Replica]]:
         for replica in made:
             replica.http.close()
             replica.process.stop()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
 
 
 def test_any_of_them_answers(replicas: list[Replica]) -> None:
