@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, restart, websockets
+from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, restart, sockets
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
         records,
         restart,
         proxy,
-        websockets,
+        sockets,
         *([docker_runtime] if "--docker" in argv else []),
         *([k8s_runtime] if "--kubernetes" in argv else []),
     ):

@@ -231,7 +231,7 @@ def main(argv: list[str] | None = None) -> str:
     behind = free_port()
     with (
         scratch() as home,
-        running([sys.executable, "-m", "bench.websockets", "--serve", str(behind)], behind),
+        running([sys.executable, "-m", "bench.sockets", "--serve", str(behind)], behind),
         shoal(home, '[runtime]\ntype = "local"\n', env={"OPENSANDBOX_INSECURE_SERVER": "YES"}) as server,
         nginx(home, behind) as front,
     ):
