@@ -101,10 +101,15 @@ class Judge:
             return False
         if not self._should_exist(entry.record):
             return False
-        if sighting.listed:
-            log.warning("workload vanished from the engine", sandbox_id=sandbox_id, runtime=self._host.runtime.name)
-            await self._remover.forget(entry.record)
-        return not sighting.listed
+        if not sighting.listed and not self._surely_gone(sandbox_id):
+            return True
+        log.warning("workload vanished from the engine", sandbox_id=sandbox_id, runtime=self._host.runtime.name)
+        await self._remover.forget(entry.record)
+        return False
+
+    def _surely_gone(self, sandbox_id: str) -> bool:
+        """Whether an event's word that it is gone is true now: what holds the truth knows without a comparison."""
+        return self._truth is not None and self._truth.held(sandbox_id) is None
 
     async def _unrecorded(self, sandbox_id: str, sighting: Sighting, *, outdated: bool) -> bool:
         workload = sighting.workload
