@@ -14,9 +14,10 @@ import pytest
 import yaml  # type: ignore[import-untyped]  # comes with the kubernetes package, without types
 from tests.k8s_runtime.deployment import apply, manifests, rights
 
-from shoal.errors import ConfigError
-from shoal_k8s.api import ApiError, KubeClient
+from shoal.errors import ConfigError, Forbidden
+from shoal_k8s.api import ApiError, KubeClient, Status
 from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.failures import told_of_diagnostics
 from shoal_k8s.pods.objects import PODS
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(120)]
@@ -85,3 +86,11 @@ def test_a_file_that_is_none_shows_nothing_of_it(tmp_path: Path) -> None:
         Connection(str(file))
     assert "hush" not in str(refused.value)
     assert str(file) in str(refused.value)
+
+
+@pytest.mark.parametrize(("status", "told"), [(401, "credentials"), (403, "get pods/log is forbidden")])
+def test_diagnostics_that_may_not_be_read_are_403(status: int, told: str) -> None:
+    said = 'pods "x" is forbidden: User "u" cannot get resource "pods/log"'
+    with pytest.raises(Forbidden, match=told) as refused, told_of_diagnostics():
+        raise ApiError(status, Status(reason="Forbidden", message=said), "get pods/log")
+    assert refused.value.code == "KUBERNETES::API_ERROR"

@@ -8,7 +8,7 @@ from typing import Final
 from shoal.errors import NotFound, ShoalError
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import KubeClient, KubeList, Meta
-from shoal_k8s.api.failures import told
+from shoal_k8s.api.failures import told_of_diagnostics
 from shoal_k8s.pods import describe
 from shoal_k8s.pods.objects import EVENTS, PODS, Event, Pod
 from shoal_k8s.pods.status import MAIN
@@ -36,13 +36,13 @@ class Diagnostics:
         asked = {"container": wanted, "tailLines": str(query.tail), "timestamps": "true"}
         if query.since is not None:
             asked["sinceSeconds"] = str(max(1, int((datetime.now(UTC) - query.since).total_seconds())))
-        with told():
+        with told_of_diagnostics():
             text = await self._client.text(PODS, pod.metadata.namespace, pod.metadata.name, "log", asked)
         return text.rstrip("\n") or "(no logs)"
 
     async def events(self, sandbox_id: str, limit: int) -> str:
         """Those of the object that stands for the sandbox, then those of its pod: a pod that never came has none."""
-        with told():
+        with told_of_diagnostics():
             found = await self._events(sandbox_id)
         if found is None:
             raise NotFound(NOT_FOUND, "The sandbox has no pod.")
@@ -51,7 +51,7 @@ class Diagnostics:
     async def trouble(self, sandbox_id: str) -> str | None:
         """The latest warning among them; None if there is none, or if they cannot be asked for."""
         try:
-            with told():
+            with told_of_diagnostics():
                 found = await self._events(sandbox_id) or []
         except ShoalError:
             return None
@@ -77,7 +77,7 @@ class Diagnostics:
         return found.items or []
 
     async def _pod(self, sandbox_id: str) -> Pod:
-        with told():
+        with told_of_diagnostics():
             pod = await self._provider.find_pod(sandbox_id)
         if pod is None:
             raise NotFound(NOT_FOUND, "The sandbox has no pod.")

@@ -119,6 +119,19 @@ def told() -> Iterator[None]:
         raise error.told() from error
 
 
+@contextmanager
+def told_of_diagnostics() -> Iterator[None]:
+    """The same for logs, events and descriptions, where a lacking right is 403 (contract/kubernetes.md section 19)."""
+    try:
+        with told():
+            yield
+    except EngineFailure as error:
+        cause = error.__cause__
+        if isinstance(cause, ApiError) and cause.status in (401, 403):
+            raise Forbidden(API_ERROR, error.message) from error
+        raise
+
+
 def over_quota(said: str) -> bool:
     """Whether a message speaks of a resource quota; there is no machine word for it."""
     return "exceeded quota" in said

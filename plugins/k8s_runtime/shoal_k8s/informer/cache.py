@@ -52,6 +52,8 @@ class Gone(Struct, Generic[T], frozen=True):
 Handler = Callable[[Changed[T] | Gone[T]], None]
 Indexer = Callable[[T], Iterable[str]]
 RESYNC: Final = 300.0
+START_SECONDS: Final = 20.0
+"""How long the first list may be kept waiting; whoever started the server had better hear soon."""
 WATCH_TIMEOUT: Final = 60.0
 
 
@@ -103,7 +105,7 @@ class Informer(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._objects.values()))
 
-    async def start(self, timeout: float = 60.0) -> None:  # noqa: ASYNC109 - a bound of its own, told as its own error
+    async def start(self, timeout: float = START_SECONDS) -> None:  # noqa: ASYNC109 - a bound of its own, told as its own error
         """Begin; returns once everything that there is was listed.
 
         Raises what keeps it from listing: at once if it is a right, else if it did not pass within ``timeout`` seconds.
