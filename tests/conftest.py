@@ -93,10 +93,20 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "registry": functools.cache(_registry),
 }
 """Engine name → a function that says why it cannot be used, or None."""
+SHARED = frozenset({"docker", "k8s", "podman", "registry"})
+"""Engines whose tests look at all that is there, or keep them too busy for two at a time."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(engine): skip without that engine; fail if SHOAL_REQUIRE names it")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the suite, each file is one's, and everything on the shared engines is one's."""
+    for item in items:
+        needed = {engine for marker in item.iter_markers("needs") for engine in marker.args}
+        item.add_marker(pytest.mark.xdist_group("engines" if needed & SHARED else str(item.path)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
