@@ -252,6 +252,7 @@ def work_until_killed(server: ServerProcess, clients: list[Client], seconds: flo
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(tmp_path)
     yield server
+    server.kill()
     server.start()
     for item in settled(server.base):
         httpx.delete(f"{server.base}/v1/sandboxes/{item}", timeout=30)
@@ -276,4 +277,3 @@ def test_kill_at_random_instants(server: ServerProcess) -> None:
     total = sum((client.counts for client in clients), Counter[str]())
     print(f"{ROUNDS} rounds: {dict(total)}")
     assert total["create"] > 0
-    server.kill()

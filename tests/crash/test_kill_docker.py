@@ -96,4 +96,3 @@ def test_kill_at_random_instants(server: ServerProcess, engine: Any) -> None:
     total = sum((client.counts for client in clients), Counter[str]())
     print(f"{rounds} rounds: {dict(total)}")
     assert total["create"] > 0
-    server.kill()

@@ -24,7 +24,9 @@ from tests.servers import ServerProcess
 ROUNDS = int(os.environ.get("SHOAL_CRASH_ROUNDS", "30"))
 CLIENTS = 4
 BUFFER = 4
-CAPACITY = {"bufferMin": BUFFER, "bufferMax": BUFFER, "poolMin": 0, "poolMax": 60}
+KEEPS = 10
+"""Sandboxes that a client has at most: with all that may be cut off on top, the pool still has room for its buffer."""
+CAPACITY = {"bufferMin": BUFFER, "bufferMax": BUFFER, "poolMin": 0, "poolMax": CLIENTS * (KEEPS + 2) + BUFFER}
 SETTLE = "[engine]\npool_settle_seconds = 0\n"
 
 
@@ -47,7 +49,7 @@ class Taker:
         with httpx.Client(base_url=self.base, timeout=30) as http:
             while True:
                 try:
-                    if len(self.mine) < 4 or self.random.random() < 0.5:
+                    if len(self.mine) < 4 or (len(self.mine) < KEEPS and self.random.random() < 0.5):
                         self.take(http)
                     else:
                         self.delete(http)
@@ -81,6 +83,7 @@ class Taker:
 def server(tmp_path: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(tmp_path, SETTLE)
     yield server
+    server.kill()
     server.start()
     httpx.delete(f"{server.base}/v1/pools/warm", timeout=30)
     for item in settled(server.base):
@@ -144,4 +147,3 @@ def test_kill_while_creates_take(server: ServerProcess) -> None:
     check(server, takers, token)
     print(f"{ROUNDS} rounds: {sum(t.taken for t in takers)} taken, {sum(t.at_once for t in takers)} of them at once")
     assert sum(taker.at_once for taker in takers) > 0
-    server.kill()

@@ -116,8 +116,8 @@ def processes_of(sandbox_id: str) -> list[int]:
 
 
 def groups_of(sandbox_id: str) -> list[Path]:
-    """Every control group of the sandbox."""
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/{sandbox_id}") if path.is_dir()]
+    """Every control group of the sandbox. Others' come and go meanwhile, which a walk bears and a glob does not."""
+    return [Path(where, sandbox_id) for where, groups, _ in os.walk("/sys/fs/cgroup") if sandbox_id in groups]
 
 
 def mounts_naming(text: str) -> list[str]:

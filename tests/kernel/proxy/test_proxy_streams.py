@@ -20,10 +20,11 @@ SLACK = 512 * 1024
 
 
 def in_use() -> UpstreamConnection:
-    """The one upstream connection that is open."""
-    found = [thing for thing in gc.get_objects() if type(thing) is UpstreamConnection and not thing.closed]
-    assert len(found) == 1
-    return found[0]
+    """The one upstream connection that is open, on this test's own loop."""
+    loop = asyncio.get_running_loop()
+    connections = [thing for thing in gc.get_objects() if type(thing) is UpstreamConnection]
+    (found,) = (each for each in connections if each._loop is loop and not each.closed)
+    return found
 
 
 def buffered_for_clients(server: Front) -> int:
