@@ -91,9 +91,9 @@ def shoal(home: Path, extra: str = "", port: int | None = None, env: dict[str, s
         f'[store]\npath = "{home / "shoal.db"}"\n{extra}'
     )
     log = (home / "server.log").open("ab")
-    process = subprocess.Popen(
-        [SHOAL, "serve", "--config", config], stdout=log, stderr=log, env={**os.environ, **(env or {})}
-    )
+    environment = {**os.environ, **(env or {})}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled; so is this one from now on
+    process = subprocess.Popen([SHOAL, "serve", "--config", config], stdout=log, stderr=log, env=environment)
     try:
         await_health(f"http://127.0.0.1:{port}", process)
         yield Server(f"http://127.0.0.1:{port}", process)

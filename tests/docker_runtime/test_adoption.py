@@ -13,6 +13,7 @@ from tests.docker_runtime.conftest import LONG, Bench, Make, create, listed
 
 from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase
+from shoal_docker.engine import Engine
 
 pytestmark = pytest.mark.needs("docker")
 
@@ -63,6 +64,22 @@ async def test_everything_that_the_peer_writes(bench: Bench, make: Make) -> None
     assert adoption.entrypoint == LONG
     assert adoption.image == "shoal-test/busybox:latest"
     assert abs((adoption.created_at - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_many_of_one_image_describe_it_once(bench: Bench, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(3):
+        bench.run(bench.new_id(), {"opensandbox.io/manual-cleanup": "true"})
+    described: list[object] = []
+    real = Engine.call
+
+    async def call(engine: Engine, method: str, /, *args: object, **kwargs: object) -> object:
+        described.extend(args if method == "inspect_image" else ())
+        return await real(engine, method, *args, **kwargs)
+
+    async with make(known=unknown) as runtime:
+        monkeypatch.setattr(Engine, "call", call)
+        await runtime.list()
+    assert len(described) == len(set(described)) > 0
 
 
 async def test_manual_clean_up(bench: Bench, make: Make) -> None:

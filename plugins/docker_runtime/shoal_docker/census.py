@@ -61,6 +61,7 @@ class Census:
         self._ended: dict[str, Ended] = {}
         self._adoptions: dict[str, tuple[Adoption, str | None]] = {}
         self._images: dict[str, ImageFacts] = {}
+        self._one_image = asyncio.Lock()
 
     async def all(self) -> list[Family]:
         """Every sandbox, and every sidecar without one as a family without ``main``."""
@@ -123,6 +124,12 @@ class Census:
 
     async def carried(self, image: str) -> ImageFacts:
         """The labels and first tag of an image, by its id; nothing if the engine does not have it any more."""
+        if image not in self._images:
+            async with self._one_image:  # hundreds of containers of one image ask at once
+                return await self._look_up(image)
+        return self._images[image]
+
+    async def _look_up(self, image: str) -> ImageFacts:
         if image not in self._images:
             try:
                 described = await self._engine.call("inspect_image", image)
