@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, restart, sockets
+from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, renewal, restart, sockets
 
 
 def main() -> None:
@@ -29,6 +29,7 @@ def main() -> None:
         restart,
         proxy,
         sockets,
+        renewal,
         *([docker_runtime] if "--docker" in argv else []),
         *([k8s_runtime] if "--kubernetes" in argv else []),
     ):

@@ -6,6 +6,8 @@ import functools
 import os
 import shutil
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
@@ -15,6 +17,7 @@ import redis
 import urllib3
 from tests import browser
 from tests.docker_runtime import own_engine
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from shoal.errors import ConfigError
 from shoal_k8s.api.connection import Connection
@@ -93,20 +96,32 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "registry": functools.cache(_registry),
 }
 """Engine name → a function that says why it cannot be used, or None."""
-SHARED = frozenset({"docker", "k8s", "podman", "registry"})
-"""Engines whose tests look at all that is there, or keep them too busy for two at a time."""
+SHARED = {"k8s": ("k8s",), "docker": ("docker", "podman", "registry")}
+"""Engines whose tests look at all that is there, or stop it: theirs run one after another."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(engine): skip without that engine; fail if SHOAL_REQUIRE names it")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the suite, each file is one's, and everything on the shared engines is one's."""
-    for item in items:
-        needed = {engine for marker in item.iter_markers("needs") for engine in marker.args}
-        item.add_marker(pytest.mark.xdist_group("engines" if needed & SHARED else str(item.path)))
+class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # for the same reason
+    """Where several processes share the suite: a file is one's, and so is everything on one shared engine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid.split("::")[0])
+
+
+@functools.cache
+def _group(file: str) -> str:
+    # By its text, for the process that shares the files out has not collected them.
+    text = (Path(__file__).parent.parent / file).read_text()
+    marked = (group for group, engines in SHARED.items() if any(f'needs("{engine}")' in text for engine in engines))
+    return next(marked, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Groups:
+    return _Groups(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -23,6 +24,9 @@ from shoal.proxy.websocket import UpgradeProtocol
 from shoal.web.cork import CorkedHttpProtocol
 
 log = structlog.get_logger("shoal.server")
+
+COLLECT_AFTER = 10_000
+"""New objects that the cycle collector waits for; Python's 700 are a few requests' worth, and cost 3 % of each."""
 
 
 def serve(loaded: Loaded) -> int:
@@ -47,6 +51,7 @@ async def _run(app: Shoal) -> None:
             await app.start()
         except ShoalError as error:
             raise ConfigError(f"the server cannot start: {error.message}") from error
+        _settle_collector()
         try:
             host, port = listener.getsockname()[:2]
             log.info("serving", host=host, port=port, version=shoal.__version__)
@@ -56,6 +61,13 @@ async def _run(app: Shoal) -> None:
         finally:
             await app.stop()
             log.info("stopped")
+
+
+def _settle_collector() -> None:
+    """What the start left in memory stays: later collections, which stop everything, need not walk it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
