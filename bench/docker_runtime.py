@@ -254,14 +254,34 @@ def _sandboxes(engine: APIClient) -> set[str]:
 # --- Everything ------------------------------------------------------------------------------------------------------
 
 
+PARTS = ("creates", "reads", "pool", "start")
+
+
 def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--peer", type=Path, help="a virtual environment that has opensandbox-server")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
+    parser.add_argument("--part", choices=PARTS, action="append", help="only these")
     options, _ = parser.parse_known_args(argv)
     rounds, runs, count = (1, 3, 50) if options.quick else (ROUNDS, 10, PRESENT)
+    parts = options.part or PARTS
     engine = APIClient(os.environ.get("DOCKER_HOST"), version="auto", timeout=180, max_pool_size=2 * CLIENTS)
     others: Contestant | None = peer_on_docker(options.peer) if options.peer else None
+    rows: list[tuple[str, str, str]] = []
+    if "creates" in parts:
+        rows += creates(engine, others, rounds, runs)
+    if "reads" in parts:
+        rows += _read_rows(reads(shoal_on_docker, 32), reads(others, 4) if others is not None else None)
+    if "pool" in parts:
+        rows.append(("take from a warm pool, median", f"{take_from_pool(engine):.1f} ms", "≤ 25 ms"))
+    if "start" in parts:
+        rows += starts(engine, others, rounds, count)
+    engine.close()
+    return table("Docker (one create call and one start call are the bare engine)", rows)
+
+
+def creates(engine: APIClient, others: Contestant | None, rounds: int, runs: int) -> list[tuple[str, str, str]]:
+    """One at a time and many at once, in turns."""
     bare, ours, theirs = Measured(), Measured(), Measured()
     body = body_of_shoal(engine)
     for _ in range(rounds):
@@ -271,15 +291,18 @@ def main(argv: list[str] | None = None) -> str:
         if others is not None:
             with others() as server:
                 server_creates(server, theirs, runs)
-    rows = _create_rows(bare, ours, theirs if others is not None else None)
-    rows += _read_rows(reads(shoal_on_docker, 32), reads(others, 4) if others is not None else None)
-    rows.append(("take from a warm pool, median", f"{take_from_pool(engine):.1f} ms", "≤ 25 ms"))
+    return _create_rows(bare, ours, theirs if others is not None else None)
+
+
+def starts(engine: APIClient, others: Contestant | None, rounds: int, count: int) -> list[tuple[str, str, str]]:
+    """Medians, taken in turns."""
+    ours, theirs = [], []
     with present(engine, count):
-        rows += _start_rows(
-            count, start_to_list(shoal_on_docker, count), start_to_list(others, count) if others is not None else None
-        )
-    engine.close()
-    return table("Docker (one create call and one start call are the bare engine)", rows)
+        for _ in range(rounds):
+            ours.append(start_to_list(shoal_on_docker, count))
+            if others is not None:
+                theirs.append(start_to_list(others, count))
+    return _start_rows(count, statistics.median(ours), statistics.median(theirs) if theirs else None)
 
 
 def _create_rows(bare: Measured, ours: Measured, theirs: Measured | None) -> list[tuple[str, str, str]]:
@@ -315,7 +338,7 @@ def _read_rows(ours: tuple[float, float], theirs: tuple[float, float] | None) ->
 
 
 def _start_rows(count: int, ours: float, theirs: float | None) -> list[tuple[str, str, str]]:
-    what = f"start to the first list of all {count} containers present (running, with the peer's labels)"
+    what = f"start to the first list of all {count} containers present (running, with the peer's labels), median"
     said = f"{ours:.2f} s"
     rows = []
     if theirs is not None:
