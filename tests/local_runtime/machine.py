@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -136,8 +137,9 @@ def link(path: str) -> str:
 
 
 def below(folder: Path, pattern: str) -> list[Path]:
-    """Every path of that name below ``folder``."""
-    return list(folder.rglob(pattern))
+    """Every path of that name below ``folder``; what goes while this looks (an overlay's work files) is no error."""
+    found = (Path(parent, name) for parent, folders, files in os.walk(folder) for name in (*folders, *files))
+    return [path for path in found if fnmatch(path.name, pattern)]
 
 
 def local(**keys: object) -> LocalSettings:

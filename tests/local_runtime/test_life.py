@@ -127,7 +127,7 @@ async def test_pause_by_signals_where_there_is_no_freezer(start: Start, isolatio
 
 async def _assert_pauses(runtime: LocalRuntime, sandbox_id: str, tmp_path: Path) -> None:
     def count() -> int:
-        return sum(file.stat().st_size for file in tmp_path.glob(f"local/sandboxes/{sandbox_id}/**/count"))
+        return sum(file.stat().st_size for file in below(tmp_path / "local/sandboxes" / sandbox_id, "count"))
 
     async def grown_beyond(size: int) -> bool | None:
         return count() > size or None
