@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import docker
 import docker.errors
@@ -15,12 +15,15 @@ import httpx
 import pytest
 import redis
 import urllib3
-from tests import browser
+from tests import browser, real
 from tests.docker_runtime import own_engine
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from shoal.errors import ConfigError
 from shoal_k8s.api.connection import Connection
+
+DEBIAN: Final = "shoal-test/debian:latest"
+"""An image with more in it than BusyBox: python3, nftables, curl."""
 
 
 def _bubblewrap() -> str | None:
@@ -43,6 +46,16 @@ def _engine(variable: str, host: str) -> str | None:
         client.close()
     except docker.errors.DockerException:
         return f"no container engine answers at {variable}={host}"
+    return None
+
+
+def _debian() -> str | None:
+    try:
+        client = docker.from_env(timeout=5)
+        client.images.get(DEBIAN)
+        client.close()
+    except docker.errors.DockerException:
+        return f"no container engine that has the image {DEBIAN}"
     return None
 
 
@@ -88,6 +101,7 @@ def _chromium() -> str | None:
 PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "chromium": _chromium,
+    "debian": functools.cache(_debian),
     "docker": functools.cache(_docker),
     "dockerd": own_engine.missing,
     "k8s": functools.cache(_k8s),
@@ -102,6 +116,7 @@ SHARED = {"k8s": ("k8s",), "docker": ("docker", "podman", "registry")}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(engine): skip without that engine; fail if SHOAL_REQUIRE names it")
+    config.addinivalue_line("markers", 'needs("real", parts=[...]): skip without those parts of `tests/real.py`')
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # for the same reason
@@ -129,7 +144,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     required = set(filter(None, os.environ.get("SHOAL_REQUIRE", "").split(",")))
     for marker in item.iter_markers("needs"):
         for engine in marker.args:
-            reason = PROBES[engine]()
+            reason = real.missing(marker.kwargs["parts"]) if engine == "real" else PROBES[engine]()
             if reason is not None and engine in required:
                 pytest.fail(f"SHOAL_REQUIRE names {engine}, but {reason}", pytrace=False)
             if reason is not None:
