@@ -82,6 +82,8 @@ class Shoal:
         Raises ConfigError, before anything is opened if the server would be open to the network, or ShoalError.
         """
         refuse_open_start(self.settings, self._authenticators, self._environ)
+        for component in (*self._before, *self._after):
+            component.check_config()
         try:
             await self._open(self._before)
             await self.engine.start()

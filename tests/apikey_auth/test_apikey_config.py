@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 import shoal_apikey.hooks
 from shoal.config.settings import ServerSettings, Settings
@@ -202,3 +203,34 @@ def test_it_is_always_wanted_and_owns_its_section() -> None:
     assert shoal_apikey.hooks.shoal_wanted()
     (owned,) = shoal_apikey.hooks.shoal_config_sections()
     assert (owned.name, owned.kind) == ("apikey_auth", ApiKeySettings)
+
+
+PROXIED = AuthRequest("proxy", "http", "GET", "/v1/sandboxes/id/proxy/80/", lambda _: None)
+NAMED = {"name": "ci", "hash": f"sha256:{digest('ci-key').hex()}"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_open"),
+    [
+        (section(), True),
+        (section(open_proxy=False), False),
+        (section(NAMED), False),
+        (section(NAMED, open_proxy=True), True),
+    ],
+)
+async def test_the_proxy_is_open_beside_the_servers_key_alone(settings: ApiKeySettings, is_open: bool) -> None:
+    authenticator = await registered(settings, api_key=KEY)
+    assert authenticator is not None
+    principal = await authenticator.authenticate(PROXIED)
+    assert (principal is not None and principal.name == "anonymous") is is_open
+
+
+async def test_that_it_is_open_by_default_is_told() -> None:
+    told = []
+    for settings in (section(), section(open_proxy=True), section(NAMED)):
+        authenticator = await registered(settings, api_key=KEY)
+        assert authenticator is not None
+        with capture_logs() as logged:
+            authenticator.check_config()
+        told.append([(entry["log_level"], "needs no key" in entry["event"]) for entry in logged])
+    assert told == [[("warning", True)], [], []]

@@ -36,7 +36,7 @@ def authenticator(keyring: Keyring) -> ApiKeyAuthenticator:
 
 @pytest.fixture
 def open_proxy(keyring: Keyring) -> ApiKeyAuthenticator:
-    return ApiKeyAuthenticator(keyring, open_proxy=True)
+    return ApiKeyAuthenticator(keyring, proxy="open")
 
 
 def request(key: str | None, kind: Literal["api", "proxy"] = "api") -> AuthRequest:
@@ -89,3 +89,43 @@ async def test_an_open_proxy_opens_nothing_else(open_proxy: ApiKeyAuthenticator)
     assert await open_proxy.authenticate(request(None)) is None
     with pytest.raises(Unauthenticated, match="INVALID_API_KEY"):
         await open_proxy.authenticate(request("wrong"))
+
+
+@pytest.fixture
+def open_paths(keyring: Keyring) -> ApiKeyAuthenticator:
+    return ApiKeyAuthenticator(keyring, proxy="open-paths")
+
+
+ANONYMOUS = Principal(name="anonymous", scopes=frozenset({"proxy"}))
+
+
+def proxied(path: str, key: str | None = None) -> AuthRequest:
+    return AuthRequest("proxy", "http", "GET", path, {"open-sandbox-api-key": key}.get)
+
+
+@pytest.mark.parametrize("key", [None, "wrong", "reader-schlüssel"])
+@pytest.mark.parametrize("path", ["/sandboxes/id/proxy/80", "/v1/sandboxes/id/proxy/80/a/b", "/sandboxes/i/proxy/1/"])
+async def test_open_paths_need_no_key(open_paths: ApiKeyAuthenticator, path: str, key: str | None) -> None:
+    assert await open_paths.authenticate(proxied(path, key)) == ANONYMOUS
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/a/sandboxes/id/proxy/80",
+        "/sandboxes/id/proxy/80x",
+        "/sandboxes/id/proxy/80/a..b",
+        "/v2/sandboxes/i/proxy/8",
+    ],
+)
+async def test_other_proxied_requests_do(open_paths: ApiKeyAuthenticator, path: str) -> None:
+    assert await open_paths.authenticate(proxied(path)) is None
+    with pytest.raises(Unauthenticated, match="INVALID_API_KEY"):
+        await open_paths.authenticate(proxied(path, "wrong"))
+
+
+async def test_open_paths_open_nothing_else(open_paths: ApiKeyAuthenticator) -> None:
+    assert await open_paths.authenticate(request(None)) is None
+    with pytest.raises(Unauthenticated, match="INVALID_API_KEY"):
+        await open_paths.authenticate(request("wrong"))

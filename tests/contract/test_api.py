@@ -98,7 +98,9 @@ def test_the_proxy_carries_a_request_but_not_the_key(http: httpx.Client, server:
     assert (answer.status_code, answer.content) == (200, b"\0payload")
     assert answer.headers["x-path"] == "/a%2Fb//c?d=%20"
     assert answer.headers["x-key"] == "none"
-    assert httpx.post(url, content=b"").status_code == 401
+    # As in opensandbox-server, a single key does not guard the proxy.
+    assert httpx.post(url, content=b"").status_code == 200
+    assert httpx.get(url.partition("/proxy/")[0]).status_code == 401
     http.delete(f"/v1/sandboxes/{made}")
 
 

@@ -1,8 +1,8 @@
 """``shoal check-config``: would the server accept this file, in this environment?
 
 It does what a start does up to the point where something would be opened: it picks and imports the plugins, validates
-every section, asks each plugin for its components, and applies the guard against an open start. Engines, stores and
-ports stay untouched.
+every section, asks each plugin for its components, applies the guard against an open start, and lets each component
+check what it was given (`Component.check_config`). Engines, stores and ports stay untouched.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.components import Components
 from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager, PluginStatus, survey
@@ -32,12 +33,25 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     server = manager.settings.server
     with capture_logs() as warnings:
         refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)
+        _check(components)
     print(f"runtimes: {', '.join(sorted(components.runtimes))}; default: {components.default_runtime}")
     print(f"authentication: {', '.join(each.name for each in components.authenticators) or 'none'}")
     print(f"listens on: {server.host}, port {server.port}")
     for warning in warnings:
         print(f"note: {warning['event']}")
     print("ok")
+
+
+def _check(components: Components) -> None:
+    """Ask every component, so that all problems are told at once. Raises ConfigError."""
+    problems = []
+    for component in components.all():
+        try:
+            component.check_config()
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _print_plugins(found: list[PluginStatus]) -> None:

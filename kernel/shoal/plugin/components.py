@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from shoal.plugin.interfaces import Authenticator, Ingress, Networking, Observer, Renewal, Runtime, Store
+from shoal.plugin.interfaces import Authenticator, Component, Ingress, Networking, Observer, Renewal, Runtime, Store
 
 
 class Components(Struct, kw_only=True):
@@ -24,3 +24,15 @@ class Components(Struct, kw_only=True):
     ingresses: list[Ingress] = []
     renewals: list[Renewal] = []
     observers: list[Observer] = []
+
+    def all(self) -> list[Component]:
+        """Every component of every family."""
+        return [
+            *([self.store] if self.store else []),
+            *self.authenticators,
+            *self.networking,
+            *self.ingresses,
+            *self.observers,
+            *self.runtimes.values(),
+            *self.renewals,
+        ]

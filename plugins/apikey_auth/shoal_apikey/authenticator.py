@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from typing import Final
 
 import structlog
@@ -12,7 +13,7 @@ from shoal.errors import Unauthenticated
 from shoal.models import codes
 from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.auth import PROXY
-from shoal_apikey.config import ANONYMOUS_NAME
+from shoal_apikey.config import ANONYMOUS_NAME, ProxyAccess
 from shoal_apikey.digests import digest_of_header
 from shoal_apikey.keyring import Keyring
 
@@ -24,21 +25,33 @@ REFRESH_SECONDS: Final = 1.0
 ANONYMOUS: Final = Principal(name=ANONYMOUS_NAME, scopes=frozenset({PROXY}))
 """Whoever comes through a proxy that is open."""
 
+_PROXIED_PATH: Final = re.compile(r"(/v1)?/sandboxes/[^/]+/proxy/[0-9]+(/.*)?", re.DOTALL)
+"""What opensandbox-server leaves open beside a single key (contract/api.md section 4)."""
+
 
 class ApiKeyAuthenticator(Authenticator):
     """Header ``OPEN-SANDBOX-API-KEY``, compared whole and case-sensitive (contract/api.md section 4).
 
     Args:
         keyring: the keys in force; loaded by `start` and looked at again each second, on a thread.
-        open_proxy: answer `ANONYMOUS` for proxied requests without a valid key instead of refusing them.
+        proxy: which proxied requests without a valid key are answered with `ANONYMOUS` instead of being refused.
     """
 
     name = "apikey"
 
-    def __init__(self, keyring: Keyring, *, open_proxy: bool = False) -> None:
+    def __init__(self, keyring: Keyring, *, proxy: ProxyAccess = "key") -> None:
         self._keyring = keyring
-        self._open_proxy = open_proxy
+        self._proxy = proxy
         self._watching: asyncio.Task[None] | None = None
+
+    def check_config(self) -> None:
+        """Read the keys, and warn if the proxy is open by default. Raises ConfigError (see `Keyring.load`)."""
+        self._keyring.load()
+        if self._proxy == "open-paths":
+            log.warning(
+                "with server.api_key alone, /sandboxes/{id}/proxy/{port} needs no key, as in opensandbox-server: "
+                "whoever knows a sandbox's id reaches its ports; [apikey_auth] open_proxy = false asks for the key"
+            )
 
     async def start(self) -> None:
         """Read the keys. Raises ConfigError (see `Keyring.load`)."""
@@ -58,11 +71,17 @@ class ApiKeyAuthenticator(Authenticator):
         """The key's principal; None without a key. Raises Unauthenticated for a key that is not known."""
         key = request.header(HEADER.lower())
         known = self._keyring.find(digest_of_header(key)) if key else None
-        if self._open_proxy and request.kind == "proxy":
+        if self._opens(request):
             return known if known is not None and PROXY in known.scopes else ANONYMOUS
         if key and known is None:
             raise Unauthenticated(codes.INVALID_API_KEY, f"The key in {HEADER} is not known.")
         return known
+
+    def _opens(self, request: AuthRequest) -> bool:
+        if request.kind != "proxy" or self._proxy == "key":
+            return False
+        by_path = _PROXIED_PATH.fullmatch(request.path) is not None and ".." not in request.path
+        return self._proxy == "open" or by_path
 
     def missing(self) -> Unauthenticated:
         """The error for a request without a key."""

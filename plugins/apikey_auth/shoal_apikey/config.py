@@ -20,6 +20,8 @@ ANONYMOUS_NAME = "anonymous"
 RESERVED_NAMES = (SERVER_NAME, ANONYMOUS_NAME)
 
 Scope = Literal["read", "write", "proxy"]
+ProxyAccess = Literal["key", "open-paths", "open"]
+"""Of proxied requests: all need a key; those by ``/sandboxes/{id}/proxy/{port}`` need none; none of them needs one."""
 
 
 class KeySettings(Section):
@@ -65,12 +67,13 @@ class ApiKeySettings(Section):
     """``[apikey_auth]``.
 
     Attributes:
-        open_proxy: let proxied requests and WebSockets through without a valid key, as opensandbox-server does when it
-            has a single key: whoever knows a sandbox's id then reaches its ports.
+        open_proxy: let proxied requests and WebSockets through without a valid key: whoever knows a sandbox's id then
+            reaches its ports. Unset: as opensandbox-server does, open by path where ``server.api_key`` is the only
+            key, and closed beside named keys.
         keys: named keys beside ``server.api_key``.
     """
 
-    open_proxy: bool = False
+    open_proxy: bool | None = None
     keys: list[KeySettings] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,3 +82,10 @@ class ApiKeySettings(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two keys are named {name}")
+
+    @property
+    def proxy(self) -> ProxyAccess:
+        """What `open_proxy` amounts to beside these keys."""
+        if self.open_proxy is None:
+            return "key" if self.keys else "open-paths"
+        return "open" if self.open_proxy else "key"

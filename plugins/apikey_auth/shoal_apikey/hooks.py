@@ -34,7 +34,7 @@ def shoal_register_authenticators(context: PluginContext) -> list[Authenticator]
     """One authenticator for all keys; none if no key is configured. Raises ConfigError."""
     settings = context.section(ApiKeySettings)
     entries = _entries(settings, context.settings.server.api_key, os.environ)
-    return [ApiKeyAuthenticator(Keyring(entries), open_proxy=settings.open_proxy)] if entries else []
+    return [ApiKeyAuthenticator(Keyring(entries), proxy=settings.proxy)] if entries else []
 
 
 def _entries(settings: ApiKeySettings, server_key: str | None, environ: Mapping[str, str]) -> list[Entry]:
