@@ -35,6 +35,7 @@ from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import spec, storage
 from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import PODS, RUNTIME_CLASSES, Pod
+from shoal_k8s.providers import template
 from shoal_k8s.providers.discovery import provider
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 from shoal_k8s.truth import ClusterTruth
@@ -101,6 +102,17 @@ class KubernetesRuntime(Runtime):
         self._pods: Informer[Pod]
 
     # --- life -------------------------------------------------------------------------------------------------------
+
+    def check_config(self) -> None:
+        """Read the provider's template file, and see that the kubeconfig is there. Raises ConfigError."""
+        path, setting = {
+            "batchsandbox": (self._kubernetes.batchsandbox_template_file, "kubernetes.batchsandbox_template_file"),
+            "agent-sandbox": (self._agent.template_file, "agent_sandbox.template_file"),
+        }.get(self._kubernetes.workload_provider or DEFAULT_PROVIDER, (None, ""))
+        template.read(path, setting)
+        kubeconfig = self._kubernetes.kubeconfig_path
+        if kubeconfig and not Path(kubeconfig).expanduser().is_file():
+            raise ConfigError(f"kubernetes.kubeconfig_path: there is no file {kubeconfig}")
 
     async def start(self) -> None:
         """Find the cluster, and list what is there. Raises ConfigError where the server must not start without it."""

@@ -37,6 +37,11 @@ class PreviewIngress(Ingress):
         # Before a gateway if clients are to be told of it, else behind whatever else signs.
         self.priority = 50 if settings.endpoints else 5
 
+    def check_config(self) -> None:
+        """Read the key file that is named. Raises ConfigError."""
+        if self._settings.key_file is not None:
+            keyfile.read(Path(self._settings.key_file).expanduser())
+
     async def start(self) -> None:
         """Read the key. Raises ConfigError."""
         self._signer = Signer(await asyncio.to_thread(self._key))

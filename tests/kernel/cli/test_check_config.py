@@ -53,6 +53,10 @@ def test_source_and_plugins_are_told(run: Run, config: Path) -> None:
         "runtimes: local; default: local",
         "authentication: apikey",
         "listens on: 127.0.0.1, port 8080",
+        (
+            "note: with server.api_key alone, /sandboxes/{id}/proxy/{port} needs no key, as in opensandbox-server: "
+            "whoever knows a sandbox's id reaches its ports; [apikey_auth] open_proxy = false asks for the key"
+        ),
         "ok",
     ]
 
@@ -93,7 +97,41 @@ def test_an_open_start_is_told_as_the_server_would(run: Run, config: Path, monke
     assert code == 0
     assert "note: no authentication: everyone who reaches this address may use the server" in out.splitlines()
     monkeypatch.setenv("OPENSANDBOX_SERVER_API_KEY", "a-key")
-    assert "note" not in run("check-config", "--config", config).out
+    assert "no authentication" not in run("check-config", "--config", config).out
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            '[runtime]\ntype = "kubernetes"\n[kubernetes]\nbatchsandbox_template_file = "/missing.yaml"\n',
+            "kubernetes.batchsandbox_template_file: /missing.yaml cannot be read: FileNotFoundError",
+        ),
+        (
+            (
+                '[runtime]\ntype = "kubernetes"\n[kubernetes]\nworkload_provider = "agent-sandbox"\n'
+                '[agent_sandbox]\ntemplate_file = "/missing.yaml"\n'
+            ),
+            "agent_sandbox.template_file: /missing.yaml cannot be read: FileNotFoundError",
+        ),
+        (
+            '[runtime]\ntype = "kubernetes"\n[kubernetes]\nkubeconfig_path = "/missing"\n',
+            "kubernetes.kubeconfig_path: there is no file /missing",
+        ),
+        (
+            '[[apikey_auth.keys]]\nname = "ci"\nfile = "/missing"\n',
+            "apikey_auth.keys: key ci: there is no such file, or it holds no key",
+        ),
+        (
+            '[ingress.preview]\ndomain = "preview.example.com"\nkey_file = "/missing"\n',
+            "ingress.preview.key_file: cannot read /missing: No such file or directory",
+        ),
+    ],
+)
+def test_files_that_are_named_are_read(run: Run, config: Path, text: str, problem: str) -> None:
+    config.write_text(f'[server]\nhost = "127.0.0.1"\n{text}')
+    code, _, err = run("check-config", "--config", config)
+    assert (code, err) == (1, f"shoal: {problem}\n")
 
 
 def test_nothing_is_opened(run: Run, home: Path) -> None:
