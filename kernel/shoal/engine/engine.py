@@ -79,6 +79,7 @@ class LifecycleEngine:
             engine, self.view, self._ledger, store, self._hosts, self._lanes, self._remover, self._expiry
         )
         self._remover.overtake = self._provisioner.abandon
+        self._provisioner.lost = lambda sandbox_id: self._keys.lose(sandbox_id)
         self._operations = Operations(self._ledger, self._hosts, self._expiry)
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)
@@ -212,7 +213,9 @@ class LifecycleEngine:
         )
 
     async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
-        """Pause it; returns when it is frozen. Raises NotFound, Conflict, NotSupported, or what the runtime raises.
+        """Pause it; returns when it is frozen, or Pausing where the engine does that in its own time.
+
+        Raises NotFound, Conflict, NotSupported, or what the runtime raises.
 
         A sandbox that is still being made is waited for, bounded as a look-up of its endpoint is. ``unless`` as above.
         """
@@ -220,7 +223,7 @@ class LifecycleEngine:
         await self._on_lane(sandbox_id, lambda record: _unless(unless, record, lambda: self._operations.pause(record)))
 
     async def resume(self, sandbox_id: str) -> None:
-        """Resume it; returns when it runs. Raises NotFound, Conflict, NotSupported, or what the runtime raises."""
+        """Resume it; returns when it runs, or is Resuming. Raises as `pause`."""
         await self._on_lane(sandbox_id, self._operations.resume)
 
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
@@ -342,8 +345,8 @@ class LifecycleEngine:
     def _take_up(self, record: SandboxRecord) -> None:
         """Continue what the last process was doing with this sandbox, and arm its expiry."""
         resumption: dict[State, Callable[[SandboxRecord], Awaitable[None]]] = {
-            State.PAUSING: self._operations.pause,
-            State.RESUMING: self._operations.resume,
+            State.PAUSING: lambda record: self._operations.pause(record, again=True),
+            State.RESUMING: lambda record: self._operations.resume(record, again=True),
         }
         self._arm(record)
         if record.hidden and record.state is not State.STOPPING:
@@ -352,7 +355,7 @@ class LifecycleEngine:
             self._provisioner.begin(record.id)
         elif record.state is State.STOPPING:
             self._lanes.post(record.id, lambda: self._remover.expire(record.id))
-        elif record.state in resumption:
+        elif record.state in resumption and not self._hosts.shares_truth(record):
             self._lanes.post(record.id, lambda: self._again(record.id, resumption[record.state]))
 
     async def _again(self, sandbox_id: str, operation: Callable[[SandboxRecord], Awaitable[None]]) -> None:

@@ -65,6 +65,11 @@ class Hosts:
             raise Unavailable(codes.RUNTIME_NOT_ENABLED, f"The runtime {runtime!r} of this sandbox is not enabled.")
         return host
 
+    def shares_truth(self, record: SandboxRecord) -> bool:
+        """Whether the engine of a sandbox holds its truth, so that nothing of it need be taken up after a restart."""
+        host = self._hosts.get(record.runtime)
+        return host is not None and host.runtime.truth is not None
+
     def scope(self, record: SandboxRecord | None) -> str:
         """The scope of error codes about a sandbox; of an unknown one, the default runtime's."""
         host = self._hosts.get(record.runtime) if record is not None else None

@@ -57,6 +57,10 @@ class IdempotencyKeys:
         """It is durable now."""
         self._keys[key.key] = key
 
+    def lose(self, sandbox_id: str) -> None:
+        """What was to be made under a key never was, as far as can be told: the request may come again."""
+        self._keys = {name: key for name, key in self._keys.items() if key.sandbox_id != sandbox_id}
+
     def forget(self, before: datetime) -> None:
         """Drop what expired before then."""
         self._keys = {name: key for name, key in self._keys.items() if key.expires_at > before}

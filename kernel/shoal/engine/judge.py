@@ -101,6 +101,8 @@ class Judge:
             return False
         if not self._should_exist(entry.record):
             return False
+        if entry.record.state is State.PENDING and not self._surely_gone(sandbox_id):
+            return False  # seen before it was made
         if not sighting.listed and not self._surely_gone(sandbox_id):
             return True
         log.warning("workload vanished from the engine", sandbox_id=sandbox_id, runtime=self._host.runtime.name)
@@ -123,7 +125,7 @@ class Judge:
 
     async def _observe(self, record: SandboxRecord, workload: Workload) -> None:
         self._ledger.see(workload)
-        if record.state in states.UNDER_WAY and not self.following:
+        if record.state in states.UNDER_WAY and not self.following and self._truth is None:
             return  # found so at start: it will be finished, not settled
         held = self._held(record)
         if held is not None:
@@ -164,11 +166,17 @@ class Judge:
         return record.runtime == self._host.runtime.name
 
     def _should_exist(self, record: SandboxRecord) -> bool:
-        """Whether the engine must hold a workload for this record; one being made, unmade or failed need not."""
+        """Whether the engine must hold a workload for this record.
+
+        One being made, unmade or failed need not; but what an engine that holds the truth has accepted is gone for good
+        once it is gone, whoever was making it.
+        """
+        if record.purge_at is not None:
+            return False
+        if record.state is State.PENDING:
+            return self.following and self._truth is not None
         settled = states.SETTLED | states.UNDER_WAY if self.following else states.SETTLED
-        return (record.state in settled and record.purge_at is None) or (
-            self.following and self._made_elsewhere(record)
-        )
+        return record.state in settled
 
     async def _adopt(self, workload: Workload) -> None:
         """Take over a workload that nobody recorded: another server's, or one that a lost store knew."""

@@ -37,17 +37,21 @@ class Operations:
         self._hosts = hosts
         self._expiry = expiry
 
-    async def pause(self, record: SandboxRecord) -> None:
-        """Running to Paused. Raises Conflict in another state, NotSupported, or what the runtime raises."""
+    async def pause(self, record: SandboxRecord, *, again: bool = False) -> None:
+        """Running to Paused, or to Pausing where the engine does the rest in its own time.
+
+        ``again`` also takes up one that was cut off. Raises Conflict in another state, NotSupported, or what the
+        runtime raises.
+        """
         self.require_pause(record)
-        if record.state not in (State.RUNNING, State.PAUSING):
+        if record.state is not State.RUNNING and not (again and record.state is State.PAUSING):
             raise self.wrong_state(record, "SANDBOX_NOT_RUNNING", "running")
         await self._through(record, State.PAUSING, lambda runtime: runtime.pause(record.id), State.PAUSED)
 
-    async def resume(self, record: SandboxRecord) -> None:
-        """Paused to Running. Raises Conflict in another state, NotSupported, or what the runtime raises."""
+    async def resume(self, record: SandboxRecord, *, again: bool = False) -> None:
+        """Paused to Running, or to Resuming; as `pause`."""
         self.require_pause(record)
-        if record.state not in (State.PAUSED, State.RESUMING):
+        if record.state is not State.PAUSED and not (again and record.state is State.RESUMING):
             raise self.wrong_state(record, "SANDBOX_NOT_PAUSED", "paused")
         await self._through(record, State.RESUMING, lambda runtime: runtime.resume(record.id), State.RUNNING)
 
@@ -132,5 +136,5 @@ class Operations:
         self._ledger.see(workload)
         reached = states.settled(workload.phase)
         await self._ledger.write(record, state=reached, reason=workload.reason, message=workload.message)
-        if reached is not wanted:
+        if reached not in (wanted, between):
             raise self.wrong_state(record, f"SANDBOX_{between.upper()}_FAILED", wanted.lower())

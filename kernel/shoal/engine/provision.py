@@ -24,12 +24,12 @@ from shoal.engine.hosts import Host, Hosts, priority_of
 from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import Ledger, utcnow
 from shoal.engine.removal import Remover, due_time
-from shoal.errors import EngineFailure, InternalError, ShoalError, Unavailable
+from shoal.errors import EngineFailure, InternalError, NotFound, ShoalError, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
-from shoal.plugin.interfaces import Store
+from shoal.plugin.interfaces import SharedTruth, Store
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.lifecycle")
@@ -66,6 +66,8 @@ class Provisioner:
         self._remover = remover
         self._expiry = expiry
         self._under_way: dict[str, asyncio.Task[None]] = {}
+        self.lost: Callable[[str], None] = lambda sandbox_id: None
+        """Called with a sandbox that a restart finds neither made nor on its engine."""
 
     def begin(self, sandbox_id: str, plan: WorkloadPlan | None = None) -> None:
         """Realise the plan (read back from the store when not given) of a Pending sandbox; returns at once.
@@ -109,13 +111,32 @@ class Provisioner:
             return
         if plan is None:
             plan = await self._insist(lambda: self._store.plan(sandbox_id), sandbox_id)
-            if plan is None and host.runtime.truth is not None:
-                return  # another server is making it: it was adopted
+            if host.runtime.truth is not None and not await self._recovered(host.runtime.truth, sandbox_id, plan):
+                return
         made = plan and self._up_to_date(plan, entry.record)
         outcome = await self._outcome(host, entry.record, made)
         await self._insist(
             lambda: self._lanes.run(sandbox_id, lambda: self._conclude(sandbox_id, made, outcome)), sandbox_id
         )
+
+    async def _recovered(self, truth: SharedTruth, sandbox_id: str, plan: WorkloadPlan | None) -> bool:
+        """Whether there is a create to go on with, of those that a restart finds; what is gone is not made again."""
+        if plan is None:
+            return False  # another server is making it: it was adopted
+        if truth.recover(plan):
+            return True
+        log.warning("a create was not found on the engine: it was deleted there, or never came", sandbox_id=sandbox_id)
+        await self._insist(lambda: self._lanes.run(sandbox_id, lambda: self._vanish(sandbox_id)), sandbox_id)
+        self.lost(sandbox_id)
+        return False
+
+    async def _vanish(self, sandbox_id: str) -> None:
+        """Let go of a create whose workload is gone; runs on the lane."""
+        entry = self._view.get(sandbox_id)
+        if entry is not None and entry.record.state is State.PENDING:
+            await self._remover.clear(entry.record)
+            await self._ledger.erase(entry.record)
+            self._expiry.disarm(sandbox_id)
 
     async def _outcome(self, host: Host, record: SandboxRecord, plan: WorkloadPlan | None) -> Workload | ShoalError:
         """What came of it; never raises an Exception."""
@@ -159,7 +180,9 @@ class Provisioner:
         entry = self._view.get(sandbox_id)
         if entry is None or entry.record.state is not State.PENDING:
             return
-        if isinstance(outcome, ShoalError):
+        if isinstance(outcome, NotFound) and self._hosts.shares_truth(entry.record):
+            await self._vanish(sandbox_id)
+        elif isinstance(outcome, ShoalError):
             await self._failed(entry.record, outcome)
         else:
             await self._succeeded(entry.record, plan, outcome)

@@ -57,7 +57,10 @@ class Remover:
         self._expiry.disarm(record.id)
 
     async def forget(self, record: SandboxRecord) -> None:
-        """The workload vanished from the engine by itself: let go of the rest. Raises what networking raises."""
+        """The workload vanished from the engine by itself, or by another server: let go of the rest, also of a create
+        under way. Raises what networking raises.
+        """
+        await self.overtake(record.id)
         for networking in self._networking:
             await networking.released(record.id)
         await self._ledger.erase(record)

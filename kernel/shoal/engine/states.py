@@ -2,13 +2,14 @@
 
 ::
 
-    Pending ──► Running ◄──► Pausing, Paused, Resuming
+    Pending ◄─► Running ◄──► Pausing, Paused, Resuming
        │           │  ╲            │
        ▼           ▼   ╲           ▼
     Failed      Terminated      Stopping ──► gone
 
 Every state leads to Stopping (delete, expiry). Terminated and Failed are what the engine reports of a workload that
-ended by itself; a create that could not be realised is Failed as well, with ``purge_at`` set.
+ended by itself; a create that could not be realised is Failed as well, with ``purge_at`` set. Back to Pending goes
+what an engine starts again by itself. Any settled state may follow another, as another server may be the one that acts.
 """
 
 from __future__ import annotations
@@ -16,21 +17,20 @@ from __future__ import annotations
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase
 
+_ALIVE = frozenset(set(State) - {State.STOPPING})
+
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.RUNNING, State.PAUSED, State.FAILED, State.TERMINATED, State.STOPPING}),
-    State.RUNNING: frozenset({State.PAUSING, State.PAUSED, State.TERMINATED, State.FAILED, State.STOPPING}),
-    State.PAUSING: frozenset({State.PAUSED, State.RUNNING, State.TERMINATED, State.FAILED, State.STOPPING}),
-    State.PAUSED: frozenset({State.RESUMING, State.RUNNING, State.TERMINATED, State.FAILED, State.STOPPING}),
-    State.RESUMING: frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.FAILED, State.STOPPING}),
-    State.TERMINATED: frozenset({State.RUNNING, State.PAUSED, State.FAILED, State.STOPPING}),
-    State.FAILED: frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.STOPPING}),
+    **{state: frozenset(set(State) - {state}) for state in _ALIVE},
     State.STOPPING: frozenset(),
 }
 """From each state, the states that may follow it; Stopping is followed by nothing but being gone."""
 
 _OF_PHASE: dict[Phase, State] = {
+    Phase.RESTARTING: State.PENDING,
     Phase.RUNNING: State.RUNNING,
+    Phase.PAUSING: State.PAUSING,
     Phase.PAUSED: State.PAUSED,
+    Phase.RESUMING: State.RESUMING,
     Phase.EXITED: State.TERMINATED,
     Phase.FAILED: State.FAILED,
 }
@@ -39,7 +39,8 @@ SETTLED: frozenset[State] = frozenset({State.RUNNING, State.PAUSED, State.TERMIN
 """States in which nothing is under way, so that what the engine reports decides."""
 
 UNDER_WAY: frozenset[State] = frozenset({State.PAUSING, State.RESUMING})
-"""States that last as long as an operation; one that outlives it was cut off before its outcome was durable."""
+"""States that last as long as an operation. One that outlives it was cut off before its outcome was durable, or the
+engine goes on by itself and says so (`Phase.PAUSING`, `Phase.RESUMING`)."""
 
 REACHABLE_SOON: frozenset[State] = frozenset({State.PENDING, State.RESUMING})
 """States in which waiting for an address makes sense."""

@@ -162,7 +162,7 @@ class Keeper:
         """Pause it, if nobody took it meanwhile."""
         entry = self._view.get(sandbox_id)
         if entry is not None and entry.record.hidden and entry.record.state in (State.RUNNING, State.PAUSING):
-            await self._operations.pause(entry.record)
+            await self._operations.pause(entry.record, again=True)
 
     async def _discard(self, sandbox_id: str) -> None:
         entry = self._view.get(sandbox_id)

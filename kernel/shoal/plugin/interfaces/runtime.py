@@ -104,25 +104,30 @@ class Runtime(Component, ABC):
         ``plan.id`` is completed or replaced, never doubled. Raises a ShoalError; the kernel then calls `delete`, so a
         half-made workload need not be cleaned up here. Unavailable means that the engine is away: the call is repeated
         until it is back. Cancelled when a removal overtakes it: CancelledError may leave only when nothing of it goes
-        on behind (a thread's engine call has returned); `delete` follows.
+        on behind (a thread's engine call has returned); `delete` follows. NotFound, where the engine holds the truth,
+        means that what was accepted is gone: the sandbox is forgotten.
         """
 
     @abstractmethod
     async def delete(self, sandbox_id: str) -> None:
         """Remove the workload and everything that `create` made for it. No such workload is success, not an error.
 
+        From its return on, `list` and `watch` show it no more; what the engine still has to do behind that is not
+        waited for.
+
         Repeated every half minute while it raises, and at once when the engine was away and is back.
         """
 
     async def pause(self, sandbox_id: str) -> Workload:
-        """Freeze a running workload.
+        """Freeze a running workload; returns it PAUSED, or PAUSING where the engine does it in its own time.
 
-        Called only if ``capabilities.pause``. Raises a ShoalError; then nothing changed.
+        Of the latter `watch` tells the end: PAUSED, or RUNNING with the reason if it came to nothing. Called only if
+        ``capabilities.pause``. Raises a ShoalError; then nothing changed.
         """
         raise NotImplementedError
 
     async def resume(self, sandbox_id: str) -> Workload:
-        """Thaw a paused workload. Called only if ``capabilities.pause``."""
+        """Thaw a paused workload; RUNNING, or RESUMING likewise. Called only if ``capabilities.pause``."""
         raise NotImplementedError
 
     async def apply(self, record: SandboxRecord) -> None:

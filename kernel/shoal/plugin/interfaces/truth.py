@@ -40,6 +40,13 @@ class SharedTruth(ABC):
         caller's answer; `Runtime.delete` follows.
         """
 
+    def recover(self, plan: WorkloadPlan) -> bool:
+        """After a restart: whether what `accept` made of the plan is still there; `Runtime.create` follows if it is.
+
+        From memory. What is not there was deleted by another server, or never made: it is let go of, never made again.
+        """
+        return self.held(plan.id) is not None
+
     @abstractmethod
     async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
         """Replace what is held by what ``change`` makes of it, in one step; returns what is held then.
