@@ -14,6 +14,8 @@ import httpx
 import pytest
 from tests.servers import free_port
 
+from shoal.web.resources.pages import FILES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -62,6 +64,7 @@ def test_it_serves(installed: Path, tmp_path: Path) -> None:
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 assert httpx.get(f"http://127.0.0.1:{port}/ready").json()["status"] == "ready"
+                assert [httpx.get(f"http://127.0.0.1:{port}{path}").status_code for path in FILES] == [200] * len(FILES)
                 break
             except httpx.TransportError:
                 time.sleep(0.05)

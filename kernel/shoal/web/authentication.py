@@ -11,8 +11,9 @@ from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.auth import PROXY, READ, WRITE
 from shoal.proxy.asgi import Scope
 from shoal.web.exchange import Exchange
+from shoal.web.resources.pages import FILES
 
-PUBLIC_PATHS = frozenset({"/health", "/version", "/ready", "/openapi.json"})
+PUBLIC_PATHS = frozenset({"/health", "/version", "/ready", "/openapi.json", *FILES})
 """Open to everybody; compared whole, so that nothing else opens by beginning like one of them."""
 
 

@@ -23,6 +23,7 @@ from shoal.web.resources.endpoints import EndpointLookup
 from shoal.web.resources.lifecycle import Pause, Renewal, Resume
 from shoal.web.resources.metrics import MetricsEvents
 from shoal.web.resources.network_policy import NetworkPolicyItem
+from shoal.web.resources.pages import pages
 from shoal.web.resources.pools import PoolCollection, PoolItem
 from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
 from shoal.web.resources.server import Ready, Static
@@ -46,6 +47,8 @@ def build(sandboxes: Sandboxes, readiness: Readiness, settings: Settings, versio
     app.add_route("/version", Static({"version": version}))
     app.add_route("/ready", Ready(readiness))
     app.add_route("/openapi.json", Static(openapi.document()))
+    for path, page in pages().items():
+        app.add_route(path, page)
     return app
 
 

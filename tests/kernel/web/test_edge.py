@@ -48,7 +48,7 @@ async def test_request_id_is_a_uuid4_when_blank(client: httpx.AsyncClient) -> No
 
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
 async def test_authentication_precedes_routing_and_validation(guarded: httpx.AsyncClient, method: str) -> None:
-    for path in ("/v1/nowhere", "/v1/sandboxes", "/v1/sandboxes/x/proxy/none", "/health/", "/healthy", "/docs"):
+    for path in ("/v1/nowhere", "/v1/sandboxes", "/v1/sandboxes/x/proxy/none", "/health/", "/healthy", "/docs/"):
         assert (await guarded.request(method, path)).status_code == 401
         wrong = await guarded.request(method, path, headers={"x-word": "wrong"})
         assert (wrong.status_code, wrong.json()["code"]) == (401, "INVALID_WORD")
