@@ -123,7 +123,7 @@ async def test_a_symlink_swapped_in_is_noticed(
 
     monkeypatch.setattr("shoal_local.maker.start", swapping)
     wanted = plan("cat", "/data/passwd", volumes=(volume(allowed / "inner"),))
-    with pytest.raises(EngineFailure, match="changed while it was being mounted"):
+    with pytest.raises(EngineFailure, match="no longer what it was"):
         await runtime.create(wanted, ignore)
     await runtime.delete(wanted.id)
 

@@ -24,11 +24,11 @@ from shoal_local import describe, freeze, probe
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups, detect
 from shoal_local.config import LocalSettings
+from shoal_local.files.trees import remove_tree
 from shoal_local.images import Catalog
 from shoal_local.maker import Maker
 from shoal_local.observe import describe_exit, observe
 from shoal_local.reaper import collect, discard, stop
-from shoal_local.removal import remove_tree
 from shoal_local.rootfs import RootFsCache
 from shoal_local.scripts import Drop
 from shoal_local.spawn import Isolation, Method
@@ -158,10 +158,12 @@ class Keeper:
         return describe.inspect(spec, workload, box.started(), box.ended(), words)
 
     def empty_trash(self) -> None:
-        """Remove what an earlier server had set aside."""
+        """Remove what was set aside and could not be removed then; what still cannot stays for the next call."""
         for entry in self.state.trash.iterdir():
-            with suppress(OSError):
+            try:
                 remove_tree(entry)
+            except Exception as error:  # whatever is wrong with one, the others are still to go
+                log.warning("files cannot be removed", path=str(entry), error=str(error))
 
     def _choose(self) -> Isolation:
         drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None

@@ -14,6 +14,7 @@ from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption
 from shoal_local import limits as limit_rules
+from shoal_local.binds import Bind
 from shoal_local.blueprint import Drawer
 from shoal_local.box import Box, Spec, Started
 from shoal_local.cgroups import Cgroups
@@ -99,7 +100,10 @@ class Maker:
             tell("IMAGE_PREPARING", f"preparing the image {plan.image}")
         rootfs = self._images.get(source)
         limits = limit_rules.parse(plan.resource_limits, self._local.pids_limit)
-        binds = self._volumes.prepare(plan.volumes)
+        with self._volumes.prepared(plan.volumes) as binds:
+            return self._start(box, plan, rootfs, limits, binds)
+
+    def _start(self, box: Box, plan: WorkloadPlan, rootfs: RootFs, limits: Limits, binds: tuple[Bind, ...]) -> Started:
         box.path.mkdir(mode=0o700)
         workload = self._workload(box, plan, rootfs)
         if self._isolation.method == "none":

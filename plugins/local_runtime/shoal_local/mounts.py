@@ -20,7 +20,7 @@ DEVICES: Final = ("null", "zero", "full", "random", "urandom", "tty")
 
 
 class Mount(Struct, frozen=True):
-    """One step; ``target`` is absolute inside the new root, ``options`` are mount(8)'s."""
+    """One step; ``target`` is absolute inside the new root, or begins with `BOX`; ``options`` are mount(8)'s."""
 
     kind: Literal["bind", "overlay", "proc", "devpts", "tmpfs", "remount"]
     target: str
@@ -30,10 +30,11 @@ class Mount(Struct, frozen=True):
 
 
 class Point(Struct, frozen=True):
-    """A mount of this machine, with the flags that a new mount of it must keep."""
+    """A mount of this machine, with the flags that a new mount of it must keep; ``number`` as in mountinfo."""
 
     path: Path
     flags: str
+    number: int = 0
 
 
 def points(mountinfo: str) -> list[Point]:
@@ -42,23 +43,26 @@ def points(mountinfo: str) -> list[Point]:
     for line in mountinfo.splitlines():
         words = line.split(" ")
         kept = [word for word in words[5].split(",") if word not in ("rw", "ro", "relatime")]
-        found.append(Point(Path(_unescape(words[4])), ",".join(kept)))
+        found.append(Point(Path(_unescape(words[4])), ",".join(kept), int(words[0])))
     return found
 
 
 def reachable(known: Iterable[Point]) -> list[Point]:
-    """Those to which this user has a way: mount(8) finds no others, and neither does a sandbox of his."""
-    return [point for point in known if os.geteuid() == 0 or _has_way(point.path)]
+    """Those to which this user has a way, and that no later mount covers: mount(8) and a sandbox find no others."""
+    return [point for point in known if _has_way(point)]
 
 
-def _has_way(path: Path) -> bool:
+def _has_way(point: Point) -> bool:
     try:
-        path.lstat()
-    except PermissionError:
+        handle = os.open(point.path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (PermissionError, FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
-        return True  # not closed, but gone or broken
-    return True
+        return True  # neither closed nor gone, but broken
+    try:
+        return f"mnt_id:\t{point.number}\n" in Path(f"/proc/self/fdinfo/{handle}").read_text()
+    finally:
+        os.close(handle)
 
 
 def read_only_bind(source: Path, target: str, known: Iterable[Point]) -> list[Mount]:
@@ -109,16 +113,14 @@ def layer_name_problem(path: Path) -> str | None:
     return f"{path} holds {bad[0]!r}, which is not possible in the path of an overlay" if bad else None
 
 
-def fstab(mounts: Iterable[Mount], root: Path, box: Path, *, on_top: bool) -> str:
-    """The mounts as fstab(5) lines for ``mount --all``, below ``root``; ``on_top`` then puts the whole over ``/``."""
+def fstab(mounts: Iterable[Mount], root: Path, box: Path) -> str:
+    """The mounts as fstab(5) lines for ``mount --all``, below ``root``."""
     lines = [_fstab_line(mount, str(root)) for mount in mounts]
-    if on_top:
-        lines.append(f"{root} /. none rbind")  # mount --all leaves out an entry that says just "/"
     return "".join(f"{line} 0 0\n" for line in lines).replace(BOX, str(box))
 
 
 def _fstab_line(mount: Mount, root: str) -> str:
-    target = _escape(f"{root}{mount.target}".rstrip("/"))
+    target = _escape((mount.target if mount.target.startswith(BOX) else f"{root}{mount.target}").rstrip("/"))
     read_only = ",ro" if mount.read_only else ""
     if mount.kind == "bind":
         return f"{_escape(mount.source)} {target} none rbind{read_only}"

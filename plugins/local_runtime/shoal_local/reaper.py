@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+import structlog
+
 from shoal.errors import EngineFailure
 from shoal_local.box import Box
 from shoal_local.cgroups import Cgroups
+from shoal_local.files.trees import remove_tree
 from shoal_local.process import descendants, ended, identify, kill, open_pidfd
-from shoal_local.removal import remove_tree
+
+log: Final = structlog.get_logger("shoal.local")
 
 CODE: Final = "LOCAL::SANDBOX_DELETE_FAILED"
 KILL_SECONDS: Final = 20.0
@@ -40,17 +44,24 @@ def stop(box: Box, groups: Cgroups, grace: float) -> None:
 
 
 def discard(box: Box, groups: Cgroups, trash: Path) -> None:
-    """Remove all files of a sandbox without processes; moved aside first, so that it is gone in one step."""
+    """Remove all files of a sandbox without processes; moved aside first, so that it is gone in one step.
+
+    What cannot be removed now stays in ``trash`` for a later sweep. Raises EngineFailure if it cannot be moved either.
+    """
     groups.remove(box.id)
     aside = trash / f"{box.id}-{uuid4().hex[:8]}"
     try:
         box.path.rename(aside)
     except FileNotFoundError:
         return
+    except OSError:
+        aside = box.path  # no space even for the new name
     try:
         remove_tree(aside)
     except OSError as error:
-        raise EngineFailure(CODE, f"files cannot be removed: {error.strerror}", retry_after=5.0) from None
+        log.warning("files are left for the next sweep", sandbox_id=box.id, error=str(error), path=str(aside))
+        if aside == box.path:
+            raise EngineFailure(CODE, f"files cannot be removed: {error.strerror}", retry_after=5.0) from None
 
 
 def members(box: Box, groups: Cgroups) -> list[int]:

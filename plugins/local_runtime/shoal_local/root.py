@@ -8,28 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-
 from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
+from shoal_local.binds import Bind, direct, make_aside, mounts
 from shoal_local.blueprint import EMPTY, PRIVATE, Blueprint, Drawer, make_all
-from shoal_local.mounts import Mount, devices, mirror, read_only_bind
+from shoal_local.mounts import Mount, devices, mirror
 from shoal_local.rootfs import RootFs
 from shoal_local.rootpath import resolve
 
 _FORBIDDEN: Final = frozenset({"proc", "dev", "sys"})
 _NETWORK_FILES: Final = ("resolv.conf", "hosts")
 _NOTHING: Final = Path("/nonexistent")
-
-
-class Bind(Struct, frozen=True):
-    """A directory or file of the host in the sandbox; ``identity`` is its device and inode number."""
-
-    source: Path
-    target: str
-    read_only: bool
-    identity: str
-    directory: bool = True
 
 
 class Root:
@@ -42,8 +31,11 @@ class Root:
         self._blueprint: Blueprint = drawer.get(rootfs)
         self._whole = self._place.overlay and not rootfs.host
 
-    def mounts(self, binds: Sequence[Bind], workdir: str) -> list[Mount]:
-        """Make the directories and return the steps, in order; sources may hold `shoal_local.mounts.BOX`."""
+    def mounts(self, binds: Sequence[Bind], workdir: str, *, staged: bool) -> list[Mount]:
+        """Make the directories and return the steps, in order; sources and targets may hold `shoal_local.mounts.BOX`.
+
+        ``staged``: is the root built by mount(8), before the sandbox's own command is started in it?
+        """
         make_all(self._box, self._blueprint.folders, self._blueprint.links, self._place.owner)
         steps = [*self._blueprint.mounts, Mount("proc", "/proc", options="nosuid,nodev,noexec")]
         if self._place.dev is not None:
@@ -52,13 +44,14 @@ class Root:
         if self._whole:
             self._complete_image()
         self._ensure(workdir, directory=True)
-        for bind in binds:
-            inside = self._ensure(bind.target, directory=bind.directory)
-            if bind.read_only:
-                steps += read_only_bind(bind.source, inside, self._blueprint.known)
-            else:
-                steps.append(Mount("bind", inside, str(bind.source)))
-        return steps
+        places = [
+            bind.target if bind.covers is not None else self._ensure(bind.target, directory=bind.directory)
+            for bind in binds
+        ]
+        if not staged:
+            return steps + direct(binds, places, self._blueprint.known)
+        make_aside(binds, self._box)
+        return steps + mounts(binds, places, self._blueprint.known)
 
     def check_target(self, path: str) -> None:
         """Raises InvalidRequest if nothing can be mounted at ``path`` in this image."""

@@ -12,9 +12,9 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from shoal_local.files.trees import remove_tree
 from shoal_local.images import Kind, Source
 from shoal_local.oci import Image, open_image
-from shoal_local.removal import remove_tree
 from shoal_local.unpack import Unpacker
 
 _TEMPORARY: Final = ".unpacking-"

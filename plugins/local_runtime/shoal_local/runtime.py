@@ -33,6 +33,8 @@ T = TypeVar("T")
 LOG_INTERVAL: Final = 1.0
 LOG_INTERVAL_BUSY: Final = 0.1
 """Seconds between two looks at the logs; the second while one grows by a good part of its limit in between."""
+SWEEP_INTERVAL: Final = 60.0
+"""Seconds between two tries to remove files that could not be removed with their sandbox."""
 SPARE_THREADS: Final = 4
 """For reads (logs, inspect, list) while all others are busy making and removing."""
 
@@ -62,7 +64,7 @@ class LocalRuntime(Runtime):
         for box, started in await self._call(self._keeper.open):
             self._follow(box, started)
         self._task(self._tend_logs())
-        self._task(self._call(self._keeper.empty_trash))
+        self._task(self._sweep())
 
     async def stop(self) -> None:
         """Let go of everything; the sandboxes go on."""
@@ -83,7 +85,7 @@ class LocalRuntime(Runtime):
             raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime's state directory cannot be written")
 
     async def check(self, plan: WorkloadPlan) -> None:
-        self._maker().check(plan)
+        await self._call(self._maker().check, plan)
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
         loop, box = asyncio.get_running_loop(), self._box(plan.id)
@@ -179,6 +181,11 @@ class LocalRuntime(Runtime):
         workload = await self._call(self._keeper.ended, box, pid)
         if workload is not None:
             self._feed.publish(workload)
+
+    async def _sweep(self) -> None:
+        while True:
+            await self._call(self._keeper.empty_trash)
+            await asyncio.sleep(SWEEP_INTERVAL)
 
     async def _tend_logs(self) -> None:
         interval = LOG_INTERVAL

@@ -60,13 +60,6 @@ class Workload(Struct, frozen=True):
     cwd: str
 
 
-class Check(Struct, frozen=True):
-    """A mounted volume must be this file: ``identity`` is ``device:inode``. It closes the race of a swapped symlink."""
-
-    path: Path
-    identity: str
-
-
 class Drop(Struct, frozen=True):
     """The unprivileged user that a server running as root gives to a sandbox."""
 
@@ -92,9 +85,13 @@ def unshare_command(tools: Tools, stage: Path, *, user: bool, isolate: bool) -> 
     return [*words, tools.sh, str(stage)]
 
 
-def unshare_stage(tools: Tools, drop: Drop | None, checks: list[Check]) -> str:
-    """Mount, shut, run; see the module's text. If entering fails, the end of pid 1 takes the waiting half with it."""
-    steps = ["read -r entered <&5", _mount_all(tools), *_checks(tools, checks)]
+def unshare_stage(tools: Tools, drop: Drop | None, build: list[str], root: Path) -> str:
+    """Build the root, shut, run; see the module's text. If entering fails, the end of pid 1 takes the waiting half too.
+
+    ``build`` are the commands that make ``root``.
+    """
+    on_top = join([tools.mount or "mount", "--no-canonicalize", "--rbind", str(root), "/."])
+    steps = ["read -r entered <&5", *build, on_top]
     enter = [*_dropping(tools, drop), tools.unshare or "unshare", "--user", "--map-root-user", tools.sh, "-s"]
     return (
         "exec 5<>entered 6<>mounted\n"
@@ -120,11 +117,9 @@ def unshare_inner(tools: Tools, workload: Workload) -> str:
     )
 
 
-def bubblewrap_stage(tools: Tools, drop: Drop | None, workload: Workload, checks: list[Check], *, mounts: bool) -> str:
-    """Mount if there is something to mount, then turn into bwrap, which reads ``args`` and reports in ``exit``."""
-    steps = [_mount_all(tools)] if mounts else []
-    steps += _checks(tools, checks)
-    before = f"{{ {' && '.join(steps)}; }} >&8 2>&8 || exit 125\n" if steps else ""
+def bubblewrap_stage(tools: Tools, drop: Drop | None, workload: Workload, build: list[str]) -> str:
+    """Build the root if there is one to build, then turn into bwrap, which reads ``args`` and reports in ``exit``."""
+    before = f"{{ {' && '.join(build)}; }} >&8 2>&8 || exit 125\n" if build else ""
     words = [*_dropping(tools, drop), tools.bwrap or "bwrap", "--args", "5", "--sync-fd", "7", "--json-status-fd", "9"]
     return f"{before}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
 
@@ -145,7 +140,8 @@ def bare_stage(tools: Tools, drop: Drop | None, workload: Workload) -> str:
     return f'box=$PWD\n( {"; ".join(run)}; echo {READY} >&8; exec {command} 7<&- 8>&- )\necho $? >"$box/exit"\n'
 
 
-def _mount_all(tools: Tools) -> str:
+def mount_all(tools: Tools) -> str:
+    """The command that carries out ``fstab``."""
     return join([tools.mount or "mount", "--all", "--no-mtab", "--fstab", "fstab"])
 
 
@@ -158,12 +154,3 @@ def _dropping(tools: Tools, drop: Drop | None) -> list[str]:
 
 def _exports(env: dict[str, str]) -> list[str]:
     return ["unset LC_ALL SHOAL_SANDBOX OLDPWD", *(f"export {name}={quote(value)}" for name, value in env.items())]
-
-
-def _checks(tools: Tools, checks: list[Check]) -> list[str]:
-    stat = tools.stat or "stat"
-    return [
-        f'{{ [ "$({join([stat, "-Lc", "%d:%i", str(check.path)])})" = {check.identity} ]'
-        f" || {{ echo {quote(f'{check.path.name}: the volume changed while it was being mounted')}; false; }}; }}"
-        for check in checks
-    ]

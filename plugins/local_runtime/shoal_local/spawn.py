@@ -15,6 +15,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
+from shoal_local.binds import Bind, checks, placements
 from shoal_local.blueprint import Drawer, Place
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups
@@ -22,18 +23,18 @@ from shoal_local.command import CODE, locate
 from shoal_local.limits import Limits
 from shoal_local.mounts import bubblewrap, fstab
 from shoal_local.process import Process, children, ended, identify, open_pidfd
-from shoal_local.root import Bind, Root
+from shoal_local.root import Root
 from shoal_local.rootfs import RootFs
 from shoal_local.rootpath import executable, resolve
 from shoal_local.scripts import (
     READY,
-    Check,
     Drop,
     Tools,
     Workload,
     bare_stage,
     bubblewrap_arguments,
     bubblewrap_stage,
+    mount_all,
     needs_env_tool,
     opening,
     unshare_command,
@@ -134,23 +135,32 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
     if isolation.method == "none":
         _write(box / "stage", begin + bare_stage(tools, drop, workload))
         return [tools.sh, str(box / "stage")]
-    mounts = Root(box, order.rootfs, drawer).mounts(order.binds, workload.cwd)
-    checks = [Check(Path(f"{top}{bind.target}"), bind.identity) for bind in order.binds]
+    staged = isolation.method == "unshare" or isolation.staged
+    mounts = Root(box, order.rootfs, drawer).mounts(order.binds, workload.cwd, staged=staged)
+    if not staged:
+        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
+        _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, []))
+        return [tools.sh, str(box / "stage")]
+    build = _build(order, isolation)
     if isolation.method == "unshare":
-        _write(box / "fstab", fstab(mounts, top, box, on_top=True))
+        _write(box / "fstab", fstab(mounts, top, box))
         _write(box / "inner", unshare_inner(tools, workload))
-        _write(box / "stage", begin + unshare_stage(tools, drop, checks))
+        _write(box / "stage", begin + unshare_stage(tools, drop, build, top))
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
         return unshare_command(tools, box / "stage", user=drop is None, isolate=True)
-    if not isolation.staged:
-        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
-        _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, [], mounts=False))
-        return [tools.sh, str(box / "stage")]
-    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, box, on_top=False))
+    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, box))
     _write(box / "args", bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload))
-    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, checks, mounts=True))
+    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build))
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
+
+
+def _build(order: Order, isolation: Isolation) -> list[str]:
+    """The commands that build the root: mount, check the volumes, place those that are in others."""
+    tools, box = isolation.tools, order.box.path
+    stat, mount = tools.stat or "stat", tools.mount or "mount"
+    placed = placements(order.binds, box, isolation.mountpoint, stat, mount)
+    return [mount_all(tools), *checks(order.binds, box, stat), *placed]
 
 
 def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import Volume
-from shoal_local.root import Bind
+from shoal_local.binds import Bind, parts
+from shoal_local.files.walk import Owner, descend, identity, is_directory, make_file, open_path
 
 
 class HostVolumes:
@@ -20,48 +22,81 @@ class HostVolumes:
         owner: (uid, gid) that a directory made here is given; None leaves it to this process.
     """
 
-    def __init__(self, allowed: Sequence[str], owner: tuple[int, int] | None) -> None:
+    def __init__(self, allowed: Sequence[str], owner: Owner) -> None:
         self._allowed = [prefix.rstrip("/") or "/" for prefix in allowed]
         self._owner = owner
 
     def check(self, volumes: Sequence[Volume]) -> None:
-        """Raises InvalidRequest with the contract's code for the first volume that cannot be."""
+        """Raises InvalidRequest with the contract's code for the first volume that cannot be. Blocks."""
         names: set[str] = set()
+        targets: dict[tuple[str, ...], str] = {}
         for volume in volumes:
             if volume.name in names:
                 raise InvalidRequest("VOLUME::DUPLICATE_NAME", f"there are two volumes named {volume.name}")
             names.add(volume.name)
+            if (other := targets.setdefault(parts(volume.mount_path), volume.name)) != volume.name:
+                text = f"volumes {other} and {volume.name} have the same mountPath {volume.mount_path}"
+                raise InvalidRequest(INVALID_PARAMETER, text)
             self._source(volume)
 
-    def prepare(self, volumes: Sequence[Volume]) -> tuple[Bind, ...]:
-        """The binds, their directories made where missing. Raises EngineFailure if one cannot be made. Blocks."""
-        return tuple(self._bind(volume) for volume in volumes)
+    @contextmanager
+    def prepared(self, volumes: Sequence[Volume]) -> Iterator[tuple[Bind, ...]]:
+        """The binds, those further up first, their directories made where missing.
 
-    def _bind(self, volume: Volume) -> Bind:
-        source = self._source(volume)
-        if not source.exists():
-            self._make(source)
-        real = Path(os.path.realpath(source))
+        While the context is open, so is each volume, and no other file can get its identity. Raises EngineFailure if
+        one cannot be made, InvalidRequest for one that cannot be mounted within another. Blocks.
+        """
+        with ExitStack() as opened:
+            binds: list[Bind] = []
+            handles: dict[str, int] = {}
+            for volume in sorted(volumes, key=lambda volume: len(parts(volume.mount_path))):
+                bind, handle = self._bind(volume, opened)
+                around = _around(volume, binds)
+                if around is not None:
+                    bind = self._within(bind, around, handles[around.target], opened)
+                binds.append(bind)
+                handles[bind.target] = handle
+            yield tuple(binds)
+
+    def _bind(self, volume: Volume, opened: ExitStack) -> tuple[Bind, int]:
+        real = Path(os.path.realpath(self._source(volume)))
         self._allow(volume, real, resolved=True)
-        status = real.stat()
-        return Bind(
-            source=real,
-            target=volume.mount_path,
-            read_only=volume.read_only,
-            identity=f"{status.st_dev}:{status.st_ino}",
-            directory=real.is_dir(),
-        )
-
-    def _make(self, path: Path) -> None:
         try:
-            missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                folder.mkdir(mode=0o755, exist_ok=True)
-                if self._owner is not None:
-                    os.chown(folder, *self._owner)
+            handle = open_path(real, make=True, owner=self._owner)
         except OSError as error:
-            text = f"host path {path} cannot be made: {error.strerror}"
+            text = f"volume {volume.name}: host path {real} cannot be opened or made: {error.strerror}"
             raise EngineFailure("VOLUME::HOST_PATH_CREATE_FAILED", text) from None
+        opened.callback(os.close, handle)
+        directory = is_directory(handle)
+        return Bind(volume.name, real, volume.mount_path, volume.read_only, identity(handle), directory), handle
+
+    def _within(self, bind: Bind, around: Bind, handle: int, opened: ExitStack) -> Bind:
+        """The bind with the file of the volume around it that it covers, made if it is missing there."""
+        rest = parts(bind.target)[len(parts(around.target)) :]
+        make = not around.read_only
+        try:
+            if bind.directory:
+                point = descend(handle, rest, make=make, owner=self._owner)
+            else:
+                point = self._file(descend(handle, rest[:-1], make=make, owner=self._owner), rest[-1], make, opened)
+        except OSError as error:
+            why = f"{bind.target} is not a place in the volume {around.name} that can be mounted on: {error.strerror}"
+            raise InvalidRequest(INVALID_PARAMETER, f"volume {bind.name}: {why}") from None
+        opened.callback(os.close, point)
+        if is_directory(point) is not bind.directory:
+            kinds = ("a directory", "a file") if bind.directory else ("a file", "a directory")
+            text = f"volume {bind.name} is {kinds[0]}, and {bind.target} is {kinds[1]} in the volume {around.name}"
+            raise InvalidRequest(INVALID_PARAMETER, text)
+        return bind.placed(identity(point))
+
+    def _file(self, folder: int, name: str, make: bool, opened: ExitStack) -> int:
+        opened.callback(os.close, folder)
+        try:
+            return descend(folder, [name])
+        except FileNotFoundError:
+            if not make:
+                raise
+        return make_file(folder, name, self._owner)
 
     def _source(self, volume: Volume) -> Path:
         """The path as written, joined with its subPath and checked in every way that the contract asks for."""
@@ -95,3 +130,10 @@ class HostVolumes:
                 "VOLUME::HOST_PATH_NOT_ALLOWED",
                 f"volume {volume.name}: {path} is not below any of storage.allowed_host_paths",
             )
+
+
+def _around(volume: Volume, binds: Sequence[Bind]) -> Bind | None:
+    """The closest of these that is mounted further up on the way to the volume's place."""
+    target = parts(volume.mount_path)
+    above = [bind for bind in binds if target[: len(parts(bind.target))] == parts(bind.target)]
+    return max(above, key=lambda bind: len(parts(bind.target)), default=None)
