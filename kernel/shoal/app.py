@@ -49,6 +49,7 @@ class Shoal:
         manager = PluginManager(loaded, plugins)
         components = manager.register(handle)
         self.settings = manager.settings
+        self._warnings = manager.warnings
         store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
         self.engine = handle.engine = LifecycleEngine(self.settings, components, store)
         self._proxy = HttpProxy(self.engine, self.settings.proxy, eip=self.settings.server.eip)
@@ -81,6 +82,8 @@ class Shoal:
 
         Raises ConfigError, before anything is opened if the server would be open to the network, or ShoalError.
         """
+        for warning in self._warnings:
+            log.warning(warning)
         refuse_open_start(self.settings, self._authenticators, self._environ)
         for component in (*self._before, *self._after):
             component.check_config()

@@ -37,8 +37,8 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     print(f"runtimes: {', '.join(sorted(components.runtimes))}; default: {components.default_runtime}")
     print(f"authentication: {', '.join(each.name for each in components.authenticators) or 'none'}")
     print(f"listens on: {server.host}, port {server.port}")
-    for warning in warnings:
-        print(f"note: {warning['event']}")
+    for warning in [*manager.warnings, *(entry["event"] for entry in warnings)]:
+        print(f"note: {warning}")
     print("ok")
 
 

@@ -13,39 +13,64 @@ from typing import Any
 import msgspec
 from msgspec import Struct, inspect
 
+from shoal.config import retired
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError
 from shoal.models.secret import decode_hook
 
 
 class OwnedSection(Struct, frozen=True):
-    """A table and one type that reads it; a table may have several owners, and each reads its own keys."""
+    """A table and one type that reads it; a table may have several owners, and each reads its own keys.
+
+    Attributes:
+        retired: key that is not read any more → why; in a file it is a warning.
+    """
 
     path: str
     kind: type[Struct]
+    retired: Mapping[str, str] = {}
 
 
-KERNEL_SECTIONS = [OwnedSection(field.name, field.type) for field in msgspec.structs.fields(Settings)]
+class Elsewhere(Struct, frozen=True):
+    """Who owns a table that no enabled plugin owns.
+
+    Attributes:
+        plugin: name of the installed, disabled plugin.
+        idle: the table may stand in the file all the same; it is a warning.
+    """
+
+    plugin: str
+    idle: bool = False
+
+
+KERNEL_SECTIONS = [
+    OwnedSection(field.name, field.type, retired.KERNEL_KEYS.get(field.name, {}))
+    for field in msgspec.structs.fields(Settings)
+]
 
 
 def validate(
-    raw: Mapping[str, Any], sections: Iterable[OwnedSection], elsewhere: Mapping[str, str]
+    raw: Mapping[str, Any],
+    sections: Iterable[OwnedSection],
+    elsewhere: Mapping[str, Elsewhere],
+    warnings: list[str] | None = None,
 ) -> dict[type[Struct], Struct]:
     """Each section's Struct by its type.
 
     Args:
         sections: every section with an owner.
-        elsewhere: dotted path of a table that an installed but disabled plugin owns → that plugin's name, for a
-            better message.
+        elsewhere: dotted path of a table that an installed but disabled plugin owns → whose it is.
+        warnings: what is in the file without effect is added here, one line each.
 
     Raises ConfigError that lists every problem, one a line.
     """
     sections = list(sections)
     problems: list[str] = []
+    warnings = [] if warnings is None else warnings
     tables = {prefix for section in sections for prefix in _prefixes(section.path)}
-    _unowned(raw, tables, elsewhere, problems)
+    _unowned(raw, tables, elsewhere, problems, warnings)
     for path in sorted(tables):
-        _unknown_keys(raw, path, sections, elsewhere, problems)
+        _unknown_keys(raw, path, sections, elsewhere, problems, warnings)
     read = {section.kind: _section(raw, section, problems) for section in sections}
     if problems:
         raise ConfigError("\n".join(problems))
@@ -81,19 +106,31 @@ def _prefixes(path: str) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
 
 
-def _unowned(raw: Mapping[str, Any], tables: set[str], elsewhere: Mapping[str, str], problems: list[str]) -> None:
+def _unowned(
+    raw: Mapping[str, Any],
+    tables: set[str],
+    elsewhere: Mapping[str, Elsewhere],
+    problems: list[str],
+    warnings: list[str],
+) -> None:
     for table in raw:
         if table in tables:
             continue
-        plugin = _plugin_of(raw, table, elsewhere)
-        if plugin is not None:
-            problems.append(f"[{table}]: belongs to the plugin {plugin!r}, which is not enabled")
+        owner = _owner_of(raw, table, elsewhere)
+        if owner is not None and owner.idle:
+            warnings.append(f"[{table}]: ignored; it belongs to the plugin {owner.plugin!r}, which is not in use")
+        elif owner is not None:
+            problems.append(f"[{table}]: belongs to the plugin {owner.plugin!r}, which is not enabled")
+        elif table in retired.IGNORED_SECTIONS:
+            warnings.append(f"[{table}]: ignored; {retired.IGNORED_SECTIONS[table]}")
+        elif table in retired.REFUSED_SECTIONS:
+            problems.append(f"[{table}]: {retired.REFUSED_SECTIONS[table]}")
         else:
             tops = [path for path in tables if "." not in path]
             problems.append(f"[{table}]: no enabled plugin owns this section{nearest(table, tops)}")
 
 
-def _plugin_of(raw: Mapping[str, Any], path: str, elsewhere: Mapping[str, str]) -> str | None:
+def _owner_of(raw: Mapping[str, Any], path: str, elsewhere: Mapping[str, Elsewhere]) -> Elsewhere | None:
     """The disabled plugin that owns the table at a dotted path, or one inside it that the file has."""
     inner = (table for table in sorted(elsewhere) if table.startswith(f"{path}.") and present(raw, table))
     return elsewhere.get(path) or next((elsewhere[table] for table in inner), None)
@@ -103,29 +140,28 @@ def _unknown_keys(
     raw: Mapping[str, Any],
     path: str,
     sections: list[OwnedSection],
-    elsewhere: Mapping[str, str],
+    elsewhere: Mapping[str, Elsewhere],
     problems: list[str],
+    warnings: list[str],
 ) -> None:
     table = _dig(raw, path)
     if not isinstance(table, dict):
         problems.append(f"{path}: expected a table")
         return
-    fields = {
-        field.encode_name
-        for section in sections
-        if section.path == path
-        for field in msgspec.structs.fields(section.kind)
-    }
-    inner = {
+    owners = [section for section in sections if section.path == path]
+    known = {field.encode_name for section in owners for field in msgspec.structs.fields(section.kind)}
+    known |= {
         section.path[len(path) + 1 :].partition(".")[0] for section in sections if section.path.startswith(f"{path}.")
     }
-    known = fields | inner
+    given_up = {key: why for section in owners for key, why in section.retired.items()}
     for key in table:
         if key in known:
             continue
-        plugin = _plugin_of(raw, f"{path}.{key}", elsewhere)
-        if plugin is not None:
-            problems.append(f"[{path}.{key}]: belongs to the plugin {plugin!r}, which is not enabled")
+        owner = _owner_of(raw, f"{path}.{key}", elsewhere)
+        if key in given_up:
+            warnings.append(f"{path}.{key}: ignored; {given_up[key]}")
+        elif owner is not None:
+            problems.append(f"[{path}.{key}]: belongs to the plugin {owner.plugin!r}, which is not enabled")
         else:
             problems.append(f"{path}.{key}: unknown key{nearest(key, known)}")
 

@@ -12,14 +12,13 @@ ConfigError with its own text, anything else as "plugin X failed in hook Y". Bui
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 from msgspec import Struct
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from shoal.plugin.context import PluginContext
     from shoal.plugin.interfaces import Authenticator, Ingress, Networking, Observer, Renewal, Runtime, Store
 
@@ -36,10 +35,15 @@ class ConfigSection(Struct, frozen=True):
     Attributes:
         name: the TOML table, dotted for a sub-table: ``local``, ``ingress.gateway``.
         kind: a msgspec Struct with a default for every key that may be left out; validated before any other hook.
+        retired: key that is not read any more → why; in a file it is a warning.
+        idle: the table may stand in the file while the plugin is not enabled, a runtime's that is not in use, say: a
+            warning. Without it such a table stops the start.
     """
 
     name: str
     kind: type[Struct]
+    retired: Mapping[str, str] = {}
+    idle: bool = False
 
 
 # --- Choosing: called for every plugin that is installed -------------------------------------------------------------

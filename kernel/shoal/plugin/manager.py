@@ -10,7 +10,7 @@ import pluggy
 from msgspec import Struct
 
 from shoal.config.loader import Loaded
-from shoal.config.sections import KERNEL_SECTIONS, OwnedSection, nearest, settings_of, validate
+from shoal.config.sections import KERNEL_SECTIONS, Elsewhere, OwnedSection, nearest, settings_of, validate
 from shoal.config.settings import PluginsSettings
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
@@ -39,6 +39,10 @@ class PluginManager:
         loaded: the configuration file, parsed.
         extra: plugin objects by name, besides the installed ones.
 
+    Attributes:
+        settings: the kernel's own sections.
+        warnings: what the file says without effect, one line each.
+
     Raises ConfigError: an unknown or broken plugin that is asked for, or any problem of the configuration.
     """
 
@@ -49,7 +53,8 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         for candidate in self._enabled:
             candidate.register_with(self._pluggy)
-        self._sections = validate(loaded.raw, self._owned(), _owned_elsewhere(found, self._enabled))
+        self.warnings: list[str] = []
+        self._sections = validate(loaded.raw, self._owned(), _owned_elsewhere(found, self._enabled), self.warnings)
         self._source = loaded.source
         self.settings = settings_of(self._sections)
 
@@ -77,8 +82,8 @@ class PluginManager:
         )
 
     def _owned(self) -> list[OwnedSection]:
-        own = [OwnedSection(one.name, one.kind) for candidate in self._enabled for one in candidate.sections()]
-        return [*KERNEL_SECTIONS, *own]
+        own = [one for candidate in self._enabled for one in candidate.sections()]
+        return [*KERNEL_SECTIONS, *(OwnedSection(one.name, one.kind, one.retired) for one in own)]
 
     def _gather(self, hook: str, family: type[Component], context: PluginContext) -> list[Any]:
         """The components that a hook's implementations returned, all in one list, no two of one name."""
@@ -216,14 +221,14 @@ def _listed(raw: Mapping[str, Any]) -> list[str] | None:
     return settings.enabled
 
 
-def _owned_elsewhere(found: Mapping[str, Candidate], enabled: list[Candidate]) -> dict[str, str]:
+def _owned_elsewhere(found: Mapping[str, Candidate], enabled: list[Candidate]) -> dict[str, Elsewhere]:
     """Tables of plugins that are installed, work, and are not enabled."""
-    tables: dict[str, str] = {}
+    tables: dict[str, Elsewhere] = {}
     for candidate in found.values():
         if candidate in enabled:
             continue
         try:
-            tables.update((section.name, candidate.name) for section in candidate.sections())
+            tables.update((one.name, Elsewhere(candidate.name, one.idle)) for one in candidate.sections())
         except ConfigError:
             continue
     return tables

@@ -24,7 +24,7 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 @hookimpl
 def shoal_config_sections() -> list[ConfigSection]:
     """``[docker]`` and ``[secure_runtime]``."""
-    return [ConfigSection("docker", DockerSettings), ConfigSection("secure_runtime", SecureRuntimeSettings)]
+    return [ConfigSection("docker", DockerSettings, idle=True), ConfigSection("secure_runtime", SecureRuntimeSettings)]
 
 
 @hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta
 
@@ -44,6 +44,14 @@ class KubernetesSettings(Section):
     fastpath_wait_ready_seconds: Positive = 30
     fastpath_resource_pool: str = "default-pool"
     template_s3_publish_secret: Annotated[str, Meta(min_length=1)] = "sandbox-oss-credentials"  # noqa: S105 - a name
+
+
+RETIRED: Final = {
+    "informer_enabled": "objects are always read from a watch",
+    "service_account": "a template file says which service account pods have",
+    "snapshot_create_timeout_seconds": "the controller ends a snapshot",
+}
+"""Keys of ``[kubernetes]`` that `opensandbox-server` once read → why nothing reads them here."""
 
 
 class AgentSandboxSettings(Section):

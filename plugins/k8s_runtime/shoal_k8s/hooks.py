@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
-from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import RETIRED, AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
 
 if TYPE_CHECKING:
     from shoal.plugin import PluginContext
@@ -25,8 +25,8 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 def shoal_config_sections() -> list[ConfigSection]:
     """``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]``."""
     return [
-        ConfigSection("kubernetes", KubernetesSettings),
-        ConfigSection("agent_sandbox", AgentSandboxSettings),
+        ConfigSection("kubernetes", KubernetesSettings, retired=RETIRED, idle=True),
+        ConfigSection("agent_sandbox", AgentSandboxSettings, idle=True),
         ConfigSection("secure_runtime", SecureRuntimeSettings),
     ]
 

@@ -110,6 +110,8 @@ class KubernetesRuntime(Runtime):
             "agent-sandbox": (self._agent.template_file, "agent_sandbox.template_file"),
         }.get(self._kubernetes.workload_provider or DEFAULT_PROVIDER, (None, ""))
         template.read(path, setting)
+        if self._agent != AgentSandboxSettings() and setting != "agent_sandbox.template_file":
+            log.warning('[agent_sandbox]: ignored; it is for kubernetes.workload_provider = "agent-sandbox"')
         kubeconfig = self._kubernetes.kubeconfig_path
         if kubeconfig and not Path(kubeconfig).expanduser().is_file():
             raise ConfigError(f"kubernetes.kubeconfig_path: there is no file {kubeconfig}")

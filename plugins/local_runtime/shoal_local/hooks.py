@@ -24,7 +24,7 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 @hookimpl
 def shoal_config_sections() -> list[ConfigSection]:
     """``[local]``."""
-    return [ConfigSection("local", LocalSettings)]
+    return [ConfigSection("local", LocalSettings, idle=True)]
 
 
 @hookimpl

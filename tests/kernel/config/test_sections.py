@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from shoal.config.sections import KERNEL_SECTIONS, OwnedSection, settings_of, validate
+from shoal.config.sections import KERNEL_SECTIONS, Elsewhere, OwnedSection, settings_of, validate
 from shoal.config.settings import Section, Settings
 from shoal.errors import ConfigError
 
 
-def problems(raw: dict[str, Any], *more: OwnedSection, elsewhere: dict[str, str] | None = None) -> list[str]:
+def problems(raw: dict[str, Any], *more: OwnedSection, elsewhere: dict[str, Elsewhere] | None = None) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         validate(raw, [*KERNEL_SECTIONS, *more], elsewhere or {})
     return str(caught.value).splitlines()
@@ -54,7 +54,7 @@ def test_an_item_of_a_list_is_named() -> None:
 
 
 def test_a_table_inside_a_disabled_plugins_table_names_it() -> None:
-    elsewhere = {"shark.tail": "tail_plugin"}
+    elsewhere = {"shark.tail": Elsewhere("tail_plugin")}
     told = ["[shark]: belongs to the plugin 'tail_plugin', which is not enabled"]
     assert problems({"shark": {"tail": {}}}, elsewhere=elsewhere) == told
     told = ["[shark.tail]: belongs to the plugin 'tail_plugin', which is not enabled"]
@@ -67,7 +67,7 @@ def test_no_repr_shows_a_secret() -> None:
 
 
 def test_section_of_a_disabled_plugin_names_it() -> None:
-    told = problems({"shark": {"teeth": 3}}, elsewhere={"shark": "shark_runtime"})
+    told = problems({"shark": {"teeth": 3}}, elsewhere={"shark": Elsewhere("shark_runtime")})
     assert told == ["[shark]: belongs to the plugin 'shark_runtime', which is not enabled"]
 
 
