@@ -67,10 +67,10 @@ class Bench:
             image, detach=True, labels={"opensandbox.io/id": sandbox_id, **labels}, **more
         )
 
-    def image(self, dockerfile: str) -> str:
+    def image(self, dockerfile: str, base: str = IMAGE) -> str:
         """An image built from the lines after ``FROM``."""
         tag = f"shoal-test/made-{uuid.uuid4().hex[:12]}:latest"
-        self.client.images.build(fileobj=io.BytesIO(f"FROM {IMAGE}\n{dockerfile}\n".encode()), tag=tag, rm=True)
+        self.client.images.build(fileobj=io.BytesIO(f"FROM {base}\n{dockerfile}\n".encode()), tag=tag, rm=True)
         self.images.append(tag)
         return tag
 

@@ -6,15 +6,27 @@ import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import docker
 import pytest
 from tests.docker_runtime.conftest import Bench
-from tests.egress_policy.image import dockerfile
+from tests.egress_policy import image as egress
+from tests.execd import image as execd
 from tests.servers import ServerProcess
 
-RUNTIME = '[runtime]\ntype = "docker"\nexecd_image = "shoal-test/execd:latest"\n'
 Serve = Callable[..., ServerProcess]
+BOTH = [
+    pytest.param("stand-in", marks=pytest.mark.needs("debian")),
+    pytest.param("real", marks=pytest.mark.needs("real", parts=["execd", "egress"])),
+]
+
+
+class Parts(NamedTuple):
+    """Images."""
+
+    execd: str
+    egress: str
 
 
 @contextmanager
@@ -37,20 +49,31 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def egress_image() -> Iterator[str]:
+def module_bench() -> Iterator[Bench]:
+    """The same for the tests of a module together."""
     with _bench() as made:
-        yield made.image(dockerfile())
+        yield made
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def parts(request: pytest.FixtureRequest, module_bench: Bench) -> Parts:
+    """The images of execd and of the sidecar: the stand-ins', then the real ones'."""
+    if request.param == "real":
+        return Parts(execd=execd.real_image(), egress=egress.real_image())
+    made = module_bench.image
+    return Parts(execd=made(execd.dockerfile()), egress=made(egress.dockerfile(), egress.BASE))
 
 
 @pytest.fixture(scope="module")
-def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def serve(tmp_path_factory: pytest.TempPathFactory, parts: Parts) -> Iterator[Serve]:
     """``serve(toml, network_mode=…)``: a server on Docker, stopped with the module; sandboxes are left."""
     with ExitStack() as stack:
 
         def started(toml: str, network_mode: str = "bridge") -> ServerProcess:
             low = random.SystemRandom().randrange(20000, 59000)
+            runtime = f'[runtime]\ntype = "docker"\nexecd_image = "{parts.execd}"\n'
             own = f'network_mode = "{network_mode}"\nport_range_min = {low}\nport_range_max = {low + 2000}\n'
-            server = ServerProcess(tmp_path_factory.mktemp("server"), f"{RUNTIME}[docker]\n{own}{toml}")
+            server = ServerProcess(tmp_path_factory.mktemp("server"), f"{runtime}[docker]\n{own}{toml}")
             stack.callback(server.stop)
             server.start()
             return server
@@ -59,6 +82,6 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 
 
 @pytest.fixture(scope="module")
-def server(serve: Serve, egress_image: str) -> ServerProcess:
-    """One whose egress image is this package's."""
-    return serve(f'[egress]\nimage = "{egress_image}"\n')
+def server(serve: Serve, parts: Parts) -> ServerProcess:
+    """One with that egress image, where addresses are filtered too."""
+    return serve(f'[egress]\nimage = "{parts.egress}"\nmode = "dns+nft"\n')

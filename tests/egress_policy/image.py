@@ -1,61 +1,37 @@
-"""A small egress image for a real engine: it keeps a policy behind a token, as the real one does, and no more."""
+"""The egress sidecar as an image: the stand-in, made for the occasion, or the real one, where somebody built it."""
 
 from __future__ import annotations
 
 import base64
+import gzip
+from pathlib import Path
+from typing import Final
 
-HANDLER = r"""#!/bin/sh
-# One HTTP request on standard input; only the owner of the token is answered.
-kept=/tmp/policy
-answer() {
-    printf 'HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' \
-        "$1" "${#2}" "$2"
-}
-read -r method path version
-length=0 token=
-while read -r line; do
-    line=$(printf %s "$line" | tr -d '\r')
-    [ -n "$line" ] || break
-    name=$(printf %s "${line%%:*}" | tr A-Z a-z)
-    case $name in
-        content-length) length=${line#*: } ;;
-        opensandbox-egress-auth) token="$token${line#*: }" ;;
-    esac
-done
-body=$(head -c "$length")
-if [ "$token" != "$OPENSANDBOX_EGRESS_TOKEN" ]; then
-    answer '401 Unauthorized' '{"error":"token"}'
-    exit
-fi
-[ -f $kept ] || printf %s "$OPENSANDBOX_EGRESS_RULES" >$kept
-case "$method $path" in
-    'GET /healthz') answer '200 OK' '{}' ;;
-    'PUT /policy') printf %s "$body" >$kept && answer '200 OK' "{\"policy\":$(cat $kept)}" ;;
-    'GET /policy') answer '200 OK' "{\"policy\":$(cat $kept)}" ;;
-    'PATCH /policy') answer '200 OK' "{\"asked\":\"$method\",\"for\":$body}" ;;
-    'DELETE /policy') answer '202 Accepted' "{\"asked\":\"$method\",\"for\":$body}" ;;
-    *) answer '404 Not Found' '{"error":"path"}' ;;
-esac
-"""
-ENTRYPOINT = """#!/bin/sh
-touch /opt/opensandbox/left-by-the-sidecar 2>/dev/null
-trap 'exit 0' TERM
-nc -ll -p 18080 -e /bin/egress-handler &
-wait
-"""
+import pytest
+from tests import real
+
+BASE: Final = "shoal-test/debian:latest"
+"""Has python3 and nftables."""
+PROGRAM: Final = "/opt/egress-stand-in.py"
+KINDS: Final = [
+    pytest.param("stand-in", marks=pytest.mark.needs("debian")),
+    pytest.param("real", marks=pytest.mark.needs("real", parts=["egress"])),
+]
+"""Parameters for tests that run on both."""
 
 
-def dockerfile() -> str:
-    """What follows ``FROM`` a BusyBox."""
+def dockerfile(linger: int = 0) -> str:
+    """What follows ``FROM`` the base for the stand-in, which takes ``linger`` seconds to end."""
+    source = gzip.compress((Path(__file__).parent / "stand_in.py").read_bytes(), mtime=0)
     return "\n".join(
         [
-            f"RUN echo {_encoded(HANDLER)} | base64 -d >/bin/egress-handler",
-            f"RUN echo {_encoded(ENTRYPOINT)} | base64 -d >/bin/egress",
-            "RUN chmod 755 /bin/egress-handler /bin/egress",
-            'ENTRYPOINT ["/bin/egress"]',
+            f"RUN echo {base64.b64encode(source).decode()} | base64 -d | gunzip >{PROGRAM}",
+            f"ENV STAND_IN_LINGER={linger}",
+            f'ENTRYPOINT ["python3", "{PROGRAM}"]',
         ]
     )
 
 
-def _encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def real_image() -> str:
+    """The name of the real one's image, for tests that need it."""
+    return real.part("egress")

@@ -13,13 +13,14 @@ from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from opensandbox.models.sandboxes import NetworkPolicy, NetworkRule
 from tests.docker_runtime.conftest import Bench
-from tests.egress_policy.conftest import Serve
+from tests.egress_policy.conftest import Parts, Serve
+from tests.egress_policy.test_sidecar import VAULT
 from tests.servers import ServerProcess
 
-pytestmark = pytest.mark.needs("docker")
+pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 
 IMAGE, LONG = "shoal-test/busybox:latest", ["sleep", "600"]
-POLICY = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.example.com"}]}
+POLICY: dict[str, Any] = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "*.example.com"}]}
 AUTH = "OPENSANDBOX-EGRESS-AUTH"
 
 
@@ -38,12 +39,18 @@ class Api:
         return answer
 
     def running(self, **fields: Any) -> str:
-        """The id of a new sandbox, once it runs."""
+        """The id of a new sandbox, once it runs and its execd answers, as a client waits for it."""
         answer = self.create(**fields)
         assert answer.status_code == 202, answer.text
         sandbox_id: str = answer.json()["id"]
         self.reaches(sandbox_id, "Running")
+        self.await_execd(sandbox_id)
         return sandbox_id
+
+    def await_execd(self, sandbox_id: str) -> None:
+        """Return once it answers; the test's own time limit is the bound."""
+        while self.http.get(f"/sandboxes/{sandbox_id}/proxy/44772/ping").status_code != 200:
+            time.sleep(0.05)
 
     def reaches(self, sandbox_id: str, state: str) -> dict[str, Any]:
         found: dict[str, Any] = self.http.get(f"/sandboxes/{sandbox_id}?wait={state}&timeout=50").json()
@@ -76,34 +83,47 @@ def test_a_policy_brings_a_sidecar_that_keeps_it(api: Api, bench: Bench) -> None
     assert json.loads(told["OPENSANDBOX_EGRESS_RULES"]) == POLICY
     assert (told["OPENSANDBOX_EGRESS_SANDBOX_ID"], told["OPENSANDBOX_EGRESS_LOG_LEVEL"]) == (sandbox_id, "debug")
     assert told["OPENSANDBOX_EGRESS_TOKEN"] == sandbox.labels["opensandbox.io/egress-auth-token"]
-    assert api.policy(sandbox_id).json() == {"policy": POLICY}
+    assert api.policy(sandbox_id).json()["policy"] == POLICY
     shown = api.http.get(f"/sandboxes/{sandbox_id}/diagnostics/inspect").text
     assert told["OPENSANDBOX_EGRESS_TOKEN"] not in shown + api.http.get(f"/sandboxes/{sandbox_id}").text
 
 
 def test_a_policy_changes_by_the_servers_token_and_by_the_endpoints(api: Api) -> None:
     sandbox_id = api.running(networkPolicy={})
-    assert api.policy(sandbox_id).json() == {"policy": {"egress": []}}
-    assert api.policy(sandbox_id, "PUT", POLICY, **{AUTH: "forged"}).json() == {"policy": POLICY}
-    for method, body, status in (("PATCH", POLICY["egress"], 200), ("DELETE", ["*.example.com"], 202)):
-        answer = api.policy(sandbox_id, method, body)
-        assert (answer.status_code, answer.json()) == (status, {"asked": method, "for": body})
+    assert api.policy(sandbox_id).json()["mode"] == "deny_all"
+    assert "policy" not in api.policy(sandbox_id, "PUT", POLICY, **{AUTH: "forged"}).json()
+    more = [{"action": "deny", "target": "a.example.com"}]
+    assert api.policy(sandbox_id, "PATCH", more).status_code == 200
+    assert api.policy(sandbox_id).json()["policy"] == {**POLICY, "egress": [*more, *POLICY["egress"]]}
+    assert api.policy(sandbox_id, "DELETE", ["a.example.com"]).status_code == 200
 
     through = f"/sandboxes/{sandbox_id}/proxy/18080/policy"
     assert api.http.get(through).status_code == 401
     endpoint = api.http.get(f"/sandboxes/{sandbox_id}/endpoints/18080?use_server_proxy=true").json()
     assert endpoint["endpoint"].endswith(f"/v1/sandboxes/{sandbox_id}/proxy/18080")
-    assert api.http.get(through, headers=endpoint["headers"]).json() == {"policy": POLICY}
+    assert api.http.get(through, headers=endpoint["headers"]).json()["policy"] == POLICY
     assert "headers" not in api.http.get(f"/sandboxes/{sandbox_id}/endpoints/8080").json()
+
+
+@pytest.mark.parametrize("through_the_server", [False, True])
+def test_a_credential_reaches_the_vault(api: Api, through_the_server: bool) -> None:
+    """The sidecar takes it over loopback alone: from execd, and not at the port that the host publishes."""
+    policy = {"defaultAction": "deny", "egress": [{"action": "allow", "target": "a.example"}]}
+    sandbox_id = api.running(networkPolicy=policy, credentialProxy={"enabled": True})
+    asked = f"/sandboxes/{sandbox_id}/endpoints/18080?use_server_proxy={str(through_the_server).lower()}"
+    endpoint = api.http.get(asked).json()
+    assert endpoint["endpoint"].endswith("/proxy/18080")
+    vault = f"http://{endpoint['endpoint']}/credential-vault"
+    made = api.http.post(vault, json=VAULT, headers=endpoint["headers"])
+    assert made.status_code == 201, made.text
+    assert api.http.get(vault, headers=endpoint["headers"]).json()["credentials"][0]["name"] == "key"
 
 
 @pytest.mark.parametrize("through_the_server", [False, True])
 def test_the_sdk_finds_the_sidecar(api: Api, bench: Bench, server: ServerProcess, through_the_server: bool) -> None:
     config = ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", use_server_proxy=through_the_server)
     policy = NetworkPolicy(defaultAction="deny", egress=[NetworkRule(action="allow", target="*.example.com")])
-    sandbox = SandboxSync.create(
-        IMAGE, entrypoint=LONG, network_policy=policy, skip_health_check=True, connection_config=config
-    )
+    sandbox = SandboxSync.create(IMAGE, entrypoint=LONG, network_policy=policy, connection_config=config)
     bench.ids.add(sandbox.id)
     api.reaches(sandbox.id, "Running")
     assert sandbox.get_egress_policy() == policy
@@ -121,24 +141,25 @@ def test_sandbox_and_sidecar_live_pause_and_die_together(api: Api, bench: Bench)
         api.reaches(sandbox_id, state)
         sidecar.reload()
         assert sidecar.status == status
-    assert api.policy(sandbox_id).json() == {"policy": POLICY}
+    assert api.policy(sandbox_id).json()["policy"] == POLICY
     assert api.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
     assert bench.left(sandbox_id) == []
 
 
 def test_both_share_the_directory_of_execd(api: Api, bench: Bench) -> None:
     sandbox_id = api.running(networkPolicy=POLICY)
+    bench.container(sandbox_id, "egress").exec_run(["touch", "/opt/opensandbox/left-by-the-sidecar"])
     seen = bench.container(sandbox_id).exec_run(["ls", "/opt/opensandbox"]).output.decode().split()
     assert "left-by-the-sidecar" in seen
 
 
-def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serve: Serve, egress_image: str) -> None:
+def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serve: Serve, parts: Parts) -> None:
     """Containers as opensandbox-server makes them (contract/docker.md sections 3, 7 and 8)."""
     sandbox_id, token = bench.new_id(), "made-by-another-server"
     ports = {"44772/tcp": None, "8080/tcp": None, "18080/tcp": None}
     env = {"OPENSANDBOX_EGRESS_TOKEN": token, "OPENSANDBOX_EGRESS_RULES": json.dumps(POLICY)}
     sidecar = bench.client.containers.run(
-        egress_image,
+        parts.egress,
         detach=True,
         name=f"sandbox-egress-{sandbox_id}",
         labels={"opensandbox.io/egress-sidecar-for": sandbox_id},
@@ -148,21 +169,21 @@ def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serv
     )
     sidecar.reload()
     mapped = {port: sidecar.ports[port][0]["HostPort"] for port in ports}
-    # 8080 and 18080 of the sandbox are reached through execd, as the mapped form has it; here execd is the sidecar.
     labels = {
         "opensandbox.io/manual-cleanup": "true",
         "opensandbox.io/egress-auth-token": token,
         "opensandbox.io/http-port": mapped["8080/tcp"],
         "opensandbox.io/embedding-proxy-port": mapped["44772/tcp"],
     }
-    bench.run(sandbox_id, labels, network_mode=f"container:{sidecar.id}")
-    api = Api(serve(f'[egress]\nimage = "{egress_image}"\n'), bench)
+    daemon = ["sh", "-c", "mkdir -p /opt/opensandbox; EXECD=/execd exec sh /bootstrap.sh sleep 600"]
+    bench.run(sandbox_id, labels, image=parts.execd, entrypoint=daemon, network_mode=f"container:{sidecar.id}")
+    api = Api(serve(f'[egress]\nimage = "{parts.egress}"\n'), bench)
     with api.http:
         endpoint = api.http.get(f"/sandboxes/{sandbox_id}/endpoints/18080").json()
+        assert endpoint["endpoint"].endswith(f":{mapped['44772/tcp']}/proxy/18080")
         assert endpoint["headers"] == {AUTH: token}
-        answer = api.policy(sandbox_id)
-        assert answer.status_code == 200, answer.text
-        assert answer.json() == {"policy": POLICY}
+        api.await_execd(sandbox_id)
+        assert api.policy(sandbox_id).json()["policy"] == POLICY
         assert api.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
         assert bench.left(sandbox_id) == []
 

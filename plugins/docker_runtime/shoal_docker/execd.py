@@ -35,8 +35,7 @@ from shoal_docker.images.ensure import Policy
 
 log = structlog.get_logger("shoal.docker")
 
-VOLUME: Final = labels.PREFIX + "execd-volume"
-"""On a volume: that it is one of these. On a container: the one whose files it has."""
+VOLUME: Final = labels.EXECD_VOLUME
 VOLUME_PREFIX: Final = "opensandbox-execd-"
 _MARKER: Final = ".complete"
 _INSIDE: Final = "/opensandbox-execd"

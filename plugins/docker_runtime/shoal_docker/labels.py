@@ -38,6 +38,8 @@ IMAGE: Final = PREFIX + "image"
 """The image as the caller wrote it; the engine's own word may be a digest or a prepared image."""
 PLUGIN_LABELS: Final = PREFIX + "plugin-labels"
 """JSON list of the keys in `WorkloadPlan.labels` that are not below the reserved prefix."""
+EXECD_VOLUME: Final = PREFIX + "execd-volume"
+"""On a volume: that it is one of execd's. On a container: the one whose files it has."""
 OWN: Final = PREFIX + "server"
 """``shoal``: this container was made by this plugin, whatever its image says."""
 

@@ -21,6 +21,8 @@ EXECD_PORT: Final = 44772
 HTTP_PORT: Final = 8080
 PUBLISHED: Final = (EXECD_PORT, HTTP_PORT)
 """Published for every sandbox that is not on the host's own network."""
+EGRESS_PORT: Final = 18080
+"""The API of a sidecar that keeps a policy."""
 
 Summary = Mapping[str, Any]
 """One entry of ``GET /containers/json``."""
@@ -188,6 +190,8 @@ def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundin
     mapped = {port: number for port in PUBLISHED if (number := labels.port(found, _LABEL_OF[port])) is not None}
     mapped = {**_bound(owner or family.main), **mapped}
     proxy_port = mapped.pop(EXECD_PORT, None)
+    if proxy_port is not None and owner is not None and _keeps_policy(owner) and _has_execd(found):
+        mapped.pop(EGRESS_PORT, None)  # secrets are taken over loopback only; the published port is for the probe
     seen.public_ports = {port: joined(hosts.public, number) for port, number in mapped.items()}
     if proxy_port is not None:
         seen.public_proxy = f"{joined(hosts.public, proxy_port)}/proxy"
@@ -214,6 +218,15 @@ def _network_owner(family: Family) -> Summary | None:
     if kind != "container":
         return None
     return next((each for each in family.sidecars if owner in (each["Id"], name_of(each))), None)
+
+
+def _keeps_policy(sidecar: Summary) -> bool:
+    return bool(labels_of(sidecar).get(labels.EGRESS_SIDECAR_FOR))
+
+
+def _has_execd(found: Mapping[str, str]) -> bool:
+    """Whether ports can be reached behind execd; a peer's server gives it to every sandbox."""
+    return bool(found.get(labels.EXECD_VOLUME)) or not found.get(labels.OWN)
 
 
 def _bound(summary: Summary) -> dict[int, int]:
