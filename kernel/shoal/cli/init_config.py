@@ -14,8 +14,8 @@ def example(name: str) -> str:
     return resources.files("shoal.config").joinpath("examples", f"{name}.toml").read_text(encoding="utf-8")
 
 
-def write(path: Path, name: str, *, force: bool) -> None:
-    """Write an example to ``path``, readable by its owner alone, since keys will stand in it.
+def write(path: Path, text: str, *, force: bool) -> None:
+    """Write a configuration to ``path``, readable by its owner alone, since keys will stand in it.
 
     Raises ConfigError if the file exists and ``force`` is not given, or if it cannot be written.
     """
@@ -23,7 +23,7 @@ def write(path: Path, name: str, *, force: bool) -> None:
     try:
         with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), 0o600)  # an overwritten file keeps its mode, and the umask may take bits away
-            file.write(example(name))
+            file.write(text)
     except FileExistsError:
         raise ConfigError(f"{path} exists already; --force overwrites it") from None
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The command ``shoal``: ``serve``, ``init-config``, ``check-config``, ``plugins`` and ``demo``.
+"""The command ``shoal``: ``serve``, ``init-config``, ``check-config``, ``plugins`` and ``demo``; without one it serves.
 
 Exit codes: 0 done, 1 told why not (each line on stderr begins ``shoal:``), 2 wrong usage. What a command needs is
 imported when it runs, so that ``shoal --help`` costs nothing but the interpreter's start.
@@ -11,14 +11,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import shoal
 
 if TYPE_CHECKING:
     from shoal.config.loader import Loaded
 
-EXAMPLES = ("local", "docker", "k8s")
+EXAMPLES = ("local", "docker", "docker-zh", "k8s", "k8s-zh")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,22 +46,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="shoal", description="A plugin microkernel for sandboxes.")
-    parser.add_argument("--version", action="version", version=f"shoal {shoal.__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    config = argparse.ArgumentParser(add_help=False)
-    config.add_argument(
-        "--config", type=Path, metavar="PATH", help="default: $SANDBOX_CONFIG_PATH, else ~/.sandbox.toml if it exists"
+    parser = argparse.ArgumentParser(
+        prog="shoal", description="A plugin microkernel for sandboxes. Without a command it serves."
     )
+    parser.add_argument("--version", action="version", version=f"shoal {shoal.__version__}")
+    _serving(parser, default=None)
+    parser.set_defaults(run=_serve)
+    commands = parser.add_subparsers(metavar="COMMAND")
+    # No defaults here: they would hide what was given before the command.
+    config = argparse.ArgumentParser(add_help=False)
+    _config(config, default=argparse.SUPPRESS)
 
-    serve = commands.add_parser("serve", parents=[config], help="run the server until SIGTERM or SIGINT")
-    serve.add_argument("--host", help="instead of server.host")
-    serve.add_argument("--port", type=int, help="instead of server.port")
+    serve = commands.add_parser("serve", help="run the server until SIGTERM or SIGINT")
+    _serving(serve, default=argparse.SUPPRESS)
     serve.set_defaults(run=_serve)
 
     init = commands.add_parser("init-config", help="write a commented configuration file to start from")
     init.add_argument("path", type=Path, nargs="?", default=Path("~/.sandbox.toml"), metavar="PATH")
-    init.add_argument("--example", choices=EXAMPLES, default="local", help="for which runtime (default: local)")
+    init.add_argument(
+        "--example", choices=EXAMPLES, help="an example for one runtime, instead of every section and key"
+    )
     init.add_argument("--force", action="store_true", help="overwrite an existing file")
     init.set_defaults(run=_init_config)
 
@@ -77,18 +81,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _config(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="PATH",
+        default=default,
+        help="default: $SANDBOX_CONFIG_PATH, else ~/.sandbox.toml if it exists",
+    )
+
+
+def _serving(parser: argparse.ArgumentParser, *, default: Any) -> None:
+    _config(parser, default=default)
+    parser.add_argument("--host", default=default, help="instead of server.host")
+    parser.add_argument("--port", type=int, default=default, help="instead of server.port")
+    parser.add_argument("--reload", action="store_true", default=default, help=argparse.SUPPRESS)
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     from shoal.server import serve
 
+    if arguments.reload:
+        print("shoal: --reload is a development flag of opensandbox-server, and ignored", file=sys.stderr)
     return serve(_overridden(_load(arguments), {"host": arguments.host, "port": arguments.port}))
 
 
 def _init_config(arguments: argparse.Namespace) -> int:
-    from shoal.cli.init_config import write
+    from shoal.cli.init_config import example, write
+    from shoal.cli.skeleton import skeleton
 
     path: Path = arguments.path.expanduser()
-    write(path, arguments.example, force=arguments.force)
-    print(f"wrote {path} (example: {arguments.example}); try: shoal check-config --config {path}")
+    name = arguments.example
+    write(path, example(name) if name else skeleton(), force=arguments.force)
+    what = f"example: {name}" if name else "every section and key"
+    print(f"wrote {path} ({what}); try: shoal check-config --config {path}")
     return 0
 
 

@@ -13,7 +13,8 @@ from tests.kernel.cli.conftest import Run
 
 from shoal.cli.init_config import example
 from shoal.cli.main import EXAMPLES
-from shoal.config.loader import Loaded
+from shoal.cli.skeleton import skeleton
+from shoal.config.loader import EMBEDDED, Loaded
 from shoal.config.sections import KERNEL_SECTIONS, validate
 from shoal.plugin.manager import PluginManager
 
@@ -47,7 +48,7 @@ def test_it_writes_a_file_for_its_owner_alone(run: Run, home: Path) -> None:
     file = home / ".sandbox.toml"
     assert (code, err) == (0, "")
     assert str(file) in out
-    assert file.read_text() == example("local")
+    assert file.read_text() == skeleton()
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -69,7 +70,7 @@ def test_force_overwrites_and_closes_the_file_to_others(run: Run, home: Path) ->
     file.write_text("x" * 100_000)
     file.chmod(0o644)
     assert run("init-config", file, "--force").code == 0
-    assert file.read_text() == example("local")
+    assert file.read_text() == skeleton()
     assert file.stat().st_mode & 0o777 == 0o600
 
 
@@ -86,10 +87,42 @@ def test_a_directory_that_is_missing_is_one_line(run: Run, home: Path) -> None:
 
 
 def test_the_local_example_is_accepted_as_it_is(run: Run, home: Path) -> None:
+    assert run("init-config", "--example", "local").code == 0
+    code, out, err = run("check-config")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "ok"
+
+
+def test_the_skeleton_is_accepted_as_it_is_and_changes_nothing(run: Run, home: Path) -> None:
     assert run("init-config").code == 0
     code, out, err = run("check-config")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "ok"
+    assert PluginManager(Loaded(raw=tomllib.loads(skeleton()))).settings == PluginManager(Loaded(raw=EMBEDDED)).settings
+
+
+@pytest.mark.parametrize("kind", ["docker", "kubernetes"])
+def test_every_default_in_the_skeleton_is_one(kind: str) -> None:
+    raw = uncommented(skeleton())
+    raw["runtime"]["type"] = kind
+    read = PluginManager(Loaded(raw=raw))
+    assert read.settings == PluginManager(Loaded(raw={**EMBEDDED, "runtime": {"type": kind}})).settings
+
+
+def test_the_skeleton_has_every_key() -> None:
+    text = skeleton()
+    for section in KERNEL_SECTIONS:
+        table = text.partition(f"[{section.path}]\n")[2].partition("\n\n")[0]
+        keys = re.findall(r"^(?:# ?)?(\w+)(?: =|:)", table, flags=re.MULTILINE)
+        assert sorted(keys) == sorted(field.encode_name for field in structs.fields(section.kind))
+    for header in ("[docker]", "[kubernetes]", "[agent_sandbox]", "[ingress.gateway.route]", "[[apikey_auth.keys]]"):
+        assert header in text
+
+
+@pytest.mark.parametrize("name", ["docker", "k8s"])
+def test_the_chinese_examples_say_the_same(name: str) -> None:
+    assert tomllib.loads(example(f"{name}-zh")) == tomllib.loads(example(name))
+    assert uncommented(example(f"{name}-zh")) == uncommented(example(name))
 
 
 def test_every_setting_in_the_local_example_is_one(home: Path) -> None:

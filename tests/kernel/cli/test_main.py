@@ -27,17 +27,20 @@ def test_help_names_every_command(run: Run) -> None:
     assert commands == ["serve", "init-config", "check-config", "plugins", "demo"]
 
 
-@pytest.mark.parametrize("arguments", [(), ("swim",), ("serve", "--port", "many"), ("plugins", "--yaml")])
+@pytest.mark.parametrize("arguments", [("swim",), ("--config",), ("serve", "--port", "many"), ("plugins", "--yaml")])
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
     assert err.startswith("usage: shoal")
 
 
-@pytest.mark.parametrize("command", ["serve", "check-config", "plugins"])
-def test_a_missing_file_is_one_line(run: Run, home: Path, command: str) -> None:
+@pytest.mark.parametrize("command", [["serve"], ["check-config"], ["plugins"], []])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_missing_file_is_one_line(run: Run, home: Path, command: list[str], first: bool) -> None:
     missing = home / "missing.toml"
-    assert run(command, "--config", missing) == (1, "", f"shoal: cannot read {missing}: No such file or directory\n")
+    flag = ["--config", missing]
+    arguments = [*flag, *command] if first else [*command, *flag]
+    assert run(*arguments) == (1, "", f"shoal: cannot read {missing}: No such file or directory\n")
 
 
 def test_every_problem_is_a_line_of_its_own(run: Run, home: Path) -> None:

@@ -67,6 +67,21 @@ def test_flags_go_before_the_file_and_a_signal_ends_it(
     assert server.wait(60) == 0
 
 
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_without_a_command_it_serves(tmp_path: Path, by: str) -> None:
+    port = free_port()
+    config = configuration(tmp_path, f'host = "127.0.0.1"\nport = {port}\n')
+    flags = ["--config", str(config), "--reload"] if by == "flag" else []
+    env = ENV if by == "flag" else {**ENV, "SANDBOX_CONFIG_PATH": str(config)}
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "-m", "shoal.cli.main", *flags], stdout=log, stderr=log, env=env)
+    try:
+        assert answers(server, port), (tmp_path / "log").read_text()
+    finally:
+        server.terminate()
+        assert server.wait(60) == 0
+
+
 def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
     config = configuration(tmp_path, 'host = "127.0.0.1"\n')
     env = {**ENV, "OPENSANDBOX_SERVER_API_KEY": "a-key"}
