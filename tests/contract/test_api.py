@@ -75,14 +75,21 @@ def test_a_long_poll_ends_with_the_state(http: httpx.Client, sandbox: str) -> No
     assert time.monotonic() - begun >= 0.2
 
 
-def test_a_command_that_does_not_exist_ends_as_failed(http: httpx.Client) -> None:
-    made = http.post("/v1/sandboxes", json={**CREATE, "entrypoint": ["/no/such/command"]}).json()["id"]
-    seen = http.get(f"/v1/sandboxes/{made}", params={"wait": "Running", "timeout": 30}).json()
+def test_a_command_that_does_not_exist_ends_as_failed_and_says_so_also_after_kill_9(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    server.start()
+    api = f"{server.base}/v1/sandboxes"
+    made = httpx.post(api, json={**CREATE, "entrypoint": ["/no/such/command"]}).json()["id"]
+    seen = httpx.get(f"{api}/{made}", params={"wait": "Running", "timeout": 30}, timeout=40).json()
     assert seen["status"]["state"] == "Failed"
     assert "/no/such/command" in seen["status"]["message"]
-    endpoint = http.get(f"/v1/sandboxes/{made}/endpoints/80")
-    assert endpoint.status_code == 409
-    assert http.delete(f"/v1/sandboxes/{made}").status_code == 204
+    server.kill()
+    server.start()
+    endpoint = httpx.get(f"{server.base}/v1/sandboxes/{made}/endpoints/80")
+    assert (endpoint.status_code, endpoint.json()["code"]) == (500, "LOCAL::SANDBOX_START_FAILED")
+    assert "/no/such/command" in endpoint.json()["message"]
+    assert httpx.delete(f"{server.base}/v1/sandboxes/{made}").status_code == 204
+    assert server.stop() == 0
 
 
 def test_the_proxy_carries_a_request_but_not_the_key(http: httpx.Client, server: ServerProcess) -> None:

@@ -107,9 +107,10 @@ def test_unknown_and_taken_names(http: httpx.Client) -> None:
         http.get("/v1/pools/other"),
         http.put("/v1/pools/other", json={"capacitySpec": capacity()}),
         http.delete("/v1/pools/other"),
-        http.post("/v1/sandboxes", json={"extensions": {"poolRef": "other"}}),
     ):
         assert (answer.status_code, answer.json()["code"]) == (404, "KUBERNETES::POOL_NOT_FOUND")
+    taking = http.post("/v1/sandboxes", json={"extensions": {"poolRef": "other"}})
+    assert (taking.status_code, taking.json()["code"]) == (400, "SANDBOX::UNSUPPORTED_POOL_REF")
 
 
 def test_a_pod_template_with_one_container(http: httpx.Client) -> None:

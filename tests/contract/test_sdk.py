@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
-from opensandbox.exceptions import SandboxApiException
+from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import SandboxFilter
 from tests.contract.conftest import KEY
 from tests.servers import ServerProcess
@@ -164,3 +164,16 @@ async def test_async_client(server: ServerProcess) -> None:
     async with await SandboxManager.create(config) as manager:
         listed = await manager.list_sandbox_infos(SandboxFilter(page_size=200))
         assert info.id not in {one.id for one in listed.sandbox_infos}
+
+
+def test_a_create_that_fails_after_its_202_says_why(config: ConnectionConfigSync) -> None:
+    with pytest.raises(SandboxException) as caught:
+        SandboxSync.create("host", entrypoint=["/no/such/command"], connection_config=config)
+    assert caught.value.error.code == "LOCAL::SANDBOX_START_FAILED"
+    assert "/no/such/command" in (caught.value.error.message or "")
+
+
+def test_an_unknown_snapshot_says_so(config: ConnectionConfigSync) -> None:
+    with pytest.raises(SandboxException) as caught:
+        SandboxSync.create(snapshot_id="none", connection_config=config)
+    assert caught.value.error.code == "SNAPSHOT::NOT_FOUND"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from opensandbox import Sandbox, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
-from opensandbox.exceptions import SandboxApiException
+from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import PVC, PlatformSpec, SandboxFilter, SnapshotFilter, Volume
 from tests.docker_runtime.conftest import Bench
 from tests.docker_runtime.engines import IMAGE
@@ -135,3 +135,26 @@ async def test_the_asynchronous_client(server: ServerProcess, bench: Bench) -> N
         assert (await sandbox.get_info()).status.state == "Paused"
         await sandbox.kill()
     assert bench.left(sandbox.id) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"image": "127.0.0.1:9/no/such:image"}, "DOCKER::SANDBOX_IMAGE_PULL_FAILED"),
+        ({"resource": {"memory": "1Mi"}}, "DOCKER::SANDBOX_START_FAILED"),
+        (
+            {
+                "volumes": [
+                    Volume(name="v", mountPath="/v", pvc=PVC(claimName="no-such-claim", createIfNotExists=False))
+                ]
+            },
+            "VOLUME::PVC_NOT_FOUND",
+        ),
+        ({"extensions": {"poolRef": "no-such-pool"}}, "SANDBOX::UNSUPPORTED_POOL_REF"),
+    ],
+)
+def test_what_a_create_cannot_have_is_told_by_its_code(create: Create, fields: dict[str, object], code: str) -> None:
+    with pytest.raises(SandboxException) as caught:
+        create(**fields)  # type: ignore[arg-type]  # passed through
+    assert caught.value.error.code == code
+    assert caught.value.error.message

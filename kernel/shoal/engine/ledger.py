@@ -65,7 +65,7 @@ class Ledger:
         after: State = changes.get("state", record.state)
         assert states.allowed(record.state, after), f"{record.id}: {record.state} cannot become {after}"  # noqa: S101 - see docstring
         if after is not record.state:
-            changes = {"reason": None, "message": None, "since": utcnow(), **changes}
+            changes = {"reason": None, "message": None, "failure": None, "since": utcnow(), **changes}
         changed = replace(record, **changes)
         await self._store.save(changed, forget_plan=forget_plan, key=key)
         current = self._view.get(record.id)

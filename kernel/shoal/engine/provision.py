@@ -27,7 +27,7 @@ from shoal.engine.removal import Remover, due_time
 from shoal.errors import EngineFailure, InternalError, NotFound, ShoalError, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.sandbox import Failure, SandboxRecord, State
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import SharedTruth, Store
 from shoal.view.index import View
@@ -218,6 +218,7 @@ class Provisioner:
             state=State.FAILED,
             reason=error.code.rpartition("::")[2],
             message=error.message,
+            failure=Failure(error.code, error.status),
             purge_at=utcnow() + timedelta(seconds=self._settings.pending_failure_ttl_seconds),
         )
         self._expiry.arm(record.id, due_time(failed.record))

@@ -13,7 +13,8 @@ from shoal.config.settings import Settings
 from shoal.engine.hosts import Hosts
 from shoal.engine.ledger import utcnow
 from shoal.engine.states import REACHABLE_SOON
-from shoal.errors import BadGateway, Conflict, InternalError, InvalidRequest, NotFound
+from shoal.engine.unreachable import NotRunning, unreachable
+from shoal.errors import BadGateway, InternalError, InvalidRequest, NotFound
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
@@ -106,8 +107,16 @@ class Reach:
     ) -> Endpoint:
         """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
 
-        Raises NotFound, Conflict, InvalidRequest.
+        Raises NotFound, InvalidRequest, and for a sandbox whose create failed what a create that waits would raise.
         """
+        try:
+            return await self._endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
+        except NotRunning as ended:
+            raise unreachable(ended.record, self._hosts.scope(ended.record)) from None
+
+    async def _endpoint(
+        self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
         entry, workload = await self._seen(entry)
         query = EndpointQuery(
             record=entry.record,
@@ -233,10 +242,8 @@ class Reach:
         code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_FOUND")
         return NotFound(code, "The sandbox was deleted meanwhile.")
 
-    def _not_running(self, entry: Entry) -> Conflict:
-        code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_RUNNING")
-        why = f": {entry.record.message}" if entry.record.message else "."
-        return Conflict(code, f"The sandbox is {entry.record.state.value}{why}")
+    def _not_running(self, entry: Entry) -> NotRunning:
+        return NotRunning(entry.record, self._hosts.scope(entry.record))
 
 
 def check_port(port: int) -> None:

@@ -69,6 +69,13 @@ class Sandbox(Wire):
     allocation: Allocation | UnsetType = UNSET
 
 
+class Failure(Struct, frozen=True):
+    """Why a create came to nothing: the code and the HTTP status with which a create that waits would be refused."""
+
+    code: str
+    status: int
+
+
 class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     """The durable record of one sandbox. The lifecycle engine replaces it, on that sandbox's lane, and nobody else
     does.
@@ -78,6 +85,7 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
         state, reason, message, since: the status; ``since`` is when ``state`` last changed.
         expires_at: UTC; None means manual clean-up.
         purge_at: when a Failed create is forgotten (PENDING_FAILURE_TTL); None otherwise.
+        failure: of a Failed create, what its caller is told who comes for an endpoint; ``message`` goes with it.
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).
         owner: name of the principal that created it; None when authentication is off.
         engine_data: what the runtime asked the kernel to keep for it; opaque here.
@@ -94,6 +102,7 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     message: str | None = None
     expires_at: datetime | None = None
     purge_at: datetime | None = None
+    failure: Failure | None = None
     image: str | None = None
     snapshot_id: str | None = None
     platform: PlatformSpec | None = None

@@ -80,12 +80,12 @@ class Edge:
         try:
             await self._serve(scope, receive, exchange)
         except ShoalError as error:
-            await _fail(exchange, error)
+            await _fail(scope, exchange, error)
         except ResponseCut as cut:
             log.warning("answer cut off", sandbox_id=exchange.sandbox_id, cause=repr(cut.__cause__ or cut))
         except Exception:
             log.exception("request failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
-            await _fail(exchange, render.internal())
+            await _fail(scope, exchange, render.internal())
         finally:
             self._access(exchange.entry(scope))
 
@@ -161,13 +161,14 @@ class _Attempt:
             await self._send(message)
 
 
-async def _fail(exchange: Exchange, error: ShoalError) -> None:
+async def _fail(scope: Scope, exchange: Exchange, error: ShoalError) -> None:
     """Answer with the error; if an answer has begun, leave it incomplete, so that the server cuts the connection."""
     if error.status >= 500 and not isinstance(error, NotSupported):
         log.warning("request refused", code=error.code, error=error.message, cause=repr(error.__cause__))
     if exchange.status == 0:
         content = render.body(error)
-        await exchange.respond(error.status, render.headers(error, content), content)
+        status = render.status(error, scope["method"], scope["path"], exchange.header("user-agent"))
+        await exchange.respond(status, render.headers(error, content), content)
 
 
 def _routable(scope: Scope) -> Scope:

@@ -188,7 +188,7 @@ OPERATIONS = (
         name="getSandboxEndpoint",
         summary="Where a port of it is reached; waits, bounded, for one that is Pending.",
         answers=(Endpoint,),
-        errors=(400, 404, 409, 501),
+        errors=(400, 404),
         parameters=(
             _query("use_server_proxy", {"type": "boolean", "default": False}, "Go through this server."),
             _query("expires", _INTEGER, "Unix seconds until which a signed route holds."),

@@ -5,11 +5,18 @@ A 422 keeps the ``detail`` list, and an unknown route or method the ``detail`` t
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from shoal.errors import FieldProblem, InternalError, MethodNotAllowed, NotFound, ShoalError, ValidationFailed
 from shoal.models import codes
+from shoal.models.statuses import readable
+
+SDK_AGENT: Final = re.compile(r"OpenSandbox-([A-Za-z]+)-SDK/([\w.+-]{1,64})", re.IGNORECASE)
+"""How the SDKs name themselves in ``User-Agent``: language and version."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -31,6 +38,15 @@ def body(error: ShoalError) -> bytes:
     if isinstance(error, ValidationFailed):
         return _encoder.encode(ErrorBody(error.code, error.message, error.problems))
     return _encoder.encode(ErrorBody(error.code, error.message, _DETAILS.get(error.code, UNSET)))
+
+
+def status(error: ShoalError, method: str, path: str, agent: str | None) -> int:
+    """The status of a failure: the error's own, or to an SDK one that it parses on this route.
+
+    With any other the SDKs lose code and message. Whoever else asks (a proxy that balances, a program that repeats)
+    is better served by what HTTP means.
+    """
+    return readable(method, path, error.status) if SDK_AGENT.search(agent or "") else error.status
 
 
 def headers(error: ShoalError, content: bytes) -> Headers:

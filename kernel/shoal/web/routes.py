@@ -28,6 +28,7 @@ from shoal.web.resources.pools import PoolCollection, PoolItem
 from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
 from shoal.web.resources.server import Ready, Static
 from shoal.web.resources.snapshots import SandboxSnapshots, SnapshotCollection, SnapshotItem
+from shoal.web.resources.templates import TemplateCollection, TemplateItem
 from shoal.web.seam import Readiness, Sandboxes
 
 MOUNTS = ("", "/v1")
@@ -71,6 +72,8 @@ def _mounted(sandboxes: Sandboxes, settings: Settings) -> dict[str, object]:
         "/metrics/events": MetricsEvents(settings),
         "/snapshots": SnapshotCollection(sandboxes),
         "/snapshots/{snapshot_id}": SnapshotItem(sandboxes),
+        "/templates": TemplateCollection(settings),
+        "/templates/{template_id}": TemplateItem(),
         "/pools": PoolCollection(sandboxes, settings),
         "/pools/{name}": PoolItem(sandboxes, settings),
     }

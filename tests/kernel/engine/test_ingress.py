@@ -12,7 +12,7 @@ from tests.kernel.engine.fakes import MemoryRuntime, World
 from shoal.config.settings import EngineSettings, Settings
 from shoal.engine.hosts import Hosts
 from shoal.engine.reach import Reach
-from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound
+from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound, ShoalError
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase, Workload
@@ -134,11 +134,19 @@ async def test_at_the_bound_the_answer_is_what_clients_poll_on() -> None:
         assert caught.value.code == codes.ADDRESS_NOT_READY
 
 
-@pytest.mark.parametrize("state", [State.FAILED, State.TERMINATED, State.STOPPING])
-async def test_a_sandbox_that_has_ended_has_no_endpoint(state: State) -> None:
+@pytest.mark.parametrize(
+    ("state", "status", "code"),
+    [
+        (State.FAILED, 500, "MEMORY::SANDBOX_FAILED"),
+        (State.TERMINATED, 404, "MEMORY::SANDBOX_NOT_RUNNING"),
+        (State.STOPPING, 404, "MEMORY::SANDBOX_NOT_RUNNING"),
+    ],
+)
+async def test_a_sandbox_that_has_ended_has_no_endpoint(state: State, status: int, code: str) -> None:
     for way in (GATEWAY, DIRECT):
-        with pytest.raises(Conflict):
+        with pytest.raises(ShoalError) as caught:
             await Site(way).ask(state, ADDRESSED)
+        assert (caught.value.status, caught.value.code) == (status, code)
 
 
 async def test_an_endpoint_has_every_header_that_the_port_wants() -> None:

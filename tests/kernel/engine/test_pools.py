@@ -346,8 +346,9 @@ async def test_a_store_that_is_full_gives_nothing_away() -> None:
 async def test_unknown_twice_and_nowhere() -> None:
     async with server() as one:
         await make(one)
-        with pytest.raises(NotFound):
+        with pytest.raises(InvalidRequest) as unknown:
             await take(one, "other")
+        assert unknown.value.code == "SANDBOX::UNSUPPORTED_POOL_REF"
         with pytest.raises(Conflict) as taken:
             await one.engine.pools.create(CreatePool(name="warm", template=TEMPLATE, capacity_spec=capacity()))
         assert taken.value.code == "KUBERNETES::POOL_ALREADY_EXISTS"

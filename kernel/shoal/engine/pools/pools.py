@@ -176,7 +176,7 @@ class Pools:
     ) -> Entry | Reserved | None:
         """A member for the create, a place in a pool for an ordinary create, or None if no pool is concerned.
 
-        Raises InvalidRequest (it names a pool and wants something else), NotFound, RateLimited (the pool is used up).
+        Raises InvalidRequest (there is no such pool, or it holds something else), RateLimited (the pool is used up).
         """
         reference = (request.extensions or {}).get(POOL_EXTENSION, "").strip()
         if not reference:
@@ -220,14 +220,14 @@ class Pools:
         return None
 
     def _fitting(self, reference: str, request: CreateSandbox, host: Host) -> list[PoolState]:
-        """The pools that a create names and fits. Raises NotFound, InvalidRequest."""
+        """The pools that a create names and fits. Raises InvalidRequest."""
         named = [
             pool
             for pool in sorted(self._keeper.pools.values(), key=lambda pool: pool.record.name)
             if reference in (ANY, pool.record.name) and pool.record.runtime == host.runtime.name
         ]
         if not named:
-            raise _unknown(reference)
+            raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"There is no pool {reference[:64]!r}.")
         misfits = [misfit(request, pool.shape) for pool in named]
         fitting = [pool for pool, field in zip(named, misfits, strict=True) if field is None]
         if not fitting:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 import structlog
 from falcon.asgi import Request, Response
@@ -12,9 +11,9 @@ from msgspec import Meta
 from shoal.config.settings import Settings
 from shoal.models.requests import Wire
 from shoal.web.parse import Body
+from shoal.web.render import SDK_AGENT
 
 log = structlog.get_logger("shoal.metrics")
-_SDK: Final = re.compile(r"OpenSandbox-([A-Za-z]+)-SDK/([\w.+-]{1,64})", re.IGNORECASE)
 
 
 class MetricsEvent(Wire):
@@ -39,7 +38,7 @@ class MetricsEvents:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Note the event at debug level, with the SDK that its User-Agent names."""
         event = await _event.require(req, self._limit)
-        sdk = _SDK.search(req.user_agent or "")
+        sdk = SDK_AGENT.search(req.user_agent or "")
         log.debug(
             "sandbox create reported",
             sandbox_id=event.sandbox_id,
