@@ -16,6 +16,8 @@ from typing import Any
 import docker
 import httpx
 import pytest
+from opensandbox import SandboxSync
+from opensandbox.config import ConnectionConfigSync
 from tests.crash.test_kill_pools import Taker
 from tests.servers import ServerProcess
 
@@ -165,3 +167,21 @@ def _promises_hold(bench: Bench, takers: list[Taker]) -> None:
                 del taker.mine[key]
             else:
                 assert answer.json()["metadata"] == {"key": key}
+
+
+def test_the_sdk_takes_one_and_gives_it_an_environment(bench: Bench) -> None:
+    """The SDK always sends an entrypoint and limits."""
+    bench.make(1)
+    [idle] = bench.containers()
+    config = ConnectionConfigSync(domain=f"127.0.0.1:{bench.server.port}")
+    more: dict[str, Any] = {"connection_config": config, "skip_health_check": True}
+    taken = SandboxSync.create(IMAGE, extensions={"poolRef": bench.pool}, **more)
+    assert taken.id == idle
+    own = SandboxSync.create(IMAGE, extensions={"poolRef": bench.pool}, env={"GREETING": "hi"}, **more)
+    bench.eventually(lambda: bench.containers().get(own.id) == "running")
+    found = bench.client.containers.get(f"sandbox-{own.id}")
+    assert "GREETING=hi" in found.attrs["Config"]["Env"]
+    assert bench.shown().keys() == {taken.id, own.id}
+    for sandbox in (taken, own):
+        sandbox.kill()
+        sandbox.close()

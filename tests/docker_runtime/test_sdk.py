@@ -155,6 +155,6 @@ async def test_the_asynchronous_client(server: ServerProcess, bench: Bench) -> N
 )
 def test_what_a_create_cannot_have_is_told_by_its_code(create: Create, fields: dict[str, object], code: str) -> None:
     with pytest.raises(SandboxException) as caught:
-        create(**fields)  # type: ignore[arg-type]  # passed through
+        create(**fields)
     assert caught.value.error.code == code
     assert caught.value.error.message

@@ -244,7 +244,7 @@ async def test_any_pool_that_fits() -> None:
         entry = await one.engine.create(ref("*", env={"A": "1"}))
         assert pool.taken == {entry.record.id}
         with pytest.raises(InvalidRequest, match="Every pool"):
-            await one.engine.create(ref("*", env={"A": "neither"}))
+            await one.engine.create(ref("*", entrypoint=["neither"]))
 
 
 @pytest.mark.parametrize(
@@ -252,8 +252,6 @@ async def test_any_pool_that_fits() -> None:
     [
         ({"image": ImageSpec(uri="another")}, "image"),
         ({"entrypoint": ["other"]}, "entrypoint"),
-        ({"env": {"A": "2"}}, "env.A"),
-        ({"env": {"B": "1"}}, "env.B"),
         ({"resource_limits": {"cpu": "2"}}, "resourceLimits"),
     ],
 )
@@ -264,6 +262,49 @@ async def test_what_cannot_be_applied_any_more_is_refused(changes: dict[str, Any
             await take(one, **changes)
         same = ImageSpec(uri=" host ")
         assert await take(one, image=same, entrypoint=["sleep", "1"], env={"A": "1"}, resource_limits={})
+
+
+SDK: dict[str, Any] = {
+    "image": ImageSpec(uri="host"),
+    "entrypoint": ["tail", "-f", "/dev/null"],
+    "resource_limits": {"cpu": "1", "memory": "2Gi"},
+}
+
+
+async def test_what_an_sdk_sends_of_itself_is_as_if_left_out() -> None:
+    async with server() as one:
+        pool = await make(one)
+        entry = await one.engine.create(ref(**SDK))
+        assert entry.record.state is State.RUNNING
+        assert entry.record.entrypoint == ["sleep", "1"]
+        assert pool.taken == {entry.record.id}
+
+
+async def test_an_environment_of_ones_own_gets_a_new_sandbox_of_the_pool() -> None:
+    async with server() as one:
+        pool = await make(one)
+        entry = await one.engine.create(ref(**SDK, env={"A": "2", "B": "3"}))
+        plan = await one.engine._store.plan(entry.record.id)
+        assert plan is not None
+        assert (plan.env, plan.command) == ({"A": "2", "B": "3"}, ["sleep", "1"])
+        assert entry.record.pool is not None
+        await one.engine.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        assert pool.taken == {entry.record.id}
+
+
+async def test_in_a_full_pool_it_takes_the_place_of_an_idle_one() -> None:
+    async with server() as one:
+        spec = CreatePool(name="warm", template=TEMPLATE, capacity_spec=capacity(1, 1, most=1))
+        await one.engine.pools.create(spec)
+        pool = state(one)
+        await full(pool)
+        idle = set(pool.hidden)
+        entry = await one.engine.create(ref(env={"A": "2"}))
+        await one.engine.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        await until(lambda: pool.hidden == {})
+        assert idle.isdisjoint(one.world.workloads)
+        with pytest.raises(RateLimited):
+            await one.engine.create(ref(env={"A": "2"}))
 
 
 async def test_a_create_that_matches_takes_one_unless_told_not_to() -> None:

@@ -218,6 +218,16 @@ class Keeper:
                 pool.leaving.add(member.id)
                 self.discard(member.id)
 
+    def make_room(self, pool: PoolState) -> bool:
+        """Give up an idle member of a full pool for one that has to be started; whether there was one to give up."""
+        for state in (State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED):
+            member = pool.waiting(state)
+            if member is not None:
+                pool.leaving.add(member)
+                self.discard(member)
+                return not pool.full
+        return False
+
     async def _start(self, pool: PoolState, sandbox_id: str) -> None:
         try:
             plan = await self.plan(pool, sandbox_id)

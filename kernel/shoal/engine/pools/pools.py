@@ -16,7 +16,7 @@ from shoal.engine.lanes import Lanes
 from shoal.engine.ledger import utcnow
 from shoal.engine.pools.keeper import Keeper
 from shoal.engine.pools.pool import PoolState
-from shoal.engine.pools.shape import MATCH_EXTENSION, dressed, fingerprint, misfit, understand
+from shoal.engine.pools.shape import MATCH_EXTENSION, carries, dressed, fingerprint, misfit, understand
 from shoal.engine.pools.taking import Claim, Taking
 from shoal.errors import ConfigError, Conflict, InvalidRequest, NotFound, NotSupported, RateLimited, ShoalError
 from shoal.models import codes
@@ -184,16 +184,17 @@ class Pools:
         if host.runtime.pools is not None:
             return None
         pools = self._fitting(reference, request, host)
-        for pool in pools:
+        started = [pool for pool in pools if carries(pool.shape, request)]
+        for pool in started:
             claim = Claim(dressed(pool.shape, request), principal, key)
             if (entry := await self._taking.ready(pool, claim)) is not None:
                 return entry
         for pool in pools:
-            if not pool.full:
+            if not pool.full or (pool not in started and self._keeper.make_room(pool)):
                 sandbox_id = str(uuid.uuid4())
                 pool.starting.add(sandbox_id)
                 return Reserved(dressed(pool.shape, request), pool, sandbox_id)
-        for pool in pools:
+        for pool in started:
             claim = Claim(dressed(pool.shape, request), principal, key)
             if (entry := await self._taking.coming(pool, claim)) is not None:
                 return entry

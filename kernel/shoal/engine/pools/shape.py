@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
@@ -28,6 +28,10 @@ T = TypeVar("T")
 
 MATCH_EXTENSION = "poolMatch"
 """``extensions["poolMatch"]`` of a create: ``off`` keeps it from being served by a pool that it does not name."""
+
+SDK_ENTRYPOINT: Final = ["tail", "-f", "/dev/null"]
+SDK_LIMITS: Final = {"cpu": "1", "memory": "2Gi"}
+"""What every SDK sends with each create whose caller said nothing of it; with ``poolRef`` that is nothing said."""
 
 _FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CreateSandbox)) - {
     "templateId",
@@ -97,26 +101,43 @@ def fingerprint(request: CreateSandbox) -> str:
 def misfit(request: CreateSandbox, shape: Shape) -> str | None:
     """The first field in which a create that names the pool wants something else than it holds; None if it fits.
 
-    What the create leaves out, or leaves empty, is as the pool has it.
+    What the create leaves out, leaves empty, or has from its SDK is as the pool has it. Its environment may differ: see
+    `carries`.
     """
     made = shape.request
-    wanted, given = _comparable(request), _comparable(made)
+    wanted, given = _comparable(_without_defaults(request)), _comparable(made)
     for field, value in wanted.items():
         if value and value != given[field]:
             return field
-    for name, value in (request.env or {}).items():
-        if name not in (made.env or {}) or (made.env or {})[name] != value:
-            return f"env.{name[:64]}"
     for key, value in (request.extensions or {}).items():
         if _shapes(key) and key != RUNTIME_EXTENSION and (made.extensions or {}).get(key) != value:
             return f"extensions.{key[:64]}"
     return None
 
 
+def carries(shape: Shape, request: CreateSandbox) -> bool:
+    """Whether a member that was started ahead has all of the environment that a create asks for."""
+    return (request.env or {}).items() <= (shape.request.env or {}).items()
+
+
 def dressed(shape: Shape, request: CreateSandbox) -> CreateSandbox:
-    """A create for the same thing, with what the caller said of its life."""
-    extensions = {**(shape.request.extensions or {}), **(request.extensions or {})}
-    return replace(shape.request, timeout=request.timeout, metadata=request.metadata, extensions=extensions)
+    """A create for the same thing, with what the caller said of its life, and its environment over the shape's."""
+    return replace(
+        shape.request,
+        timeout=request.timeout,
+        metadata=request.metadata,
+        env={**(shape.request.env or {}), **(request.env or {})} or None,
+        extensions={**(shape.request.extensions or {}), **(request.extensions or {})},
+    )
+
+
+def _without_defaults(request: CreateSandbox) -> CreateSandbox:
+    """The create without what its SDK added by itself."""
+    return replace(
+        request,
+        entrypoint=None if request.entrypoint == SDK_ENTRYPOINT else request.entrypoint,
+        resource_limits=None if request.resource_limits == SDK_LIMITS else request.resource_limits,
+    )
 
 
 def _comparable(request: CreateSandbox) -> dict[str, Any]:
