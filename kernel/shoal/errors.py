@@ -17,7 +17,8 @@
     ├── NotSupported            501     a capability the runtime did not declare
     ├── BadGateway              502
     ├── Unavailable             503
-    └── GatewayTimeout          504
+    ├── GatewayTimeout          504
+    └── LoopDetected            508     a proxied request that comes back again and again
     ConfigError                 -       the configuration or a plugin is wrong; the process does not start
 
 A plugin raises one of these and nothing else; anything else that leaves a plugin is a bug and is answered as a 500
@@ -169,6 +170,12 @@ class GatewayTimeout(ShoalError):
     """The sandbox's own service, or an engine, took too long."""
 
     status = 504
+
+
+class LoopDetected(ShoalError):
+    """A proxied request has come back to the proxy too many times (RFC 5842 section 7.2)."""
+
+    status = 508
 
 
 class ConfigError(Exception):

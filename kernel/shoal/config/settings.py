@@ -57,7 +57,10 @@ class ProxySettings(Section):
     """True: reach the sandbox at its internal address; False: at the public one."""
     connect_timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
     read_timeout_seconds: Annotated[float, Meta(ge=0)] = 0.0
-    """Longest silence of an upstream in mid-answer; 0 = none, so that event streams may idle."""
+    """Longest silence of an upstream in mid-answer; 0 = none, so that event streams may idle.
+
+    With 0, an answer that states its length still has ``response_timeout_seconds`` for each piece.
+    """
     response_timeout_seconds: Annotated[float, Meta(gt=0)] = 180.0
     """Longest wait for the first byte of an answer after the request was sent."""
     max_connections_per_sandbox: Positive = 256

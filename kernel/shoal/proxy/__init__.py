@@ -9,6 +9,7 @@
     http.py        `HttpProxy`: one ASGI request to one sandbox
     exchange.py    one request and its answer, between the two halves
     client.py      the client's half of an exchange: gathers or pumps the body, notices when the client leaves
+    lease.py       an exchange's hold on a connection, which ends when the connection is given back
     connection.py  the upstream's half: one HTTP/1.1 connection on an asyncio transport, with back-pressure
     deadline.py    the one timer of a connection
     response.py    the bytes of an upstream's answer, parsed without I/O

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from shoal.proxy.asgi import Receive
-    from shoal.proxy.connection import UpstreamConnection
+    from shoal.proxy.lease import Lease
 
 GRACE_SECONDS = 0.05
 """A client that leaves earlier is noticed this late."""
@@ -78,9 +78,9 @@ class Client:
         """From a moment later on, cancel the exchange when the client leaves."""
         self._timer = self._loop.call_later(GRACE_SECONDS, self._start_watch)
 
-    def pump(self, connection: UpstreamConnection, *, chunked: bool, expects_continue: bool) -> None:
+    def pump(self, lease: Lease, *, chunked: bool, expects_continue: bool) -> None:
         """Send the body on as it comes, then watch."""
-        self._task = self._loop.create_task(self._pump(connection, chunked=chunked, expects_continue=expects_continue))
+        self._task = self._loop.create_task(self._pump(lease, chunked=chunked, expects_continue=expects_continue))
 
     def _start_watch(self) -> None:
         self._task = self._loop.create_task(self._watch())
@@ -95,24 +95,24 @@ class Client:
         if self._main is not None:
             self._main.cancel()
 
-    async def _pump(self, connection: UpstreamConnection, *, chunked: bool, expects_continue: bool) -> None:
+    async def _pump(self, lease: Lease, *, chunked: bool, expects_continue: bool) -> None:
         try:
-            if expects_continue and not await connection.go_ahead(CONTINUE_SECONDS):
+            if expects_continue and not await lease.go_ahead(CONTINUE_SECONDS):
                 await asyncio.sleep(GRACE_SECONDS)  # the answer goes out; reading before would ask for the body
-            elif not await self._forward(connection, chunked=chunked):
+            elif not await self._forward(lease, chunked=chunked):
                 return
         except ShoalError:
-            return  # the exchange hears the same from the connection, after whatever answer came before
+            return  # the exchange hears the same from its lease, after whatever answer came before
         except Exception as error:
             failure = InternalError(INTERNAL_ERROR, "The request's body could not be read.")
             failure.__cause__ = error
-            connection.fail(failure)
+            lease.fail(failure)
             return
         await self._watch()
 
-    async def _forward(self, connection: UpstreamConnection, *, chunked: bool) -> bool:
+    async def _forward(self, lease: Lease, *, chunked: bool) -> bool:
         """Whether the client is still there at the end of its body."""
-        send = connection.write_chunk if chunked else connection.write
+        send = lease.write_chunk if chunked else lease.write
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -121,8 +121,8 @@ class Client:
             send(message.get("body", b""))
             if not message.get("more_body", False):
                 break
-            await connection.drain()
+            await lease.drain()
         if chunked:
-            connection.write(b"0\r\n\r\n")
-        connection.end_request()
+            lease.write(b"0\r\n\r\n")
+        lease.end_request()
         return True

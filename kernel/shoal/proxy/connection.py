@@ -32,7 +32,7 @@ class UpstreamConnection(asyncio.Protocol):
         closed: the transport is gone.
         reused: it served an exchange before this one.
         reading_paused, writing_paused: back-pressure is on, in that direction.
-        silent: nothing was heard in this exchange.
+        silent: nothing was heard in this exchange, or nothing that is an answer.
         on_lost: called once, when the transport is gone.
     """
 
@@ -42,6 +42,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_failure",
         "_idle",
         "_loop",
+        "_poll",
         "_reader",
         "_request_sent",
         "_response",
@@ -65,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._writer: asyncio.Future[None] | None = None
         self._continue: asyncio.Future[None] | None = None
         self._failure: Exception | None = None
+        self._poll: select.poll | None = None
         self.reading_paused = False
         self.writing_paused = False
         self._request_sent = False
@@ -154,13 +156,15 @@ class UpstreamConnection(asyncio.Protocol):
         """The next piece of the body, as much as has come; empty only at the end.
 
         Args:
-            limit: seconds of silence to bear; 0 = any.
+            limit: seconds of silence to bear; 0 = any, but the response limit where the answer states its length: an
+                event stream may idle, while a service that owes a number of bytes hangs.
 
         Raises BadGateway when the answer breaks off, GatewayTimeout after too long a silence.
         """
         response = self._response
         while not response.parts and not response.complete:
             self._check()
+            limit = limit or (self._response_limit if response.states_length else 0.0)
             if limit:
                 self._deadline.set(limit)
             await self._heard()
@@ -180,6 +184,11 @@ class UpstreamConnection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Both sides said all they had to, and the upstream expects more."""
         return self.complete and self._response.keep_alive and self._request_sent and not self._lost
+
+    @property
+    def closing(self) -> bool:
+        """Both sides said all they had to, and the upstream said that it closes the connection now."""
+        return self.complete and self._response.says_close and self._request_sent and not self._lost
 
     @property
     def buffered(self) -> int:
@@ -209,15 +218,23 @@ class UpstreamConnection(asyncio.Protocol):
         self._idle = True
         self._deadline.set(limit)
 
-    def unpark(self, *, probe: bool) -> bool:
-        """Take it back into use; False when the upstream has closed it meanwhile.
+    def unpark(self) -> bool:
+        """Take it back into use; False when the upstream has closed it meanwhile, or said anything on it.
 
-        ``probe`` also asks the socket, for a close that the loop has not heard of yet.
+        The socket is asked, too, for what the loop has not heard of yet.
         """
         self._idle = False
         self._deadline.clear()
         self.reused = True
-        return not self._lost and not (probe and self._has_input())
+        return not self._lost and not self._has_input()
+
+    def await_close(self, limit: float) -> None:
+        """Let the upstream close first, as it said it would; after ``limit`` seconds it is closed here.
+
+        Whoever closes first keeps the pair of ports for a minute: closing some hundreds of connections a second, this
+        side would run out of ports.
+        """
+        self.park(limit)
 
     def close(self) -> None:
         """Close an idle connection."""
@@ -225,9 +242,10 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _has_input(self) -> bool:
         """Anything to read on an idle connection is a close, or as good as one."""
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     @property
     def _lost(self) -> bool:
@@ -276,6 +294,7 @@ class UpstreamConnection(asyncio.Protocol):
         except FramingError as error:
             failure = response_failed("did not answer in HTTP")
             failure.__cause__ = error
+            self.silent = response.head is None
             self.fail(failure)
             return
         if response.buffered >= READ_AHEAD and not self.reading_paused:

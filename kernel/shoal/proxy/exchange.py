@@ -11,8 +11,8 @@ from shoal.proxy.headers import response_headers
 if TYPE_CHECKING:
     from shoal.proxy.asgi import Send
     from shoal.proxy.client import Client
-    from shoal.proxy.connection import UpstreamConnection
     from shoal.proxy.headers import RequestHeaders
+    from shoal.proxy.lease import Lease
     from shoal.proxy.pool import ConnectionPool, Destination
     from shoal.proxy.response import ResponseHead
 
@@ -21,15 +21,28 @@ GATHER_BYTES: Final = 64 * 1024
 """A body announced as no longer than this is read whole before the upstream is asked: one write, and repeatable."""
 
 
+def gathers(request: RequestHeaders) -> bool:
+    """Whether the body, if there is one, is read whole before the upstream is asked."""
+    return not (request.chunked or request.expects_continue or (request.content_length or 0) > GATHER_BYTES)
+
+
+def repeatable(method: str, request: RequestHeaders) -> bool:
+    """Whether the request may be sent again on another connection, should the first one be lost without an answer."""
+    return method in IDEMPOTENT and gathers(request)
+
+
 class Exchange:
     """`ask`, then `answer`.
 
+    A request that is not repeatable goes out on a connection that served nobody before. On any other the upstream may
+    be closing just now, which nobody can tell from having done what it was asked (RFC 9112 section 9.3.1).
+
     Args:
         response_limit: seconds from the request's last byte to the answer's head.
-        read_limit: seconds of silence within the answer; 0 = any.
+        read_limit: seconds of silence within the answer; 0 = any, unless the answer states its length.
     """
 
-    __slots__ = ("_client", "_connection", "_place", "_pool", "_read_limit", "_response_limit")
+    __slots__ = ("_client", "_lease", "_place", "_pool", "_read_limit", "_response_limit", "_was_stale")
 
     def __init__(
         self, pool: ConnectionPool, place: Destination, client: Client, *, response_limit: float, read_limit: float
@@ -39,58 +52,60 @@ class Exchange:
         self._client = client
         self._response_limit = response_limit
         self._read_limit = read_limit
-        self._connection: UpstreamConnection
+        self._lease: Lease
+        self._was_stale = False
 
     async def ask(self, method: str, head: bytes, request: RequestHeaders) -> ResponseHead:
         """Send the request and wait for the answer's head.
 
-        A reused connection that the upstream had closed in silence is replaced once, where asking twice is harmless.
-        For other requests the socket is asked beforehand.
+        A reused connection that the upstream had closed in silence, or on which something else came than an answer, is
+        replaced once.
 
         Raises BadGateway, GatewayTimeout, InternalError.
         """
         body = await self._short_body(request)
-        repeatable = body is not None and method in IDEMPOTENT
-        connection = self._pool.reuse(self._place, probe=not repeatable)
-        if connection is None:
-            connection = await self._pool.connect(self._place)
+        if not repeatable(method, request):
+            lease = await self._pool.connect(self._place, fresh=True)
+            return await self._ask(lease, method, head, request, body)
+        lease = self._pool.reuse(self._place) or await self._pool.connect(self._place)
         try:
-            return await self._ask(connection, method, head, request, body)
+            return await self._ask(lease, method, head, request, body)
         except BadGateway:
-            if not (repeatable and connection.reused and connection.silent):
+            if not self._was_stale:
                 raise
-        connection = await self._pool.connect(self._place, fresh=True)
-        return await self._ask(connection, method, head, request, body)
+        lease = await self._pool.connect(self._place, fresh=True)
+        return await self._ask(lease, method, head, request, body)
 
     async def _short_body(self, request: RequestHeaders) -> bytes | None:
         """The body, if it can be had whole; None leaves it to be pumped."""
         if not request.has_body:
             return b""
-        if request.chunked or request.expects_continue or (request.content_length or 0) > GATHER_BYTES:
+        if not gathers(request):
             return None
         body = await self._client.gather()
         self._client.watch()
         return body
 
     async def _ask(
-        self, connection: UpstreamConnection, method: str, head: bytes, request: RequestHeaders, body: bytes | None
+        self, lease: Lease, method: str, head: bytes, request: RequestHeaders, body: bytes | None
     ) -> ResponseHead:
-        self._connection = connection
+        self._lease = lease
         try:
-            connection.begin(headless=method == "HEAD", response_limit=self._response_limit)
-            connection.write(head + body if body else head)
+            lease.begin(headless=method == "HEAD", response_limit=self._response_limit)
+            lease.write(head + body if body else head)
             if body is None:
-                self._client.pump(connection, chunked=request.chunked, expects_continue=request.expects_continue)
+                self._client.pump(lease, chunked=request.chunked, expects_continue=request.expects_continue)
             else:
-                connection.end_request()
-            return await connection.head()
+                lease.end_request()
+            return await lease.head()
         except BaseException:
-            connection.abort()
+            self._was_stale = lease.stale
+            lease.abort()
             raise
 
     async def answer(self, head: ResponseHead, send: Send, prefix: bytes) -> None:
         """Pass the answer on as it comes. Raises ResponseCut when it breaks off."""
-        connection = self._connection
+        lease = self._lease
         status, headers = head
         try:
             await send(
@@ -102,20 +117,24 @@ class Exchange:
             )
             more = True
             while more:
-                body = await connection.read(self._read_limit)
-                if connection.complete:
+                body = await lease.read(self._read_limit)
+                if lease.complete:
                     more = False
                     self._done()
                 await send({"type": "http.response.body", "body": body, "more_body": more})
         except ShoalError as error:
-            connection.abort()
+            lease.abort()
             raise ResponseCut(error.code) from error
         except BaseException:
-            connection.abort()
+            lease.abort()
             raise
 
     def _done(self) -> None:
-        """Let the connection go before the last piece is sent, for a slow client may take long over that."""
-        if not self._connection.request_sent:
+        """Let the connection go before the last piece is sent, for a slow client may take long over that.
+
+        The lease ends here: what happens to this exchange from now on, its client leaving for one, touches nobody's
+        connection.
+        """
+        if not self._lease.request_sent:
             self._client.stop()  # the upstream wants no more of the body
-        self._pool.release(self._place, self._connection)
+        self._pool.release(self._place, self._lease)

@@ -1,12 +1,14 @@
 """What goes wrong on the way to a sandbox (contract/api.md section 15).
 
-The messages are for whoever called the proxy and name no address; the cause, with the address in it, is chained for the
-server's own log.
+The messages are for whoever called the proxy and name the port that they called, but no address; the cause, with the
+address in it, is chained for the server's own log.
 """
 
 from __future__ import annotations
 
-from shoal.errors import BadGateway, GatewayTimeout, InternalError, InvalidRequest
+from typing import Self
+
+from shoal.errors import BadGateway, GatewayTimeout, InternalError, InvalidRequest, ShoalError
 from shoal.models.codes import BACKEND_CONNECTION_FAILED, BACKEND_RESPONSE_FAILED, BACKEND_TIMEOUT, UNKNOWN_ERROR
 
 
@@ -22,20 +24,50 @@ class FramingError(Exception):
     """The upstream's bytes are not one unambiguous HTTP/1.1 response."""
 
 
-def connection_failed() -> BadGateway:
-    return BadGateway(BACKEND_CONNECTION_FAILED, "The sandbox's service could not be connected to.")
+class ServiceFailure(ShoalError):
+    """What a sandbox's service did wrong. It is found where the port that was called is not known; `at` adds it.
+
+    Args:
+        did: the rest of a sentence that begins with the service.
+    """
+
+    def __init__(self, code: str, did: str) -> None:
+        super().__init__(code, f"The sandbox's service {did}.")
+        self._did = did
+
+    def at(self, port: int) -> Self:
+        """Name the port in the message; returns itself."""
+        self.message = f"The sandbox's service on port {port} {self._did}."
+        self.args = (f"{self.code}: {self.message}",)
+        return self
 
 
-def response_failed(detail: str = "ended the connection before it answered") -> BadGateway:
-    return BadGateway(BACKEND_RESPONSE_FAILED, f"The sandbox's service {detail}.")
+class ServiceFailed(ServiceFailure, BadGateway):
+    """It could not be connected to, or gave no answer that is one."""
 
 
-def timed_out() -> GatewayTimeout:
-    return GatewayTimeout(BACKEND_TIMEOUT, "The sandbox's service took too long.")
+class ServiceTimedOut(ServiceFailure, GatewayTimeout):
+    """It took too long."""
 
 
-def no_free_connection() -> InternalError:
-    return InternalError(UNKNOWN_ERROR, "Too many requests to this port of the sandbox are under way.")
+class ServiceBusy(ServiceFailure, InternalError):
+    """As many requests as may be are under way already."""
+
+
+def connection_failed() -> ServiceFailed:
+    return ServiceFailed(BACKEND_CONNECTION_FAILED, "could not be connected to")
+
+
+def response_failed(did: str = "ended the connection before it answered") -> ServiceFailed:
+    return ServiceFailed(BACKEND_RESPONSE_FAILED, did)
+
+
+def timed_out() -> ServiceTimedOut:
+    return ServiceTimedOut(BACKEND_TIMEOUT, "took too long")
+
+
+def no_free_connection() -> ServiceBusy:
+    return ServiceBusy(UNKNOWN_ERROR, "has too many requests under way")
 
 
 def refused(message: str) -> InvalidRequest:

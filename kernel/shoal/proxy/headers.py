@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from shoal.errors import NotSupported
-from shoal.models.codes import UNKNOWN_ERROR
+from shoal.errors import LoopDetected, NotSupported
+from shoal.models.codes import PROXY_LOOP, UNKNOWN_ERROR
 from shoal.proxy.failures import FramingError, refused
 
 if TYPE_CHECKING:
@@ -43,17 +43,23 @@ FORWARDED = frozenset(
 )
 SECURE_ACCESS = b"opensandbox-secure-access"
 RENEW = b"opensandbox-access-renew"
+HOPS = b"x-shoal-hops"
+"""How many times a request has come back to this proxy, or to another of its kind, by way of a sandbox."""
+MAX_HOPS = 8
+_OWN_MARK, _SCHEMES = b"x-forwarded-proto", (b"http", b"https")
+"""What this proxy writes on every request, so that one that comes back has it: the others need no count."""
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 _CREDENTIALS = frozenset({b"authorization", b"cookie", b"open-sandbox-api-key", SECURE_ACCESS})
 
 _SANDBOXES_OWN = frozenset({b"authorization", b"cookie"})
 """Credentials that are the application's, where the origin is; under a path they might be the control plane's."""
 
-REQUEST_DROPPED = HOP_BY_HOP | FORWARDED | _CREDENTIALS | {b"host", b"content-length", RENEW}
+REQUEST_DROPPED = HOP_BY_HOP | FORWARDED | _CREDENTIALS | {b"host", b"content-length", RENEW, HOPS}
 OWN_HOST_DROPPED = REQUEST_DROPPED - _SANDBOXES_OWN
 ENDPOINT_DROPPED = HOP_BY_HOP | FORWARDED | {SECURE_ACCESS, b"opensandbox-egress-auth", b"host", b"content-length"}
 RESPONSE_DROPPED = HOP_BY_HOP | {b"server", b"x-request-id"}
 _LENGTHLESS = RESPONSE_DROPPED | {b"content-length"}
+_EVENT_STREAM = b"text/event-stream"
 
 _TARGET = re.compile(rb"[!-~]+")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -69,6 +75,7 @@ class RequestHeaders:
         chunked: the body's length is not known beforehand.
         expects_continue: the client waits for a 100 before it sends its body.
         websocket: ``Upgrade: websocket`` is among the headers.
+        hops: how many times it has been here before; None for a request that comes from no proxy.
         skip_renewal: ``OpenSandbox-Access-Renew: skip``.
         secure_access: the token that the caller presents.
     """
@@ -77,6 +84,7 @@ class RequestHeaders:
         "chunked",
         "content_length",
         "expects_continue",
+        "hops",
         "host",
         "kept",
         "secure_access",
@@ -90,6 +98,7 @@ class RequestHeaders:
         self.content_length: int | None = None
         self.chunked = False
         self.expects_continue = False
+        self.hops: int | None = None
         self.websocket = False
         self.skip_renewal = False
         self.secure_access: bytes | None = None
@@ -106,7 +115,7 @@ def read_request(headers: Headers, *, own_host: bool = False) -> RequestHeaders:
         own_host: the request came to a host that is the sandbox's own.
 
     Raises InvalidRequest when two headers frame the body differently, NotSupported for a transfer coding that is not
-    chunked.
+    chunked, LoopDetected for a request that has been here `MAX_HOPS` times.
     """
     request = RequestHeaders()
     kept = request.kept
@@ -147,12 +156,23 @@ def _act_on(request: RequestHeaders, name: bytes, value: bytes) -> None:
         request.skip_renewal |= value == b"skip"
     elif name == SECURE_ACCESS:
         request.secure_access = value
+    elif name == HOPS:
+        request.hops = _hops(value)
+    elif name == _OWN_MARK and value in _SCHEMES:
+        request.hops = request.hops or 0
 
 
 def _content_length(value: bytes) -> int:
     if _DIGITS.fullmatch(value) is None:
         raise refused("Content-Length is not a number.")
     return int(value)
+
+
+def _hops(value: bytes) -> int:
+    hops = int(value) if _DIGITS.fullmatch(value) else 0
+    if hops >= MAX_HOPS:
+        raise LoopDetected(PROXY_LOOP, "The request comes back to this proxy again and again.")
+    return hops
 
 
 def _tokens(value: bytes) -> set[bytes]:
@@ -166,12 +186,17 @@ def connection_options(value: bytes) -> set[bytes]:
 
 def forwarded_headers(scheme: str, host: bytes | None, client: tuple[str, int] | None) -> list[Header]:
     """X-Forwarded-* rebuilt from what this server saw itself; what it did not see is left out."""
-    headers = [(b"x-forwarded-proto", b"https" if scheme in ("https", "wss") else b"http")]
+    headers = [(_OWN_MARK, b"https" if scheme in ("https", "wss") else b"http")]
     if host is not None:
         headers.append((b"x-forwarded-host", host))
     if client is not None:
         headers.append((b"x-forwarded-for", client[0].encode("ascii", "replace")))
     return headers
+
+
+def hop_count(request: RequestHeaders) -> list[Header]:
+    """The count that stops a loop; none on a request that no proxy has handled yet."""
+    return [] if request.hops is None else [(HOPS, b"%d" % (request.hops + 1))]
 
 
 def with_endpoint_headers(kept: list[Header], endpoint: Headers) -> list[Header]:
@@ -253,3 +278,8 @@ def response_framing(headers: Headers) -> tuple[int | None, bool]:
     if _DIGITS.fullmatch(value.strip()) is None:
         raise FramingError("a Content-Length that is not a number")
     return int(value), False
+
+
+def is_event_stream(headers: Headers) -> bool:
+    """Whether an answer is ``text/event-stream``."""
+    return any(name == b"content-type" and value.lower().startswith(_EVENT_STREAM) for name, value in headers)

@@ -6,14 +6,15 @@ environment proxy. Only a Location that begins at the service's root is led back
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from shoal.proxy.client import Client
-from shoal.proxy.exchange import Exchange
-from shoal.proxy.failures import refused
+from shoal.proxy.exchange import Exchange, gathers, repeatable
+from shoal.proxy.failures import ServiceFailure, refused
 from shoal.proxy.headers import (
     forwarded_headers,
     framing,
+    hop_count,
     in_place_of,
     read_request,
     request_head,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from shoal.proxy.headers import RequestHeaders
     from shoal.proxy.seam import Directory
     from shoal.proxy.target import ProxyTarget
+
+_CLOSE: Final = (b"connection", b"close")
 
 
 class HttpProxy:
@@ -63,8 +66,8 @@ class HttpProxy:
 
         ``own_headers`` are sent in place of any of those names that the client sent.
 
-        Raises, before anything was sent, InvalidRequest, Unauthenticated, NotSupported, BadGateway, GatewayTimeout,
-        InternalError and what the directory raises; after that, ResponseCut.
+        Raises, before anything was sent, InvalidRequest, Unauthenticated, NotSupported, LoopDetected, BadGateway,
+        GatewayTimeout, InternalError and what the directory raises; after that, ResponseCut.
         """
         request = read_request(scope["headers"], own_host=target.host is not None)
         if request.websocket:
@@ -86,6 +89,8 @@ class HttpProxy:
             try:
                 answer = await exchange.ask(scope["method"], head, request)
                 await exchange.answer(answer, send, base + target.route)
+            except ServiceFailure as failure:
+                raise failure.at(target.port)  # noqa: B904 - the same one
             finally:
                 if not request.skip_renewal:
                     self._directory.finished(target.sandbox_id)
@@ -98,7 +103,11 @@ class HttpProxy:
         headers = with_endpoint_headers(request.kept, endpoint_headers) if endpoint_headers else request.kept
         forwarded = forwarded_headers(scope["scheme"], request.host, scope["client"])
         target = path + b"?" + query if query else path
-        return request_head(scope["method"].encode(), target, authority, [*headers, *forwarded, *framing(request)])
+        method: str = scope["method"]
+        lines = [*headers, *forwarded, *hop_count(request), *framing(request)]
+        if gathers(request) and not repeatable(method, request):
+            lines.append(_CLOSE)  # its connection is fresh and used once; the upstream need not keep it
+        return request_head(method.encode(), target, authority, lines)
 
 
 def upstream_host(target: ProxyTarget, request: RequestHeaders, authority: bytes) -> bytes:

@@ -3,6 +3,8 @@
 A lane holds what concerns one address. A connection counts from the moment it is dialled to the moment its transport is
 gone, so the bounds are on sockets. Whoever finds its lane full, or the whole pool, waits its turn; a wait ends
 when a connection of the lane is parked or gone, and where the pool is full the connection idle longest makes room.
+
+Nobody gets at a connection but through a `Lease`, and the pool ends the lease before it does anything else with it.
 """
 
 from __future__ import annotations
@@ -14,9 +16,12 @@ from typing import NamedTuple
 
 from shoal.proxy.connection import UpstreamConnection
 from shoal.proxy.failures import connection_failed, no_free_connection
+from shoal.proxy.lease import Lease
 
 MAX_CONNECTIONS = 4096
 """Upstream connections of the whole process."""
+CLOSE_SECONDS = 1.0
+"""How long an upstream that said it closes the connection may take over it."""
 
 
 class Destination(NamedTuple):
@@ -79,18 +84,18 @@ class ConnectionPool:
         """Connections kept for reuse."""
         return len(self._idle)
 
-    def reuse(self, place: Destination, *, probe: bool) -> UpstreamConnection | None:
-        """An idle connection, newest first, or None. ``probe``: ask the socket, too, whether the upstream closed it."""
+    def reuse(self, place: Destination) -> Lease | None:
+        """An idle connection, newest first, or None."""
         lane = self._lanes.get(place.authority)
         while lane is not None and lane.idle:
             connection = lane.idle.pop()
             del self._idle[connection]
-            if connection.unpark(probe=probe):
-                return connection
+            if connection.unpark():
+                return Lease(connection)
             connection.abort()
         return None
 
-    async def connect(self, place: Destination, *, fresh: bool = False) -> UpstreamConnection:
+    async def connect(self, place: Destination, *, fresh: bool = False) -> Lease:
         """A new connection or, when it takes waiting and unless it must be ``fresh``, one that was put back meanwhile.
 
         Raises InternalError when no turn comes in time, BadGateway when the upstream can't be connected to in time.
@@ -98,14 +103,20 @@ class ConnectionPool:
         lane = self._lanes.setdefault(place.authority, _Lane())
         lane.callers += 1
         try:
-            connection = await self._turn(lane, place, fresh=fresh) if self._is_full(lane) else None
-            return connection or await self._dial(lane, place)
+            lease = await self._turn(lane, place, fresh=fresh) if self._is_full(lane) else None
+            return lease or Lease(await self._dial(lane, place))
         finally:
             lane.callers -= 1
             self._drop_if_unused(place.authority)
 
-    def release(self, place: Destination, connection: UpstreamConnection) -> None:
-        """The exchange is over: keep the connection if it can serve another, else drop it."""
+    def release(self, place: Destination, lease: Lease) -> None:
+        """The exchange is over, and so is its lease: keep the connection if it can serve another, else drop it."""
+        connection = lease.surrender()
+        if connection is None:
+            return
+        if connection.closing:
+            connection.await_close(CLOSE_SECONDS)
+            return
         lane = self._lanes.get(place.authority)
         if lane is None or self._closed or not self._idle_limit or not connection.reusable:
             connection.abort()
@@ -124,13 +135,13 @@ class ConnectionPool:
     def _is_full(self, lane: _Lane) -> bool:
         return lane.open >= self._per_address or self._open >= self._total
 
-    async def _turn(self, lane: _Lane, place: Destination, *, fresh: bool) -> UpstreamConnection | None:
+    async def _turn(self, lane: _Lane, place: Destination, *, fresh: bool) -> Lease | None:
         """Wait for a connection that is put back, or until lane and pool have room for a new one (None)."""
         try:
             async with asyncio.timeout(self._connect_limit):
                 while self._is_full(lane):
-                    if not fresh and (connection := self.reuse(place, probe=True)):
-                        return connection
+                    if not fresh and (lease := self.reuse(place)):
+                        return lease
                     self._make_room(lane)
                     await self._queue(lane)
         except TimeoutError:

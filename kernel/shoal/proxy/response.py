@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import httptools
 
 from shoal.proxy.failures import FramingError
-from shoal.proxy.headers import response_framing
+from shoal.proxy.headers import is_event_stream, response_framing
 
 if TYPE_CHECKING:
     from shoal.proxy.asgi import Header
 
 MAX_HEAD_BYTES = 64 * 1024
 """Bound of a head, its interim heads and its trailers together; and of what may come without amounting to anything."""
+MAX_INTERIMS = 256
+"""Interim answers (1xx) before the final one; a 102 each second fits into the time that an answer may take."""
 
 
 class ResponseHead(NamedTuple):
@@ -36,7 +38,9 @@ class ResponseParser:
         parts: pieces of the body, not yet taken.
         buffered: bytes in ``parts``.
         complete: the body's end was seen.
-        keep_alive: after ``complete``, whether another request may follow on this connection.
+        keep_alive: after ``complete``, whether another request may follow on this connection. Not after an event
+            stream, whose writer may write once more behind its end, nor if anything came along with the end.
+        says_close: the head says that the connection ends with this answer.
     """
 
     __slots__ = (
@@ -44,6 +48,7 @@ class ResponseParser:
         "_head_bytes",
         "_headers",
         "_headless",
+        "_interims",
         "_parser",
         "_remaining",
         "_spent",
@@ -54,6 +59,7 @@ class ResponseParser:
         "head",
         "keep_alive",
         "parts",
+        "says_close",
     )
 
     def __init__(self) -> None:
@@ -70,6 +76,7 @@ class ResponseParser:
         self._headless = headless
         self._headers: list[Header] = []
         self._head_bytes = 0
+        self._interims = 0
         self._undigested = 0  # bytes since the parser last reported something: a line that does not end
         self._remaining: int | None = None
         self._chunked = False
@@ -79,6 +86,12 @@ class ResponseParser:
         self.buffered = 0
         self.complete = False
         self.keep_alive = False
+        self.says_close = False
+
+    @property
+    def states_length(self) -> bool:
+        """The head is there, and says how long the body is."""
+        return self._remaining is not None
 
     def feed(self, data: bytes) -> None:
         """Take what the upstream sent. Raises FramingError, after which the connection is of no use."""
@@ -95,6 +108,12 @@ class ResponseParser:
 
     def _parse(self, data: bytes) -> None:
         try:
+            if data[-1:] == b"\n":
+                # An end of line behind the answer's end is skipped by the parser, and would go unnoticed.
+                self._parser.feed_data(memoryview(data)[:-1])
+                if self.complete:
+                    self.keep_alive = False
+                data = b"\n"
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
@@ -140,13 +159,17 @@ class ResponseParser:
         if not 200 <= status < 600:
             raise FramingError("a status that does not exist")
         self._remaining, self._chunked = response_framing(self._headers)
-        self.keep_alive = self._parser.should_keep_alive()
+        self.says_close = not self._parser.should_keep_alive()
+        self.keep_alive = not (self.says_close or is_event_stream(self._headers))
         self.head = ResponseHead(status, self._headers)
         self.complete = self._headless
 
     def _interim(self, status: int) -> None:
         if status == 101:
             raise FramingError("a protocol switch that nobody asked for")
+        self._interims += 1
+        if self._interims > MAX_INTERIMS:
+            raise FramingError("too many interim answers")
         self.continued |= status == 100
         self._headers = []
 

@@ -36,6 +36,7 @@ async def test_nobody_listens() -> None:
     assert (status, json.loads(body)["code"]) == (502, "BACKEND_CONNECTION_FAILED")
     assert b"127.0.0.1" not in body
     assert address.rpartition(":")[2].encode() not in body
+    assert json.loads(body)["message"] == "The sandbox's service on port 80 could not be connected to."
 
 
 async def test_an_unknown_sandbox_is_the_directorys_to_refuse() -> None:
@@ -73,6 +74,7 @@ async def test_no_connection_in_time() -> None:
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000 + b"\r\n\r\n",
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\n\r\n" * 300 + b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     ],
 )
 async def test_an_answer_that_is_none(answer: bytes) -> None:
@@ -81,7 +83,30 @@ async def test_an_answer_that_is_none(answer: bytes) -> None:
         await until(lambda: server.proxy.pool.open == 0)
     assert (status, json.loads(body)["code"]) == (502, "BACKEND_RESPONSE_FAILED")
     assert b"127.0.0.1" not in body
+    assert b"service on port 80 " in body
     assert upstream.connections == 1
+
+
+async def test_an_endless_row_of_interim_answers_is_cut_early() -> None:
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.head()
+        while True:
+            await peer.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            sent += 1
+
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server, asyncio.timeout(PATIENCE):
+        status, _, body = await server.get(PROXY)
+        await until(lambda: server.proxy.pool.open == 0)
+    assert (status, json.loads(body)["code"]) == (502, "BACKEND_RESPONSE_FAILED")
+
+
+async def test_a_row_of_interim_answers_that_ends_is_borne() -> None:
+    many = b"HTTP/1.1 102 Processing\r\n\r\n" * 200
+    async with answering(many + ok()).running() as upstream, front(s=upstream.address) as server:
+        assert (await server.get(PROXY))[0] == 200
 
 
 async def hang(peer: Peer) -> None:
@@ -170,6 +195,21 @@ async def test_too_long_a_silence_within_an_answer(caplog: pytest.LogCaptureFixt
             await server.http.get(PROXY)
         assert [str(cut) for cut in server.edge.cuts] == ["BACKEND_TIMEOUT"]
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_a_service_that_owes_bytes_of_its_answer_is_not_waited_for_without_end() -> None:
+    """An event stream may be silent for as long as it likes, which is tested with the streams."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.send(CUT_SHORT["length"])
+        await peer.reader.read()
+
+    settings = ProxySettings(response_timeout_seconds=0.2)
+    async with Upstream(script).running() as upstream, front(s=upstream.address, settings=settings) as server:
+        with pytest.raises(httpx.RemoteProtocolError):
+            await server.http.get(PROXY)
+        assert [str(cut) for cut in server.edge.cuts] == ["BACKEND_TIMEOUT"]
 
 
 @pytest.mark.parametrize("when", ["before the answer", "within the answer", "within the request", "while resolving"])

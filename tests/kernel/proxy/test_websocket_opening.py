@@ -139,7 +139,7 @@ async def test_a_service_that_chooses_what_was_not_offered(choice: bytes) -> Non
 
 async def test_a_service_that_cannot_be_reached_or_does_not_answer() -> None:
     async with socket_front(NOBODY) as front:
-        assert await front.refused() == (1011, "The sandbox's service could not be connected to.")
+        assert await front.refused() == (1011, "The sandbox's service on port 8080 could not be connected to.")
 
     async def silent(peer: object) -> None:
         await asyncio.Event().wait()

@@ -9,10 +9,10 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from shoal.errors import BadGateway, RateLimited
+from shoal.errors import RateLimited
 from shoal.models.codes import UNKNOWN_ERROR
-from shoal.proxy.failures import refused
-from shoal.proxy.headers import forwarded_headers, read_request, request_head, with_endpoint_headers
+from shoal.proxy.failures import ServiceFailed, ServiceFailure, refused
+from shoal.proxy.headers import forwarded_headers, hop_count, read_request, request_head, with_endpoint_headers
 from shoal.proxy.http import upstream_host
 from shoal.proxy.pool import destination
 from shoal.proxy.resolve import resolve
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from shoal.proxy.pool import Destination
     from shoal.proxy.seam import Directory
     from shoal.proxy.target import ProxyTarget
+    from shoal.proxy.websocket.handshake import Opening
     from shoal.proxy.websocket.leg import Leg
     from shoal.proxy.websocket.upstream import Upstream
 
@@ -83,8 +84,8 @@ class WebSocketProxy:
 
         ``extra`` headers go to the client with the answer.
 
-        Raises, before it was accepted, InvalidRequest, Unauthenticated, RateLimited, BadGateway (`UpstreamRefused` when
-        the sandbox answered with something else), GatewayTimeout, and what the directory raises.
+        Raises, before it was accepted, InvalidRequest, Unauthenticated, RateLimited, LoopDetected, BadGateway
+        (`UpstreamRefused` when the sandbox answered with something else), GatewayTimeout and what the directory raises.
         """
         if len(self._relays) >= self._settings.max_websockets:
             raise RateLimited(UNKNOWN_ERROR, "Too many WebSockets are open.", retry_after=RETRY_SECONDS)
@@ -98,14 +99,22 @@ class WebSocketProxy:
         told = None if request.skip_renewal else partial(self._tell, target)
         if told is not None:
             told()
-        upstream, answer = await connect(place, head, self._settings.connect_timeout_seconds)
         try:
-            opening = read_opening(answer, key, request.kept)
-        except BadGateway:
-            upstream.abort()
-            raise
+            upstream, opening = await self._open(place, head, key, request)
+        except ServiceFailure as failure:
+            raise failure.at(target.port)  # noqa: B904 - the same one
         socket.accept(opening.subprotocol, [*opening.headers, *extra])
         return await self._relay(socket, upstream, compressed=opening.compressed, told=told)
+
+    async def _open(
+        self, place: Destination, head: bytes, key: bytes, request: RequestHeaders
+    ) -> tuple[Upstream, Opening]:
+        upstream, answer = await connect(place, head, self._settings.connect_timeout_seconds)
+        try:
+            return upstream, read_opening(answer, key, request.kept)
+        except ServiceFailed:
+            upstream.abort()
+            raise
 
     async def _relay(
         self, socket: ClientSocket, upstream: Upstream, *, compressed: bool, told: Callable[[], None] | None
@@ -137,7 +146,7 @@ def _head(
 ) -> bytes:
     """The handshake as the sandbox gets it; path and query byte for byte."""
     headers = request_headers(with_endpoint_headers(request.kept, endpoint_headers), key)
-    headers += forwarded_headers(scope["scheme"], request.host, scope["client"])
+    headers += forwarded_headers(scope["scheme"], request.host, scope["client"]) + hop_count(request)
     query = scope["query_string"]
     path = place.prefix + target.path + (b"?" + query if query else b"")
     return request_head(b"GET", path, upstream_host(target, request, place.authority), headers)

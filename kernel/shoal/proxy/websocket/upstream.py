@@ -9,7 +9,7 @@ import httptools
 
 from shoal.errors import BadGateway
 from shoal.models.codes import BACKEND_RESPONSE_FAILED
-from shoal.proxy.failures import connection_failed, response_failed, timed_out
+from shoal.proxy.failures import ServiceFailed, connection_failed, response_failed, timed_out
 from shoal.proxy.response import MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from shoal.proxy.websocket.leg import Leg
 
 
-class UpstreamRefused(BadGateway):
+class UpstreamRefused(ServiceFailed):
     """The sandbox's service answered, but not with a WebSocket."""
 
     def __init__(self, answered: int) -> None:
-        message = f"The sandbox's service refused the WebSocket with HTTP status {answered}."
-        super().__init__(BACKEND_RESPONSE_FAILED, message)
+        super().__init__(BACKEND_RESPONSE_FAILED, f"refused the WebSocket with HTTP status {answered}")
 
 
 class Upstream(asyncio.Protocol):
