@@ -133,6 +133,106 @@ async def _first_failure(runtime: DockerRuntime, sandbox_id: str) -> Workload:
     raise AssertionError("the watch ended")
 
 
+async def test_a_sidecar_that_is_gone_or_pruned_is_missed(bench: Bench, make: Make) -> None:
+    plan = bench.plan(sidecars=[web("db", 5432)])
+    async with make() as runtime:
+        await create(runtime, plan)
+        sidecar = bench.container(plan.id, "db")
+        await asyncio.to_thread(sidecar.stop, timeout=0)
+        assert (await seen(runtime, plan.id)).reason == "SIDECAR_EXITED"
+        await asyncio.to_thread(sidecar.remove)
+        found = await seen(runtime, plan.id)
+        assert (found.phase, found.reason) == (Phase.FAILED, "SIDECAR_EXITED")
+    async with make() as runtime:  # one that has not seen how it ended
+        found = await seen(runtime, plan.id)
+        assert (found.phase, found.reason, found.message) == (
+            Phase.FAILED,
+            "SIDECAR_GONE",
+            "The sidecar db is gone.",
+        )
+
+
+async def test_a_sidecar_that_is_removed_is_told_of_at_once(bench: Bench, make: Make) -> None:
+    plan = bench.plan(sidecars=[web("db", 5432)])
+    async with make() as runtime:
+        await create(runtime, plan)
+        told = asyncio.create_task(_first_failure(runtime, plan.id))
+        await asyncio.sleep(0.2)
+        bench.container(plan.id, "db").remove(force=True)
+        assert (await asyncio.wait_for(told, 30)).reason in ("SIDECAR_EXITED", "SIDECAR_GONE")
+
+
+async def test_another_servers_sandbox_whose_guard_is_gone_has_failed(bench: Bench, make: Make) -> None:
+    sandbox_id = bench.new_id()
+    bench.run(sandbox_id, {"opensandbox.io/egress-auth-token": "t", "opensandbox.io/manual-cleanup": "true"})
+    async with make(known=lambda _: False) as runtime:
+        found = await seen(runtime, sandbox_id)
+        assert (found.phase, found.reason) == (Phase.FAILED, "SIDECAR_GONE")
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_sandbox_in_a_network_that_was_made_anew_does_not_run(bench: Bench, make: Make, watched: bool) -> None:
+    plan = bench.plan(sidecars=[web("egress", 18080, first=True), web("db", 5432)])
+    async with make() as runtime:
+        await create(runtime, plan)
+        told = asyncio.create_task(_first_failure(runtime, plan.id)) if watched else None
+        assert (await seen(runtime, plan.id)).phase is Phase.RUNNING
+        await asyncio.to_thread(bench.container(plan.id, "egress").restart, timeout=0)
+        found = await seen(runtime, plan.id)
+        assert (found.phase, found.reason) == (Phase.FAILED, "NETWORK_LOST")
+        assert str(found.message).startswith("The sidecar egress was started again")
+        if told is not None:
+            assert (await asyncio.wait_for(told, 30)).reason in ("NETWORK_LOST", "SIDECAR_EXITED")
+        await asyncio.to_thread(bench.container(plan.id).restart, timeout=0)
+        await asyncio.to_thread(bench.container(plan.id, "db").restart, timeout=0)
+    async with make() as runtime:
+        assert (await seen(runtime, plan.id)).phase is Phase.RUNNING, "both have joined the new network"
+
+
+async def test_sidecars_of_a_sandbox_that_was_restarted_are_cut_off(bench: Bench, make: Make) -> None:
+    plan = bench.plan(sidecars=[web("db", 5432)])
+    async with make() as runtime:
+        await create(runtime, plan)
+        await asyncio.to_thread(bench.container(plan.id).restart, timeout=0)
+        assert (await seen(runtime, plan.id)).reason == "NETWORK_LOST"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_sidecars_end_with_the_sandboxs_command(bench: Bench, make: Make, watched: bool) -> None:
+    plan = bench.plan(
+        command=["sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.1; done"],
+        sidecars=[web("egress", 18080, first=True), web("db", 5432)],
+    )
+    async with make() as runtime:
+        await create(runtime, plan)
+        following = asyncio.create_task(_first_end(runtime, plan.id)) if watched else None
+        await asyncio.sleep(0.2)
+        bench.container(plan.id).exec_run(["touch", "/tmp/end"])
+        await asyncio.to_thread(bench.container(plan.id).wait)
+        if following is None:
+            assert (await seen(runtime, plan.id)).phase is Phase.EXITED
+        else:
+            assert (await asyncio.wait_for(following, 30)).phase is Phase.EXITED
+        for name in ("egress", "db"):
+            await asyncio.to_thread(bench.container(plan.id, name).wait)
+        assert (await seen(runtime, plan.id)).phase is Phase.EXITED
+        assert await runtime.logs(plan.id, LogQuery(container="db")) == "(no logs)"
+
+
+async def seen(runtime: DockerRuntime, sandbox_id: str) -> Workload:
+    """The workload as the list shows it."""
+    found = await listed(runtime, sandbox_id)
+    assert found is not None
+    return found
+
+
+async def _first_end(runtime: DockerRuntime, sandbox_id: str) -> Workload:
+    async for change in runtime.watch():
+        if change.id == sandbox_id and isinstance(change, Workload) and change.phase is Phase.EXITED:
+            return change
+    raise AssertionError("the watch ended")
+
+
 async def test_a_sidecar_whose_work_is_done_is_no_failure(bench: Bench, make: Make) -> None:
     plan = bench.plan(sidecars=[Sidecar(name="init", image=IMAGE, command=["true"])])
     async with make() as runtime:

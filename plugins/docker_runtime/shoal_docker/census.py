@@ -20,6 +20,7 @@ from shoal.models.workload import Adoption, Workload
 from shoal_docker import labels
 from shoal_docker.adoption import adopt, read_peer_files
 from shoal_docker.engine import Engine, EngineError
+from shoal_docker.integrity import Integrity
 from shoal_docker.observe import (
     Ended,
     Family,
@@ -58,6 +59,7 @@ class Census:
         self._engine = engine
         self._surroundings = surroundings
         self._known = known
+        self._integrity = Integrity(engine)
         self._ended: dict[str, Ended] = {}
         self._adoptions: dict[str, tuple[Adoption, str | None]] = {}
         self._images: dict[str, ImageFacts] = {}
@@ -69,6 +71,7 @@ class Census:
         found = {str(summary["Id"]): summary for answer in answers for summary in answer}
         families = await self._families(found.values())
         self._forget_all_but(found.keys())
+        self._integrity.forget_all_but({family.id for family in families}, found.keys())
         return families
 
     async def one(self, sandbox_id: str) -> Family:
@@ -94,21 +97,23 @@ class Census:
         for summary in family.all:
             await self._note_end(summary)
         container = str(family.main["Id"])
+        failure = None if has_ended(family.main) else await self._integrity.failure(family, self._ended)
+        adoption = warning = None
         if self._known(family.id):
             self._adoptions.pop(container, None)
-            return workload(family, self._surroundings, self._ended)
-        try:
-            adoption, warning = await self._adoption(family.id, family.main)
-        except EngineError as error:
-            if error.status == 404:
-                return None
-            log.warning("container cannot be described", sandbox_id=family.id, error=error.explanation)
-            return workload(family, self._surroundings, self._ended)
-        return workload(family, self._surroundings, self._ended, adoption, warning)
+        else:
+            try:
+                adoption, warning = await self._adoption(family.id, family.main)
+            except EngineError as error:
+                if error.status == 404:
+                    return None
+                log.warning("container cannot be described", sandbox_id=family.id, error=error.explanation)
+        return workload(family, self._surroundings, self._ended, adoption, warning, failure)
 
     def restarted(self, container: str) -> None:
-        """How it ended counts no more."""
+        """How it ended counts no more, nor when it was started before."""
         self._ended.pop(container, None)
+        self._integrity.restarted(container)
 
     async def settled(self, container: str) -> None:
         """Return once the engine's lists show what it has just told of: it sends an event before it updates them.

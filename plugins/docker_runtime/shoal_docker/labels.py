@@ -34,6 +34,8 @@ SIDECAR_FOR: Final = PREFIX + "sidecar-for"
 EGRESS_SIDECAR_FOR: Final = PREFIX + "egress-sidecar-for"
 SIDECAR_NAME: Final = PREFIX + "sidecar-name"
 SIDECAR_FIRST: Final = PREFIX + "sidecar-first"
+SIDECARS: Final = PREFIX + "sidecars"
+"""On the sandbox's container: JSON list of the names of its sidecars, so that a missing one is missed."""
 IMAGE: Final = PREFIX + "image"
 """The image as the caller wrote it; the engine's own word may be a digest or a prepared image."""
 PLUGIN_LABELS: Final = PREFIX + "plugin-labels"
@@ -77,6 +79,8 @@ def of_sandbox(plan: WorkloadPlan) -> dict[str, str]:
         labels[RENEW_SECONDS] = plan.extensions[RENEW_EXTENSION].strip()
     for key, value in echoed_extensions(plan.extensions).items():
         labels[EXTENSIONS + key.removeprefix(_ECHOED)] = value
+    if plan.sidecars:
+        labels[SIDECARS] = json.dumps([sidecar.name for sidecar in plan.sidecars], separators=(",", ":"))
     unreserved = [key for key in plan.labels if not key.startswith(PREFIX)]
     if unreserved:
         labels[PLUGIN_LABELS] = json.dumps(unreserved, separators=(",", ":"))

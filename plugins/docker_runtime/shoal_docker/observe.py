@@ -7,7 +7,7 @@ list does not tell is looked up once and remembered in `Ended`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -101,18 +101,20 @@ def workload(
     ended: Mapping[str, Ended],
     adoption: Adoption | None = None,
     warning: str | None = None,
+    failure: tuple[str, str] | None = None,
 ) -> Workload:
     """The workload, as its containers show it.
 
     Args:
         ended: by container id, for every container of the family that has ended.
         warning: something that the status should say besides.
+        failure: why a sandbox whose own container runs has failed all the same: reason and message.
     """
     main = family.main
     assert main is not None  # noqa: S101 - a family without a sandbox is no workload
     phase, reason, message = _phase(main, ended)
-    if phase in (Phase.RUNNING, Phase.PAUSED):
-        phase, reason, message = _with_sidecars(family.sidecars, ended, (phase, reason, message))
+    if failure is not None and phase in (Phase.RUNNING, Phase.PAUSED):
+        phase, reason, message = (Phase.FAILED, *failure)
     own = ended.get(str(main["Id"]))
     found = labels_of(main)
     seen = Workload(
@@ -158,26 +160,6 @@ def _outcome(how: Ended | None) -> tuple[Phase, str, str]:
     return Phase.FAILED, "CONTAINER_EXITED_ERROR", f"The sandbox's command ended with exit code {how.code}{why}"
 
 
-def _with_sidecars(
-    sidecars: Sequence[Summary], ended: Mapping[str, Ended], seen: tuple[Phase, str, str]
-) -> tuple[Phase, str, str]:
-    """A sidecar that the sandbox cannot do without has ended: the sandbox has failed, whatever still runs of it.
-
-    One that holds the network must never end; any other may, with exit code 0.
-    """
-    for sidecar in sidecars:
-        how = ended.get(str(sidecar["Id"]))
-        if not has_ended(sidecar):
-            continue
-        found = labels_of(sidecar)
-        holds_network = bool(found.get(labels.SIDECAR_FIRST) or found.get(labels.EGRESS_SIDECAR_FOR))
-        if how is None or how.code != 0 or holds_network:
-            name = found.get(labels.SIDECAR_NAME) or name_of(sidecar)
-            with_code = "" if how is None else f" with exit code {how.code}"
-            return Phase.FAILED, "SIDECAR_EXITED", f"The sidecar {name} ended{with_code}."
-    return seen
-
-
 def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: Surroundings) -> None:
     """The addresses, taken from the container and not from the present configuration."""
     assert family.main is not None  # noqa: S101 - as in `workload`
@@ -214,10 +196,15 @@ def _mode(summary: Summary) -> str:
 def _network_owner(family: Family) -> Summary | None:
     """The container whose network namespace the sandbox has joined; None if it has its own."""
     assert family.main is not None  # noqa: S101 - as in `workload`
-    kind, _, owner = _mode(family.main).partition(":")
+    return joined_to(family.main, family.sidecars)
+
+
+def joined_to(member: Summary, others: Iterable[Summary]) -> Summary | None:
+    """Which of the others has the network namespace that a container joined; None if none has."""
+    kind, _, owner = _mode(member).partition(":")
     if kind != "container":
         return None
-    return next((each for each in family.sidecars if owner in (each["Id"], name_of(each))), None)
+    return next((each for each in others if owner in (each["Id"], name_of(each))), None)
 
 
 def _keeps_policy(sidecar: Summary) -> bool:

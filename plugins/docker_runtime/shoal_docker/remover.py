@@ -19,7 +19,7 @@ from shoal_docker import labels
 from shoal_docker.adoption import forget_peer_files
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.observe import Family, Summary, labels_of, state_of
+from shoal_docker.observe import Family, Summary, has_ended, labels_of, state_of
 
 log = structlog.get_logger("shoal.docker")
 
@@ -44,6 +44,7 @@ class Remover:
         self._release = release
         self._known = known
         self._owed: dict[str, dict[str, str]] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
         self.abandoned_seconds = ABANDONED_SECONDS
 
     async def remove(self, sandbox_id: str) -> None:
@@ -90,6 +91,42 @@ class Remover:
             except (EngineError, ShoalError) as error:
                 log.warning("leftovers could not be removed", sandbox_id=family.id, error=str(error))
 
+    def retire(self, families: Iterable[Family]) -> None:
+        """Stop the sidecars of sandboxes whose own command has ended; it goes on behind. Their logs stay to be read."""
+        for family in families:
+            main = family.main
+            running = any(state_of(sidecar) == "running" for sidecar in family.sidecars)
+            if main is None or not has_ended(main) or not running or family.id in self._retiring:
+                continue
+            if self._known(family.id):
+                self._retiring[family.id] = asyncio.create_task(self._retire(family, main), name=f"retire {family.id}")
+
+    async def stop(self) -> None:
+        """Let go of what is under way; the next comparison takes it up."""
+        tasks = list(self._retiring.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _retire(self, family: Family, main: Summary) -> None:
+        try:
+            inspected = await self._engine.call("inspect_container", main["Id"])  # waits for who is restarting it
+            if not (inspected.get("State") or {}).get("Running"):
+                log.info("the sandbox has ended, its sidecars are stopped", sandbox_id=family.id)
+                await asyncio.gather(*(self._halt(each) for each in family.sidecars if state_of(each) == "running"))
+        except (EngineError, ShoalError) as error:
+            log.debug("sidecars are left for the next comparison", sandbox_id=family.id, error=str(error))
+        finally:
+            self._retiring.pop(family.id, None)
+
+    async def _halt(self, sidecar: Summary) -> None:
+        """Stop a sidecar within its own stop time. Never raises but for a cancellation."""
+        try:
+            await self._engine.call("stop", sidecar["Id"])
+        except (EngineError, ShoalError) as error:
+            if not (isinstance(error, EngineError) and error.status == 404):
+                log.debug("sidecar did not stop", container=sidecar["Id"][:12], error=str(error))
+
     async def _kill(self, container: Summary) -> None:
         """Kill and remove, with the anonymous volumes that its image declares."""
         try:
@@ -103,11 +140,7 @@ class Remover:
     async def _end(self, sidecar: Summary) -> None:
         """Give a sidecar its own stop time, then remove it."""
         if state_of(sidecar) == "running":
-            try:
-                await self._engine.call("stop", sidecar["Id"])
-            except EngineError as error:
-                if error.status != 404:
-                    log.debug("sidecar did not stop", container=sidecar["Id"][:12], error=error.explanation)
+            await self._halt(sidecar)
         await self._kill(sidecar)
 
     async def _gone(self, container: str) -> None:

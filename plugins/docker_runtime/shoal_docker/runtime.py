@@ -59,9 +59,9 @@ class DockerRuntime(Runtime):
         self._networks: set[str] = set()
         surroundings = self._surroundings = self._around()
         self._census = Census(self.engine, surroundings, known)
-        self._watcher = Watcher(self.engine, self._census, self._networks)
         self._assembler = Assembler(self.engine, settings, docker, secure)
         self.remover = Remover(self.engine, self._census, self._assembler.release, known)
+        self._watcher = Watcher(self.engine, self._census, self._networks, self.remover.retire)
         self._freezer = Freezer(self.engine, self._census)
         self._snapshots = Snapshots(self.engine, self._census)
         self._diagnostics = Diagnostics(self.engine, self._census)
@@ -85,6 +85,7 @@ class DockerRuntime(Runtime):
 
     async def stop(self) -> None:
         """Let go of the engine; the sandboxes go on."""
+        await self.remover.stop()
         await self._assembler.stop()
         await self.engine.stop()
 
@@ -128,6 +129,7 @@ class DockerRuntime(Runtime):
         with _reported("SANDBOX_QUERY_FAILED", "The engine could not list its containers"):
             families = await self._census.all()
             workloads = await self._census.workloads(families)
+        self.remover.retire(families)
         await self.remover.sweep(families)
         return workloads
 

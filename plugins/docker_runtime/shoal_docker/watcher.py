@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from shoal.models.workload import Workload, WorkloadGone
 from shoal_docker import labels
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
+from shoal_docker.observe import Family
 
 log = structlog.get_logger("shoal.docker")
 
@@ -50,10 +51,18 @@ _OWN_DOING: Final = frozenset({"create", "start", "pause", "unpause", *_GONE})
 
 
 class Watcher:
-    """Feeds one stream of changes at a time; every call of `changes` makes another."""
+    """Feeds one stream of changes at a time; every call of `changes` makes another.
 
-    def __init__(self, engine: Engine, census: Census, networks: set[str]) -> None:
+    Args:
+        networks: names of the engine's networks, kept up to date.
+        seen: called with every sandbox that an event was about.
+    """
+
+    def __init__(
+        self, engine: Engine, census: Census, networks: set[str], seen: Callable[[list[Family]], None]
+    ) -> None:
         self._engine = engine
+        self._seen = seen
         self._census = census
         self._networks = networks
         self.busy: set[str] = set()
@@ -135,6 +144,7 @@ class Watcher:
             family = await self._census.one(sandbox_id)
             if family.main is None:
                 return WorkloadGone(id=sandbox_id)
+            self._seen([family])
             return await self._census.workload(family) or WorkloadGone(id=sandbox_id)
         except (ShoalError, EngineError) as error:
             log.warning("a change could not be looked at", sandbox_id=sandbox_id, error=str(error))
