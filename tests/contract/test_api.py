@@ -75,6 +75,14 @@ def test_a_long_poll_ends_with_the_state(http: httpx.Client, sandbox: str) -> No
     assert time.monotonic() - begun >= 0.2
 
 
+def test_a_read_right_after_a_create_sees_it_run(http: httpx.Client) -> None:
+    """Go's SDK sleeps two seconds where it reads Pending."""
+    made = http.post("/v1/sandboxes", json=CREATE).json()
+    assert made["status"]["state"] == "Pending"
+    assert http.get(f"/v1/sandboxes/{made['id']}").json()["status"]["state"] == "Running"
+    assert http.delete(f"/v1/sandboxes/{made['id']}").status_code == 204
+
+
 def test_a_command_that_does_not_exist_ends_as_failed_and_says_so_also_after_kill_9(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path)
     server.start()

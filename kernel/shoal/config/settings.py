@@ -138,6 +138,8 @@ class EngineSettings(Section):
 
     endpoint_wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 20.0
     """How long an endpoint or a proxied request waits for a Pending sandbox; below the SDK's request time-out of 30."""
+    fresh_read_wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 5.0
+    """How long after its create a read of a sandbox waits for it to run, unless it is known that this takes longer."""
     wait_limit_seconds: Annotated[float, Meta(ge=0, le=3600)] = 300.0
     """Upper bound of ``timeout`` in ``GET /sandboxes/{id}?wait=``."""
     pending_failure_ttl_seconds: Positive = 3600

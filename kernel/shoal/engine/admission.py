@@ -17,7 +17,7 @@ from shoal.models import codes
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
 from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normal_platform
-from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.models.sidecars import check_neighbours
 from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
@@ -192,7 +192,7 @@ def first_record(plan: WorkloadPlan, principal: Principal | None) -> SandboxReco
         since=plan.created_at,
         created_at=plan.created_at,
         entrypoint=plan.command,
-        reason="ACCEPTED",
+        reason=ACCEPTED,
         message="Waiting to be provisioned.",
         expires_at=plan.expires_at,
         image=plan.image,

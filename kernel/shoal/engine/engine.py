@@ -194,9 +194,19 @@ class LifecycleEngine:
 
         Raises NotFound.
         """
-        self.entry(sandbox_id)
         timeout = min(timeout, self._settings.engine.wait_limit_seconds)
-        entry = await self.view.until(sandbox_id, lambda e: e.record.state in states | ENDED, timeout)
+        return await self._until(sandbox_id, lambda entry: entry.record.state in states | ENDED, timeout)
+
+    async def begun(self, sandbox_id: str, timeout: float) -> Entry:  # noqa: ASYNC109
+        """The sandbox once more is known of it than that it was accepted, or ``timeout`` seconds have passed.
+
+        Raises NotFound.
+        """
+        return await self._until(sandbox_id, lambda entry: not entry.record.fresh, timeout)
+
+    async def _until(self, sandbox_id: str, done: Callable[[Entry], bool], timeout: float) -> Entry:  # noqa: ASYNC109
+        self.entry(sandbox_id)
+        entry = await self.view.until(sandbox_id, done, timeout)
         if entry is None:
             raise self._unknown(sandbox_id)
         return entry

@@ -69,6 +69,10 @@ class Sandbox(Wire):
     allocation: Allocation | UnsetType = UNSET
 
 
+ACCEPTED = "ACCEPTED"
+"""Reason of a Pending sandbox whose runtime has said nothing yet."""
+
+
 class Failure(Struct, frozen=True):
     """Why a create came to nothing: the code and the HTTP status with which a create that waits would be refused."""
 
@@ -111,6 +115,11 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     owner: str | None = None
     engine_data: dict[str, str] = {}
     pool: PoolPlace | None = None
+
+    @property
+    def fresh(self) -> bool:
+        """Whether nothing is known of it yet but that it was accepted."""
+        return self.state is State.PENDING and self.reason == ACCEPTED
 
     @property
     def hidden(self) -> bool:

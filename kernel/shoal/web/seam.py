@@ -70,6 +70,10 @@ class Sandboxes(Protocol):
         """The sandbox once it is in one of ``states``, has ended, or ``timeout`` seconds have passed."""
         ...
 
+    async def begun(self, sandbox_id: str, timeout: float) -> Entry:  # noqa: ASYNC109 - bounded
+        """The sandbox once more is known of it than that it was accepted, or ``timeout`` seconds have passed."""
+        ...
+
     def page(self, query: ListQuery) -> Page:
         """One page of the list, from memory."""
         ...

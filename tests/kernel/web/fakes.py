@@ -108,6 +108,11 @@ class MemorySandboxes:
         entry = await self.view.until(sandbox_id, lambda e: e.record.state in states, timeout)
         return entry or self.entry(sandbox_id)
 
+    async def begun(self, sandbox_id: str, timeout: float) -> Entry:  # noqa: ASYNC109
+        self._noted("begun", timeout)
+        entry = await self.view.until(sandbox_id, lambda e: not e.record.fresh, timeout)
+        return entry or self.entry(sandbox_id)
+
     def page(self, query: ListQuery) -> Page:
         self._noted("page", query)
         return self.view.page(query)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -71,10 +74,17 @@ class SandboxItem:
     def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._wait_limit = settings.engine.wait_limit_seconds
+        self._fresh_wait = settings.engine.fresh_read_wait_seconds
 
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
-        """The sandbox; with ``wait``, once it is in one of those states or the time is up."""
+        """The sandbox; with ``wait``, once it is in one of those states or the time is up.
+
+        One that was created a moment ago is waited for briefly: clients that read it at once sleep long if it is
+        still Pending then.
+        """
         entry = await self._awaited(req, sandbox_id) if req.query_string else self._sandboxes.entry(sandbox_id)
+        if entry.record.fresh and not req.query_string and (left := self._left(entry)) > 0:
+            entry = await self._unless_left(req, sandbox_id, self._sandboxes.begun(sandbox_id, left))
         answer.json_bytes(resp, entry.json)
 
     async def on_delete(self, _req: Request, resp: Response, sandbox_id: str) -> None:
@@ -92,7 +102,17 @@ class SandboxItem:
         if not wanted:
             return self._sandboxes.entry(sandbox_id)
         states = frozenset(_STATES[word.strip().lower()] for word in wanted)
-        waiting = asyncio.ensure_future(self._sandboxes.wait(sandbox_id, states, min(timeout, self._wait_limit)))
+        waiting = self._sandboxes.wait(sandbox_id, states, min(timeout, self._wait_limit))
+        return await self._unless_left(req, sandbox_id, waiting)
+
+    def _left(self, entry: Entry) -> float:
+        """How long a read of it may still wait, in seconds."""
+        age = (datetime.now(UTC) - entry.record.created_at).total_seconds()
+        return self._fresh_wait - max(age, 0.0)
+
+    async def _unless_left(self, req: Request, sandbox_id: str, wanted: Coroutine[Any, Any, Entry]) -> Entry:
+        """What is waited for; the sandbox as it is once the caller has left."""
+        waiting = asyncio.ensure_future(wanted)
         leaving = asyncio.ensure_future(answer.exchange(req).disconnected())
         try:
             await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
