@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
@@ -161,3 +162,13 @@ def test_an_environment_that_cannot_be(environ: Mapping[str, str], why: str) -> 
     with pytest.raises(ConfigError, match=why) as caught:
         assembled(environ)
     assert "aGVsbG8" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("key", "warned"), [("b3RoZXI=", False), ("b3RoZXI", True), ("b3RoZXIx", False)])
+def test_a_key_without_its_padding_is_a_warning(key: str, warned: bool) -> None:
+    found = components(gateway(secure_access=keys(("a", key)))).ingresses
+    (ingress,) = (one for one in found if one.name == "gateway")
+    with capture_logs() as logged:
+        ingress.check_config()
+    assert [entry["key_id"] for entry in logged] == (["a"] if warned else [])
+    assert key not in str(logged)

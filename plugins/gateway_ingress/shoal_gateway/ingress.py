@@ -5,11 +5,16 @@ from __future__ import annotations
 import time
 from typing import Final
 
+import structlog
+
 from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress
+from shoal_gateway.access import TOKEN_LABEL
 from shoal_gateway.setup import Gateway
 from shoal_gateway.signing import LATEST, base36, signature
+
+log = structlog.get_logger("shoal.gateway")
 
 ROUTE_HEADER: Final = "OpenSandbox-Ingress-To"
 
@@ -27,6 +32,15 @@ class GatewayIngress(Ingress):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
+    def check_config(self) -> None:
+        """Warn of keys that the gateway would not start with."""
+        for key_id in self._gateway.unpadded:
+            log.warning(
+                "a key of ingress.secure_access is base64 without its padding, with which the gateway does not start; "
+                "end it with '=' on both sides",
+                key_id=key_id,
+            )
+
     def needs_address(self, query: EndpointQuery) -> bool:
         return False
 
@@ -36,7 +50,8 @@ class GatewayIngress(Ingress):
             return None
         route = [query.record.id, str(query.port)]
         if query.expires is not None:
-            route += self._signed(query.record.id, query.port, query.expires)
+            signed = self._signed(query.record.id, query.port, query.expires)
+            route += signed if self._reads_signatures(query) else []
         address = self._gateway.address
         match self._gateway.mode:
             case "wildcard":
@@ -45,6 +60,10 @@ class GatewayIngress(Ingress):
                 return Endpoint(endpoint="/".join([address.rstrip("/"), *route]))
             case "header":
                 return Endpoint(endpoint=address, headers={ROUTE_HEADER: "-".join(route)})
+
+    def _reads_signatures(self, query: EndpointQuery) -> bool:
+        """In a path, the gateway takes a signature for a part of the application's path where no token is asked for."""
+        return self._gateway.mode != "uri" or bool(query.workload.labels.get(TOKEN_LABEL, "").strip())
 
     def _signed(self, sandbox_id: str, port: int, expires: int) -> list[str]:
         """The moment and the signature, as the gateway reads them."""

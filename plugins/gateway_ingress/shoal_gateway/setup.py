@@ -16,7 +16,7 @@ from shoal_gateway.config import (
     RouteMode,
     SecureAccessSettings,
 )
-from shoal_gateway.signing import SigningKey
+from shoal_gateway.signing import SigningKey, is_padded
 
 KEYS_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_KEYS"
 ACTIVE_KEY_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_ACTIVE_KEY"
@@ -31,11 +31,13 @@ class Gateway(Struct, frozen=True):
         address: as configured.
         mode: how a request names its sandbox.
         key: signs endpoints; None = there are no signed endpoints.
+        unpadded: ids of the keys that are written without the padding of base64.
     """
 
     address: str
     mode: RouteMode
     key: SigningKey | None
+    unpadded: tuple[str, ...] = ()
 
 
 def assemble(context: PluginContext, environ: Mapping[str, str]) -> Gateway | None:
@@ -59,7 +61,8 @@ def assemble(context: PluginContext, environ: Mapping[str, str]) -> Gateway | No
     if problems or settings.address is None or settings.route is None:
         raise ConfigError("\n".join(problems))
     key = next((key.made() for key in access.keys if key.key_id == access.active_key), None)
-    return Gateway(settings.address, settings.route.mode, key)
+    unpadded = tuple(key.key_id for key in access.keys if not is_padded(key.key.reveal()))
+    return Gateway(settings.address, settings.route.mode, key, unpadded)
 
 
 def _refuse_without_gateway(context: PluginContext, environ: Mapping[str, str]) -> None:

@@ -43,6 +43,11 @@ def decode_key(text: str) -> bytes:
     return secret
 
 
+def is_padded(text: str) -> bool:
+    """Whether base64 ends with the ``=`` that its length wants."""
+    return len(text.strip()) % 4 == 0
+
+
 def base36(number: int) -> str:
     """Lower case, without leading zeros; zero is ``0``. ``number`` must not be negative."""
     digits = ""
