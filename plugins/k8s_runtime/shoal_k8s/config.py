@@ -11,6 +11,27 @@ from shoal.config.settings import NotNegative, Positive, Section
 Seconds = Annotated[float, Meta(gt=0)]
 
 
+class PoolTemplateSettings(Section):
+    """``[kubernetes.pool_templates]``: what a pool's template through the API may have beyond Pod Security "baseline".
+
+    Lists of names; ``"*"`` stands for every name.
+    """
+
+    capabilities: list[str] = []
+    """Added ones, without ``CAP_``."""
+    claims: list[str] = []
+    config_maps: list[str] = []
+    metadata: list[str] = []
+    """Keys of labels and annotations, or their prefixes with the slash."""
+    priority_classes: list[str] = []
+    runtime_classes: list[str] = []
+    secrets: list[str] = []
+    """Mounted, in the environment, or to pull images with."""
+    service_accounts: list[str] = []
+    fields: list[str] = []
+    """Paths without indexes, ``spec.containers.securityContext.privileged``: what is there is not looked at."""
+
+
 class KubernetesSettings(Section):
     """``[kubernetes]``. Times in seconds; rates in requests a second, 0 = unlimited."""
 

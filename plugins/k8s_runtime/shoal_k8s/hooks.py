@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
-from shoal_k8s.config import RETIRED, AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import (
+    RETIRED,
+    AgentSandboxSettings,
+    KubernetesSettings,
+    PoolTemplateSettings,
+    SecureRuntimeSettings,
+)
 
 if TYPE_CHECKING:
     from shoal.plugin import PluginContext
@@ -23,9 +29,10 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 
 @hookimpl
 def shoal_config_sections() -> list[ConfigSection]:
-    """``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]``."""
+    """``[kubernetes]`` and its parts, ``[agent_sandbox]`` and ``[secure_runtime]``."""
     return [
         ConfigSection("kubernetes", KubernetesSettings, retired=RETIRED, idle=True),
+        ConfigSection("kubernetes.pool_templates", PoolTemplateSettings, idle=True),
         ConfigSection("agent_sandbox", AgentSandboxSettings, idle=True),
         ConfigSection("secure_runtime", SecureRuntimeSettings),
     ]
@@ -40,5 +47,12 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
         if error.name not in ("kubernetes", "urllib3"):
             raise
         raise ConfigError("k8s_runtime needs the kubernetes package: pip install 'shoal[kubernetes]'") from error
-    kubernetes, secure = context.section(KubernetesSettings), context.section(SecureRuntimeSettings)
-    return [KubernetesRuntime(context.settings, kubernetes, secure, context.section(AgentSandboxSettings))]
+    return [
+        KubernetesRuntime(
+            context.settings,
+            context.section(KubernetesSettings),
+            context.section(SecureRuntimeSettings),
+            context.section(AgentSandboxSettings),
+            context.section(PoolTemplateSettings),
+        )
+    ]

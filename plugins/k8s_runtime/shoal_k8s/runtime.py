@@ -27,7 +27,7 @@ from shoal_k8s.api.connection import Connection
 from shoal_k8s.api.failures import told
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
-from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, PoolTemplateSettings, SecureRuntimeSettings
 from shoal_k8s.diagnostics import Diagnostics
 from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
@@ -35,6 +35,7 @@ from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import spec, storage
 from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import PODS, RUNTIME_CLASSES, Pod
+from shoal_k8s.pools.template import TemplatePolicy
 from shoal_k8s.providers import template
 from shoal_k8s.providers.discovery import provider
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
@@ -62,8 +63,12 @@ class KubernetesRuntime(Runtime):
         kubernetes: KubernetesSettings,
         secure: SecureRuntimeSettings,
         agent: AgentSandboxSettings | None = None,
+        pool_templates: PoolTemplateSettings | None = None,
     ) -> None:
         self._agent = agent or AgentSandboxSettings()
+        self._pool_policy = TemplatePolicy(
+            pool_templates or PoolTemplateSettings(), settings.storage.allowed_host_paths, secure.runtime_class
+        )
         self._kubernetes = kubernetes
         self._storage = settings.storage
         self._runtime_class = secure.runtime_class
@@ -149,7 +154,7 @@ class KubernetesRuntime(Runtime):
             batchsandbox_template=kubernetes.batchsandbox_template_file,
             agent_sandbox_template=self._agent.template_file,
             shutdown_policy=self._agent.shutdown_policy,
-            allowed_host_paths=self._storage.allowed_host_paths,
+            pool_policy=self._pool_policy,
         )
         self._provider = await asyncio.to_thread(self._kind, cluster)
         self.pools = self._provider.pools

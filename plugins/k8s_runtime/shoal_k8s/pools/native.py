@@ -6,7 +6,7 @@ alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -19,8 +19,8 @@ from shoal.plugin.interfaces.pools import NativePools
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, KubeClient, KubeList
 from shoal_k8s.api.failures import ApiUnreachable
-from shoal_k8s.pools import template
 from shoal_k8s.pools.objects import POOLS, PoolObject, manifest
+from shoal_k8s.pools.template import TemplatePolicy
 
 API_ERROR: Final = "KUBERNETES::POOL_API_ERROR"
 _INVALID: Final = (400, 422)
@@ -30,18 +30,18 @@ class ClusterPools(NativePools):
     """The pools of one namespace.
 
     Args:
-        allowed_host_paths: prefixes of the node's paths that a template may mount.
+        policy: what a template that comes through the API may ask for.
     """
 
-    def __init__(self, client: KubeClient, namespace: str, allowed_host_paths: Sequence[str]) -> None:
+    def __init__(self, client: KubeClient, namespace: str, policy: TemplatePolicy) -> None:
         self._client = client
         self._namespace = namespace
-        self._allowed_host_paths = allowed_host_paths
+        self._policy = policy
 
     async def create(self, request: CreatePool) -> Pool:
         """Raises InvalidRequest also for a template that the cluster does not take, Forbidden for a quota."""
-        template.check(request.template, self._allowed_host_paths)
-        body = manifest(request.name, request.template, _numbers(request.capacity_spec))
+        self._policy.check(request.template)
+        body = manifest(request.name, self._policy.completed(request.template), _numbers(request.capacity_spec))
         with _told(request.name):
             return _public(await self._client.create(POOLS, self._namespace, body, PoolObject))
 

@@ -85,7 +85,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         super().__init__(cluster)
         self._failed_before: dict[str, list[Condition]] = {}
         self._template = template.read(cluster.batchsandbox_template, "kubernetes.batchsandbox_template_file")
-        self.pools = self._pools = ClusterPools(cluster.client, cluster.namespace, cluster.allowed_host_paths)
+        self.pools = self._pools = ClusterPools(cluster.client, cluster.namespace, cluster.pool_policy)
         self._captures = Captures(
             cluster.client, cluster.namespace, resync=cluster.resync, watch_timeout=cluster.watch_timeout
         )

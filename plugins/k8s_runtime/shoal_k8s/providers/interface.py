@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from shoal.errors import InvalidRequest
 from shoal.models import codes
@@ -17,11 +17,13 @@ from shoal.plugin.interfaces import Held
 from shoal.plugin.interfaces.pools import NativePools
 from shoal_k8s.api import KubeClient, Meta
 from shoal_k8s.api.objects import OwnerReference
+from shoal_k8s.config import PoolTemplateSettings
 from shoal_k8s.informer import Informer
 from shoal_k8s.pods import placement
 from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import Pod
 from shoal_k8s.pools.pooled import pool_of
+from shoal_k8s.pools.template import TemplatePolicy
 
 
 class Cluster(Struct, frozen=True):
@@ -29,7 +31,7 @@ class Cluster(Struct, frozen=True):
 
     Attributes:
         pods: every pod that carries a sandbox id, found by that id.
-        allowed_host_paths: prefixes of the nodes' paths that pods may mount.
+        pool_policy: what pools' templates that come through the API may ask for.
     """
 
     client: KubeClient
@@ -41,7 +43,7 @@ class Cluster(Struct, frozen=True):
     batchsandbox_template: str | None = None
     agent_sandbox_template: str | None = None
     shutdown_policy: str = "Delete"
-    allowed_host_paths: list[str] = []
+    pool_policy: TemplatePolicy = field(default_factory=lambda: TemplatePolicy(PoolTemplateSettings()))
 
 
 class WorkloadProvider(ABC):
