@@ -249,6 +249,38 @@ async def test_one_at_a_time_whatever_the_source(here: Site) -> None:
     assert here.world.calls["apply", sandbox_id] == 1
 
 
+@pytest.mark.parametrize("early", [0.0, 0.004])
+async def test_an_intent_at_each_end_of_the_cool_down_renews_each_time(here: Site, early: float) -> None:
+    """A gateway sends one every 60 s; a renewal takes time, and so does the way here."""
+    sandbox_id = await here.running(OPTED, 60)
+    at, seconds = datetime.now(UTC), 0.0
+    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60)
+    renewer.clock, renewer.now = lambda: seconds, lambda: at + timedelta(seconds=seconds)
+
+    async def slow(call: str, _: str) -> None:
+        nonlocal seconds
+        seconds += 0.5 if call == "apply" else 0.0
+
+    here.world.fault = slow
+    for turn, way in enumerate((0.4, 0.0, 0.2, 0.0)):
+        observed = turn * (60.0 - early)
+        seconds = observed + way
+        await renewer.handle(Signal(sandbox_id, "redis_queue", at + timedelta(seconds=observed)))
+        assert here.world.calls["apply", sandbox_id] == turn + 1
+
+
+async def test_an_intent_at_the_end_of_a_cool_down_without_renewal_counts(here: Site) -> None:
+    sandbox_id = await here.running(OPTED, 3630)
+    at, seconds = datetime.now(UTC), 0.4
+    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60)
+    renewer.clock, renewer.now = lambda: seconds, lambda: at + timedelta(seconds=seconds)
+    await renewer.handle(Signal(sandbox_id, "redis_queue", at))
+    assert here.world.calls["apply", sandbox_id] == 0
+    seconds = 60.0
+    await renewer.handle(Signal(sandbox_id, "redis_queue", at + timedelta(seconds=60)))
+    assert here.world.calls["apply", sandbox_id] == 1
+
+
 async def test_only_what_runs_is_renewed(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
     await here.engine.pause(sandbox_id)

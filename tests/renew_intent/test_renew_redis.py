@@ -168,6 +168,20 @@ async def test_the_lock_outlives_a_renewal_by_the_cool_down(here: Site, shared: 
     await until(lambda: 30 < int(shared.ttl(key)) <= 60)
 
 
+async def test_a_lock_that_is_kept_ends_before_the_cool_down_does(shared: redis.Redis) -> None:
+    """Who comes at its end is another replica, with the next intent of a gateway."""
+    replica = ReplicaLocks(RedisSettings(enabled=True, dsn=Secret(os.environ["SHOAL_TEST_REDIS_URL"])))
+    name = f"test-{uuid.uuid4()}"
+    try:
+        for seconds, most in ((60, 59_000), (1, 100)):
+            assert await replica.take(name, 30)
+            await replica.hold(name, seconds)
+            assert most - 1000 < int(shared.pttl(LOCK_KEY.format(name))) <= most
+    finally:
+        shared.delete(LOCK_KEY.format(name))
+        await replica.stop()
+
+
 async def test_locks_are_exclusive_and_given_back(shared: redis.Redis) -> None:
     settings = RedisSettings(enabled=True, dsn=Secret(os.environ["SHOAL_TEST_REDIS_URL"]))
     replicas = [ReplicaLocks(settings) for _ in range(5)]

@@ -28,9 +28,13 @@ class Signal(Struct, frozen=True):
     observed_at: datetime | None = None
     port: int | None = None
 
+    def age(self, now: datetime) -> float:
+        """Seconds since it was observed; 0 for one of this process, and for one from a clock that is ahead."""
+        return 0.0 if self.observed_at is None else max((now - self.observed_at).total_seconds(), 0.0)
+
     def stale(self, now: datetime) -> bool:
         """Whether it is too old to act on."""
-        return self.observed_at is not None and (now - self.observed_at).total_seconds() > STALE_SECONDS
+        return self.age(now) > STALE_SECONDS
 
 
 class _Payload(Struct):

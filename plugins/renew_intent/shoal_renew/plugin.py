@@ -11,7 +11,7 @@ from shoal.plugin import Lifecycle
 from shoal.plugin.interfaces import Access, Observer, Renewal, Transition
 from shoal_renew.ending import end
 from shoal_renew.intent import Signal, parse
-from shoal_renew.renewer import AGAIN_SECONDS, Renewer
+from shoal_renew.renewer import AGAIN_SECONDS, SLACK_SECONDS, Renewer
 from shoal_renew.subjects import EXTENSION, Subjects
 
 log = structlog.get_logger("shoal.renew")
@@ -82,7 +82,7 @@ class RenewIntent(Renewal, Observer):
         if subject is None or subject.queued or subject.busy or access.transport == "gateway":
             return
         now = self._renewer.clock()
-        if now < subject.next_at:
+        if now < subject.next_at - SLACK_SECONDS:
             return
         try:
             self._queue.put_nowait(Signal(access.sandbox_id, "server_proxy"))

@@ -35,10 +35,12 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.2, 15.0
 """Seconds between two tries to reach it: doubled from the first to the most, each cut by up to a half at random."""
 LOCK_KEY = "opensandbox:renew:lock:{}"
 
+LEAST_SECONDS = 0.1
+"""For which a lock that is kept is kept."""
 _HOLD = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
 if ARGV[2] == '0' then return redis.call('del', KEYS[1]) end
-return redis.call('expire', KEYS[1], ARGV[2])
+return redis.call('pexpire', KEYS[1], ARGV[2])
 """
 """Compare and set in one step, for the lock may have run out and be another's."""
 
@@ -139,8 +141,11 @@ class ReplicaLocks:
         return await self._ask(lambda key: self._take(key, seconds), sandbox_id)
 
     async def hold(self, sandbox_id: str, seconds: int) -> None:
-        """Keep or let go; a lock that cannot be reached runs out by itself."""
-        await self._ask(lambda key: self._hold(key, seconds), sandbox_id)
+        """Keep or let go; a lock that cannot be reached runs out by itself.
+
+        It ends a second early: the seconds are whole ones, and who comes at their end must not meet it.
+        """
+        await self._ask(lambda key: self._hold(key, max(seconds - 1, LEAST_SECONDS) if seconds else 0), sandbox_id)
 
     async def start(self) -> None:
         """Open nothing: a connection is opened when the first lock is taken."""
@@ -166,8 +171,9 @@ class ReplicaLocks:
         taken = await self._client.set(key, self._me, nx=True, ex=seconds)
         return bool(taken) or await self._hold(key, seconds)  # this replica's own, from the renewal before
 
-    async def _hold(self, key: str, seconds: int) -> bool:
-        return bool(await cast("Awaitable[int]", self._client.eval(_HOLD, 1, key, self._me, str(seconds))))
+    async def _hold(self, key: str, seconds: float) -> bool:
+        milliseconds = str(round(seconds * 1000))
+        return bool(await cast("Awaitable[int]", self._client.eval(_HOLD, 1, key, self._me, milliseconds)))
 
 
 def backoff(failures: int) -> float:

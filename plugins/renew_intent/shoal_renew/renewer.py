@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -20,6 +20,8 @@ log = structlog.get_logger("shoal.renew")
 
 AGAIN_SECONDS = 5.0
 """Cool-down after a renewal that failed or was held up, so that traffic does not turn into failures."""
+SLACK_SECONDS = 0.05
+"""How early a signal may come. A gateway counts the same interval between its intents as the cool-down lasts."""
 LASTING = frozenset({"no_expiry", "unchanged"})
 """Reasons that hold as long as a renewal would: the whole cool-down applies."""
 LIMIT_SECONDS = 25.0
@@ -57,6 +59,9 @@ class Alone(Replicas):
 
 class Renewer:
     """Renews each sandbox by one signal at a time, and at most once in ``min_interval`` seconds, whoever signals.
+
+    The cool-down counts from the access to the next access, not from the end of the renewal: what a gateway sends once
+    in ``min_interval`` seconds would otherwise come a moment too early each second time.
 
     A signal that comes while its sandbox is being renewed does not wait for its turn, in which the cool-down would meet
     it anyway: it would keep its worker from other sandboxes.
@@ -104,12 +109,15 @@ class Renewer:
 
     async def _pass(self, signal: Signal, subject: Subject) -> None:
         """The gates of a sandbox that nobody else is renewing."""
-        if self.clock() < subject.next_at:
+        begun = self.clock() - signal.age(self.now())
+        if begun < subject.next_at - SLACK_SECONDS:
             return skipped(signal, "cool_down")
         reason = self._out_of_question(signal, subject)
         if reason is not None:
-            if reason != "stale":
-                self._cool(subject, self._interval if reason in LASTING else AGAIN_SECONDS)
+            if reason in LASTING:
+                subject.next_at = begun + self._interval
+            elif reason != "stale":
+                self._cool(subject, AGAIN_SECONDS)
             return skipped(signal, reason)
         if not await self._replicas.take(signal.sandbox_id, LOCK_SECONDS):
             self._cool(subject, AGAIN_SECONDS)
@@ -119,8 +127,9 @@ class Renewer:
             reason = self._out_of_question(signal, subject)  # the lock may have taken its time
             if reason is not None:
                 return skipped(signal, reason)
-            await self._renew(signal, subject)
-            kept = self._interval
+            await self._renew(signal, subject.extend)
+            subject.next_at = begun + self._interval
+            kept = max(1, round(subject.next_at - self.clock()))
         finally:
             await self._replicas.hold(signal.sandbox_id, kept)
 
@@ -140,11 +149,10 @@ class Renewer:
     def _cool(self, subject: Subject, seconds: float) -> None:
         subject.next_at = self.clock() + min(seconds, self._interval)
 
-    async def _renew(self, signal: Signal, subject: Subject) -> None:
-        wanted = self.now() + subject.extend
+    async def _renew(self, signal: Signal, extend: timedelta) -> None:
+        wanted = self.now() + extend
         async with asyncio.timeout(LIMIT_SECONDS):
             expires_at = await self._lifecycle.renew(signal.sandbox_id, wanted, only_later=True)
-        self._cool(subject, self._interval)
         _event(log.info, "renew_succeeded", signal, renew_expires_at=expires_at.isoformat())
 
 
