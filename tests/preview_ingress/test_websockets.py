@@ -30,7 +30,7 @@ class Site:
     def __init__(self, home: Path) -> None:
         self.server = ServerProcess(
             home,
-            f'[runtime]\ntype = "local"\n[ingress.preview]\ndomain = "{DOMAIN}"\n',
+            f'[runtime]\ntype = "local"\n[ingress.preview]\ndomain = "{DOMAIN}"\n[apikey_auth]\nopen_proxy = false\n',
             env={"OPENSANDBOX_SERVER_API_KEY": KEY["OPEN-SANDBOX-API-KEY"]},
         )
         self.http = httpx.Client(base_url=self.server.base, headers=KEY, timeout=60, trust_env=False)

@@ -31,7 +31,9 @@ class Authentication:
         if not self._authenticators:
             return
         method = scope.get("method", "GET")
-        request = AuthRequest(kind, scope["type"], method, scope["path"], exchange.credential)
+        request = AuthRequest(
+            kind, scope["type"], method, scope["path"], exchange.credential, exchange.header, exchange.withhold
+        )
         exchange.principal = principal = await self._principal(request)
         needed = PROXY if kind == "proxy" else READ if method in ("GET", "HEAD") else WRITE
         if needed not in principal.scopes:
@@ -42,4 +44,5 @@ class Authentication:
             principal = await authenticator.authenticate(request)
             if principal is not None:
                 return principal
-        raise self._authenticators[0].missing()
+        first = self._authenticators[0]
+        raise first.missing_for_proxy() if request.kind == "proxy" else first.missing()

@@ -106,12 +106,12 @@ class Edge:
             raise refusal
         if target is not None:
             note(exchange, target)
-            await self._proxy(scope, receive, exchange.send, target)
+            await self._proxy(exchange.onward(scope), receive, exchange.send, target)
             return
         try:
             await self._routes(_routable(scope), receive, exchange.send)
         except Forward as onward:
-            scope, receive = onward.scope(scope), onward.receive(receive)
+            scope, receive = onward.scope(exchange.onward(scope)), onward.receive(receive)
             await self._proxy(scope, receive, exchange.send, onward.target, onward.headers)
 
     async def _preflight(self, scope: Scope, receive: Receive, exchange: Exchange, target: ProxyTarget | None) -> None:
@@ -124,7 +124,7 @@ class Edge:
             attempt = _Attempt(exchange.send)
             try:
                 await self._authentication.admit(scope, exchange, "proxy")
-                await self._proxy(scope, receive, attempt.send, target)
+                await self._proxy(exchange.onward(scope), receive, attempt.send, target)
             except (ShoalError, ResponseCut):
                 if attempt.forwarded:
                     raise

@@ -26,6 +26,7 @@ class Exchange:
     Attributes:
         headers: request headers by lower-case name; the last of a repeated one.
         consulted: names of the headers that an authenticator looked at.
+        withheld: values of credentials that an authenticator knew.
         principal: who asks, once known.
         route, sandbox_id: for the access log, once routed.
         status: of the answer; 0 before it began.
@@ -48,6 +49,7 @@ class Exchange:
         "route",
         "sandbox_id",
         "status",
+        "withheld",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +64,7 @@ class Exchange:
         if origin is not None:
             self._extra += cors.response_headers(origin)
         self.consulted: set[bytes] = set()
+        self.withheld: set[bytes] = set()
         self.principal: Principal | None = None
         self.route: str | None = None
         self.sandbox_id: str | None = None
@@ -101,6 +104,18 @@ class Exchange:
         """A request header by its lower-case name, for an authenticator."""
         self.consulted.add(name.encode("latin-1"))
         return self.header(name)
+
+    def withhold(self, value: str) -> None:
+        """Let no header with this value go on to a sandbox: it is a credential of the control plane."""
+        self.withheld.add(value.encode("latin-1"))
+
+    def onward(self, scope: Scope) -> Scope:
+        """The request as a sandbox may see it: without what is the control plane's, by name or by value."""
+        consulted, withheld = self.consulted, self.withheld
+        if not (consulted or withheld):
+            return scope
+        kept = [header for header in scope["headers"] if header[0] not in consulted and header[1] not in withheld]
+        return {**scope, "headers": kept}
 
     def header(self, name: str) -> str | None:
         """A request header by its lower-case name."""

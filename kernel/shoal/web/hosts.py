@@ -32,14 +32,11 @@ class ClaimedHosts:
     async def admit(self, scope: Scope, exchange: Exchange, claimed: HostTarget) -> tuple[Scope, ProxyTarget]:
         """Ask who comes, unless the host is open to all or is itself the proof.
 
-        Returns the request as the sandbox may see it: without what an authenticator looked at, which is the control
-        plane's, whatever else of its name belongs to the sandbox.
+        Returns the request as the sandbox may see it (`Exchange.onward`), and where it goes.
         """
         exchange.route, exchange.sandbox_id = HOST_ROUTE, claimed.sandbox_id
         exchange.leave_cors_alone()
         target = host_target(claimed, raw_path(scope))
         if not (claimed.open or claimed.signed):
             await self._authentication.admit(scope, exchange, "proxy")
-            headers = [header for header in scope["headers"] if header[0] not in exchange.consulted]
-            scope = {**scope, "headers": headers}
-        return scope, target
+        return exchange.onward(scope), target

@@ -72,7 +72,7 @@ class WebSockets:
             return None
         note(exchange, target)
         await self._authentication.admit(scope, exchange, "proxy")
-        return scope, target
+        return exchange.onward(scope), target
 
     def _refuse(self, socket: ClientSocket | None, exchange: Exchange, error: ShoalError) -> None:
         """Tell the client by a close frame; a socket that is relayed has had its own."""

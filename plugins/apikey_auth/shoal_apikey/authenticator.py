@@ -20,6 +20,12 @@ from shoal_apikey.keyring import Keyring
 log = structlog.get_logger("shoal.apikey")
 
 HEADER: Final = "OPEN-SANDBOX-API-KEY"
+SERVICE_HEADERS: Final = ("x-execd-access-token", "opensandbox-egress-auth")
+"""Where the Go SDK sends the key to a sandbox's services. Anything else in them is the sandbox's own, and goes on."""
+FOR_BROWSERS: Final = (
+    "Browsers cannot send one: give them a signed preview host ([ingress.preview] and an endpoint with ?expires=), "
+    "or let proxied requests in without a key ([apikey_auth] open_proxy = true)."
+)
 REFRESH_SECONDS: Final = 1.0
 
 ANONYMOUS: Final = Principal(name=ANONYMOUS_NAME, scopes=frozenset({PROXY}))
@@ -70,11 +76,22 @@ class ApiKeyAuthenticator(Authenticator):
     async def authenticate(self, request: AuthRequest) -> Principal | None:
         """The key's principal; None without a key. Raises Unauthenticated for a key that is not known."""
         key = request.header(HEADER.lower())
-        known = self._keyring.find(digest_of_header(key)) if key else None
+        known = self._find(request, key)
+        if request.kind == "proxy":
+            elsewhere = [self._find(request, request.shared_header(name)) for name in SERVICE_HEADERS]
+            if not key:
+                known = elsewhere[0] or elsewhere[1]
         if self._opens(request):
             return known if known is not None and PROXY in known.scopes else ANONYMOUS
         if key and known is None:
             raise Unauthenticated(codes.INVALID_API_KEY, f"The key in {HEADER} is not known.")
+        return known
+
+    def _find(self, request: AuthRequest, key: str | None) -> Principal | None:
+        """Whose key it is; a key that is known does not go on to the sandbox, whatever header it came in."""
+        known = self._keyring.find(digest_of_header(key)) if key else None
+        if key and known is not None:
+            request.withhold(key)
         return known
 
     def _opens(self, request: AuthRequest) -> bool:
@@ -86,6 +103,10 @@ class ApiKeyAuthenticator(Authenticator):
     def missing(self) -> Unauthenticated:
         """The error for a request without a key."""
         return Unauthenticated(codes.MISSING_API_KEY, f"The request needs a key in the header {HEADER}.")
+
+    def missing_for_proxy(self) -> Unauthenticated:
+        """The same, with the ways in for browsers, which cannot send the header."""
+        return Unauthenticated(codes.MISSING_API_KEY, f"{self.missing().message} {FOR_BROWSERS}")
 
     async def _watch(self) -> None:
         while True:

@@ -34,6 +34,14 @@ class Principal(Struct, kw_only=True, frozen=True):
     tenant: str | None = None
 
 
+def _no_header(_name: str) -> None:
+    return None
+
+
+def _withhold_nothing(_value: str) -> None:
+    return None
+
+
 class AuthRequest(Struct, frozen=True):
     """What an authenticator may look at.
 
@@ -41,7 +49,10 @@ class AuthRequest(Struct, frozen=True):
         kind: ``api`` for the control plane's own routes, ``proxy`` for requests that go on to a sandbox.
         transport: ``http`` or ``websocket``.
         method, path: as received; ``path`` is decoded and without query.
-        header: ``header("open-sandbox-api-key")``: the value of a header by its lower-case name, or None.
+        header: ``header("open-sandbox-api-key")``: the value of a header by its lower-case name, or None. A header that
+            was asked for is the control plane's: a proxied request goes on without it.
+        shared_header: the same for a header in which a sandbox's service may want a credential of its own; it goes on.
+        withhold: told the value of a credential that is known here, so that no header that holds it goes on.
     """
 
     kind: Literal["api", "proxy"]
@@ -49,6 +60,8 @@ class AuthRequest(Struct, frozen=True):
     method: str
     path: str
     header: Callable[[str], str | None]
+    shared_header: Callable[[str], str | None] = _no_header
+    withhold: Callable[[str], None] = _withhold_nothing
 
 
 class Authenticator(Component, ABC):
@@ -64,3 +77,7 @@ class Authenticator(Component, ABC):
     def missing(self) -> Unauthenticated:
         """The error for a request that carries no credential of any kind; the first authenticator's is used."""
         return Unauthenticated("MISSING_CREDENTIALS", "This server needs a credential and the request carries none.")
+
+    def missing_for_proxy(self) -> Unauthenticated:
+        """The same for a proxied request, which may come from a browser that cannot send the credential."""
+        return self.missing()
