@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.controllers import AGENT, AgentController, BatchController, condition
-from tests.k8s_runtime.servers import configuration, eventually
+from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.servers import ServerProcess
 
@@ -70,6 +71,51 @@ async def test_a_quota_is_told_at_once_and_leaves_nothing(
     assert (refused.status_code, refused.json()["code"]) == (403, "KUBERNETES::QUOTA_EXCEEDED")
     assert "pods=1" in refused.json()["message"]
     eventually(lambda: [each["id"] for each in api.get("/sandboxes").json()["items"]] == [first.json()["id"]])
+
+
+EGRESS = f'[egress]\nimage = "{IMAGE}"\n'
+
+
+@pytest.fixture
+def counting(namespace: str) -> dict[str, str]:
+    """The limits of one sandbox, which is all that a quota of the namespace allows."""
+    limits = {"cpu": "1", "memory": "256Mi"}
+    hard = ",".join(f"{kind}.{key}={amount}" for key, amount in limits.items() for kind in ("limits", "requests"))
+    _kubectl(namespace, "create", "quota", "q", f"--hard={hard}")
+    eventually(lambda: bool(_kubectl(namespace, "get", "quota", "q", "--output=jsonpath={.status.used}")))
+    return limits
+
+
+def _kubectl(namespace: str, *words: str) -> str:
+    done = subprocess.run(["kubectl", "--namespace", namespace, *words], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+async def test_what_a_pod_needs_besides_its_main_container_costs_no_quota(
+    counting: dict[str, str], tmp_path: Path, client: KubeClient, namespace: str
+) -> None:
+    config = configuration(namespace, execd=True, extra=EGRESS)
+    with running(tmp_path, config) as server, httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
+        made = create(api, resourceLimits=counting, networkPolicy={"defaultAction": "deny"})
+        assert made.status_code == 202, made.text
+        pod = await client.get(PODS, namespace, made.json()["id"], dict[str, Any])
+        resources = {each["name"]: each["resources"] for each in pod["spec"]["containers"]}
+        assert resources["sandbox"]["limits"] == counting
+        assert resources["egress"]["limits"] == {"cpu": "0", "memory": "0"}
+        assert pod["spec"]["initContainers"][0]["resources"] == resources["sandbox"]
+        refused = create(api, resourceLimits=counting)
+        assert (refused.status_code, refused.json()["code"]) == (403, "KUBERNETES::QUOTA_EXCEEDED")
+        assert "exceeded quota: q" in refused.json()["message"]
+
+
+def test_the_container_that_a_quota_lacks_something_of_is_named(counting: dict[str, str], api: httpx.Client) -> None:
+    refused = create(api, resourceLimits={"cpu": "1"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "KUBERNETES::QUOTA_EXCEEDED")
+    assert "failed quota: q: must specify limits.memory" in refused.json()["message"]
+    assert "'sandbox' has no limits.memory" in refused.json()["message"]
+    beside = {"name": "beside", "image": {"uri": IMAGE}}
+    refused = create(api, resourceLimits={"cpu": "500m", "memory": "64Mi"}, sidecars=[beside])
+    assert "'beside' has no limits.cpu, 'beside' has no limits.memory" in refused.json()["message"]
 
 
 async def test_a_limit_range_and_an_invalid_amount_are_the_callers(
@@ -144,7 +190,7 @@ async def test_the_objects_own_events_are_shown_where_no_pod_ever_came(client: K
 async def test_a_quota_that_only_the_controller_meets(client: KubeClient, namespace: str) -> None:
     class Refused(AgentController):
         async def reconcile(self, thing: dict[str, Any], pod: dict[str, Any] | None) -> None:
-            said = condition("Ready", 'pods "x" is forbidden: exceeded quota: few', "False")
+            said = condition("Ready", 'pods "x" is forbidden: failed quota: few: must specify limits.cpu', "False")
             await self.tell(thing, {"conditions": [{**said, "reason": "ReconcilerError"}]})
 
     async with Refused(client, namespace).running() as controller:
@@ -153,7 +199,7 @@ async def test_a_quota_that_only_the_controller_meets(client: KubeClient, namesp
         await runtime.start()
         plan = new_plan()
         try:
-            with pytest.raises(EngineFailure) as refused:
+            with pytest.raises(EngineFailure, match="'sandbox' has no limits") as refused:
                 await runtime.create(plan, lambda reason, message: None)
             assert refused.value.code == "KUBERNETES::QUOTA_EXCEEDED"
         finally:

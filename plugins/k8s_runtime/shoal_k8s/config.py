@@ -55,7 +55,9 @@ class KubernetesSettings(Section):
     sandbox_create_poll_interval_seconds: Seconds = 1.0
     """Accepted for `opensandbox-server`'s sake: readiness is watched, not polled."""
     execd_init_resources: dict[Literal["limits", "requests"], dict[str, str]] = {}
-    """Of the init container that brings execd."""
+    """Of the init container that brings execd; empty: as the sandbox's own container, which costs a pod nothing."""
+    sidecar_zero_limits: bool = True
+    """Sidecars of the operator's without limits say zero, so that a quota takes them. False leaves them as they are."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     leader_election: bool = True
     """Several servers may share the namespace: the holder of the Lease ``shoal`` ends what is over. False = one."""

@@ -78,6 +78,7 @@ class KubernetesRuntime(Runtime):
             execd_as_init=settings.runtime.execd_run_as_init,
             pull_policy=kubernetes.image_pull_policy,
             init_resources=kubernetes.execd_init_resources,
+            zero_limits=kubernetes.sidecar_zero_limits,
             runtime_class=secure.runtime_class,
             gvisor=secure.type == "gvisor",
         )

@@ -14,6 +14,7 @@ from typing import Final
 from shoal.errors import EngineFailure, NotFound, RateLimited
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Progress
+from shoal_k8s.api.failures import QUOTA_EXCEEDED, over_quota
 from shoal_k8s.config import KubernetesSettings
 from shoal_k8s.pods.status import judge
 from shoal_k8s.pools.pooled import EXHAUSTED
@@ -67,7 +68,8 @@ class Waits:
                     progress(workload.reason or "PENDING", workload.message or "The pod is starting.")
                     last = workload
                 await _next(changed, min(deadline, patience.until))
-        raise EngineFailure(f"{SCOPE}::POD_READY_TIMEOUT", await self._late(sandbox_id, last))
+        said = await self._late(sandbox_id, last)
+        raise EngineFailure(QUOTA_EXCEEDED if over_quota(said) else f"{SCOPE}::POD_READY_TIMEOUT", said)
 
     async def allocated(self, sandbox_id: str) -> None:
         """Returns once the pool's controller has given it a pod, or something else than a pod keeps it waiting.

@@ -19,6 +19,8 @@ API_ERROR: Final = "KUBERNETES::API_ERROR"
 QUOTA_EXCEEDED: Final = "KUBERNETES::QUOTA_EXCEEDED"
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _RETRY_SECONDS: Final = 1.0
+_QUOTA: Final = re.compile(r"exceeded quota|failed quota|insufficient quota")
+_MUST: Final = re.compile(r"failed quota: .*?must specify (.*)")
 _LACKING: Final = re.compile(r" cannot [a-z*]+ (resource|path) ")
 """How every authorizer's refusal reads: ``User "u" cannot create resource "pods" in …``."""
 
@@ -84,9 +86,7 @@ class ApiError(Exception):
     def told(self) -> ShoalError:
         """The same as callers hear it."""
         if self.over_quota:
-            return Forbidden(
-                QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {_after(self.said, 'exceeded quota')}."
-            )
+            return Forbidden(QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {quota_words(self.said)}.")
         if self.status == 422 and self.request.startswith("create "):
             return InvalidRequest(codes.INVALID_PARAMETER, f"The cluster refuses it: {self.said}")
         if self.not_found and self.kind == "namespaces":
@@ -133,9 +133,17 @@ def told_of_diagnostics() -> Iterator[None]:
 
 
 def over_quota(said: str) -> bool:
-    """Whether a message speaks of a resource quota; there is no machine word for it."""
-    return "exceeded quota" in said
+    """Whether a message speaks of a resource quota, exceeded or not met; there is no machine word for it."""
+    return _QUOTA.search(said) is not None
 
 
-def _after(text: str, mark: str) -> str:
-    return mark + text.partition(mark)[2].rstrip(".")
+def quota_words(said: str) -> str:
+    """The part of such a message that speaks of the quota."""
+    found = _QUOTA.search(said)
+    return said[found.start() :].rstrip(".") if found else said
+
+
+def unmet_quota(said: str) -> list[str]:
+    """What containers must say for a quota to count them (``limits.cpu``), by such a message, if it says so."""
+    found = _MUST.search(said)
+    return re.findall(r"(?:limits|requests)\.[a-z-]+|\b(?:cpu|memory|ephemeral-storage)\b", found[1]) if found else []

@@ -9,6 +9,7 @@
     sidecars   the containers beside it
     windows    the emulator of a Windows guest
     quantities amounts of resources
+    quota      which container a quota refuses a pod for
     placement  platforms, node selectors, what a template file says against them
     storage    volumes and mounts of the pod spec
     secrets    registry credentials

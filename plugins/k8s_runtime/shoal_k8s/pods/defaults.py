@@ -14,6 +14,8 @@ class PodDefaults(Struct, frozen=True):
     """From the configuration.
 
     Attributes:
+        init_resources: of init containers; empty: those of the sandbox's own container, which cost a pod nothing.
+        zero_limits: whether a sidecar of the operator's gets limits of zero where it has none.
         gvisor: whether ``secure_runtime.type`` says so, whatever its class is called.
     """
 
@@ -21,5 +23,6 @@ class PodDefaults(Struct, frozen=True):
     execd_as_init: bool = False
     pull_policy: str = "IfNotPresent"
     init_resources: dict[Literal["limits", "requests"], dict[str, str]] = {}
+    zero_limits: bool = True
     runtime_class: str | None = None
     gvisor: bool = False

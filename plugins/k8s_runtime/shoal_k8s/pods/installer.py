@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from shoal.models.plan import Sidecar
-from shoal_k8s.pods import storage
+from shoal_k8s.pods import quantities, storage
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 
 OEM: Final = "opensandbox-win-oem"
@@ -27,8 +27,27 @@ _WINDOWS: Final = tuple(
 )
 
 
-def init_containers(sidecars: list[Sidecar], defaults: PodDefaults, *, windows: bool) -> list[dict[str, Any]]:
-    """One where there is something to bring or to set, else none."""
+Resources = Mapping[str, Mapping[str, str]]
+
+
+def init_containers(
+    sidecars: list[Sidecar], defaults: PodDefaults, main: Resources, *, windows: bool
+) -> list[dict[str, Any]]:
+    """One where there is something to bring or to set, else none.
+
+    Args:
+        main: resources of the sandbox's own container. A pod counts as much as its init containers or its containers,
+            whichever is more, so the same for both costs nothing.
+    """
+    made = _init_containers(sidecars, defaults, windows=windows)
+    same = {kind: quantities.counted(amounts) for kind, amounts in main.items()}
+    resources: Resources = {kind: amounts for kind, amounts in same.items() if amounts}
+    if defaults.init_resources:
+        resources = {str(kind): amounts for kind, amounts in defaults.init_resources.items()}
+    return [{**container, "resources": resources} for container in made] if resources else made
+
+
+def _init_containers(sidecars: list[Sidecar], defaults: PodDefaults, *, windows: bool) -> list[dict[str, Any]]:
     wishes = {name: value for sidecar in sidecars for name, value in sidecar.sysctls.items()}
     if defaults.execd_image is not None:
         return [_installer(defaults, wishes, windows=windows)]
@@ -44,8 +63,6 @@ def _installer(defaults: PodDefaults, wishes: Mapping[str, str], *, windows: boo
     container["volumeMounts"] = [{"name": storage.BIN, "mountPath": RUNTIME_DIR}]
     if windows:
         container["volumeMounts"].append({"name": OEM, "mountPath": OEM_DIR})
-    if defaults.init_resources:
-        container["resources"] = defaults.init_resources
     return container
 
 

@@ -11,6 +11,8 @@ from shoal.errors import InvalidRequest
 from shoal.models import codes
 
 GPU: Final = "nvidia.com/gpu"
+COUNTED: Final = ("cpu", "memory", "ephemeral-storage")
+"""What every container of a pod must say once a quota counts it, init containers too."""
 _FORM: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?")
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 
@@ -48,6 +50,11 @@ def amount(text: str) -> Decimal | None:
 def named(given: Mapping[str, str]) -> dict[str, str]:
     """As a container has them."""
     return {(GPU if key == "gpu" else key): text.strip() for key, text in given.items()}
+
+
+def counted(amounts: Mapping[str, str]) -> dict[str, str]:
+    """Those that a quota may ask of every container of a pod."""
+    return {key: text for key, text in amounts.items() if key in COUNTED}
 
 
 def _check_gpu(field: str, text: str) -> None:

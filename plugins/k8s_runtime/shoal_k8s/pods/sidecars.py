@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -13,8 +13,12 @@ from shoal_k8s.pods import quantities, storage
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 
 
-def container(sidecar: Sidecar, defaults: PodDefaults) -> dict[str, Any]:
-    """The container of one."""
+def container(sidecar: Sidecar, defaults: PodDefaults, main: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The container of one.
+
+    Args:
+        main: resources of the sandbox's own container.
+    """
     made: dict[str, Any] = {
         "name": sidecar.name,
         "image": sidecar.image,
@@ -24,10 +28,9 @@ def container(sidecar: Sidecar, defaults: PodDefaults) -> dict[str, Any]:
     }
     if sidecar.command is not None:
         made["command"] = sidecar.command
-    resources = {"limits": sidecar.resource_limits, "requests": sidecar.resource_requests}
-    given = {kind: quantities.named(amounts) for kind, amounts in resources.items() if amounts}
-    if given:
-        made["resources"] = given
+    resources = _resources(sidecar, defaults, main)
+    if resources:
+        made["resources"] = resources
     if sidecar.capabilities:
         made["securityContext"] = {"capabilities": {"add": list(sidecar.capabilities)}}
     mounts = _mounts(sidecar, defaults)
@@ -36,6 +39,20 @@ def container(sidecar: Sidecar, defaults: PodDefaults) -> dict[str, Any]:
     if sidecar.ready is not None:
         made["readinessProbe"] = _probe(sidecar.ready)
     return made
+
+
+def _resources(
+    sidecar: Sidecar, defaults: PodDefaults, main: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, str]]:
+    """What it was given; an operator's has a limit of zero for what the sandbox has a limit of.
+
+    A quota counts zero and is content, and kubelets set no limit for it. A caller's sidecar has to bring its own.
+    """
+    limits, requests = quantities.named(sidecar.resource_limits), quantities.named(sidecar.resource_requests)
+    if sidecar.trusted and defaults.zero_limits:
+        open_ = quantities.counted(main.get("limits", {})).keys() - limits.keys() - requests.keys()
+        limits = {**dict.fromkeys(sorted(open_), "0"), **limits}
+    return {kind: amounts for kind, amounts in (("limits", limits), ("requests", requests)) if amounts}
 
 
 def volumes(sidecars: Sequence[Sidecar]) -> list[dict[str, Any]]:

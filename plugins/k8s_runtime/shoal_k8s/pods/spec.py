@@ -24,14 +24,13 @@ ISOLATION_EXTENSION: Final = "bootstrap.execd.isolation"
 def pod_spec(plan: WorkloadPlan, defaults: PodDefaults) -> dict[str, Any]:
     """The pod spec of a plan that `check` let pass."""
     guest = windows.is_guest(plan)
-    beside = [sidecars.container(sidecar, defaults) for sidecar in plan.sidecars]
-    spec: dict[str, Any] = {
-        "automountServiceAccountToken": False,
-        "containers": [_guest(plan, defaults) if guest else _main(plan, defaults), *beside],
-    }
+    main = _guest(plan, defaults) if guest else _main(plan, defaults)
+    resources = main.get("resources", {})
+    beside = [sidecars.container(sidecar, defaults, resources) for sidecar in plan.sidecars]
+    spec: dict[str, Any] = {"automountServiceAccountToken": False, "containers": [main, *beside]}
     optional = {
         "volumes": _volumes(plan, defaults),
-        "initContainers": installer.init_containers(plan.sidecars, defaults, windows=guest),
+        "initContainers": installer.init_containers(plan.sidecars, defaults, resources, windows=guest),
         "runtimeClassName": defaults.runtime_class,
         "nodeSelector": placement.selector(plan.platform),
         "imagePullSecrets": [{"name": pull_secret_name(plan.id)}] if pull_secret(plan) is not None else [],

@@ -16,6 +16,7 @@ from shoal_k8s import names
 from shoal_k8s.api import Resource
 from shoal_k8s.api.failures import over_quota
 from shoal_k8s.api.objects import KubeStruct
+from shoal_k8s.pods import quota
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import Verdict, judge
@@ -98,16 +99,18 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             return starting(pod, "SANDBOX_PENDING", "The controller has not made a ready pod yet.")
         if ready.status == "True":
             return Verdict(Phase.RUNNING, ready.reason or "READY", ready.message or "The sandbox is ready.")
-        return self._not_ready(ready, pod)
+        return self._not_ready(thing, ready, pod)
 
-    def _not_ready(self, ready: Condition, pod: Pod | None) -> Verdict:
+    def _not_ready(self, thing: AgentSandbox, ready: Condition, pod: Pod | None) -> Verdict:
         said = ready.message or "The sandbox is not ready."
         if ready.reason == "PodSucceeded":
             return Verdict(Phase.EXITED, ready.reason, said)
         if ready.reason == "PodFailed":
             return Verdict(Phase.FAILED, ready.reason, said, hopeless=True)
         if ready.reason == "ReconcilerError" and over_quota(said):
-            return Verdict(Phase.FAILED, "QUOTA_EXCEEDED", said, hopeless=True)
+            return Verdict(
+                Phase.FAILED, "QUOTA_EXCEEDED", quota.explained(said, self.pod_spec_of(thing)), hopeless=True
+            )
         return starting(pod, ready.reason or "NOT_READY", said)
 
     def host(self, thing: AgentSandbox, pod: Pod | None) -> str | None:

@@ -10,17 +10,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from shoal.errors import NotFound
+import msgspec
+
+from shoal.errors import Forbidden, NotFound
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s import names
 from shoal_k8s.api import ApiError
+from shoal_k8s.api.failures import QUOTA_EXCEEDED
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Changed, Gone
+from shoal_k8s.pods import quota
 from shoal_k8s.pods.defaults import RUNTIME_DIR
-from shoal_k8s.pods.objects import PODS, Pod
+from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import MAIN, judge
 from shoal_k8s.providers.edits import Edits
@@ -53,9 +57,13 @@ class PodProvider(WorkloadProvider):
 
     async def _create(self, plan: WorkloadPlan) -> Pod:
         client, namespace = self.cluster.client, self.cluster.namespace
+        spec = pod_spec(plan, self.cluster.defaults)
         try:
-            return await client.create(PODS, namespace, _manifest(plan, pod_spec(plan, self.cluster.defaults)), Pod)
+            return await client.create(PODS, namespace, _manifest(plan, spec), Pod)
         except ApiError as error:
+            if error.over_quota:
+                said = quota.explained(error.said, msgspec.convert(spec, PodSpec))
+                raise Forbidden(QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {said}.") from error
             if not error.exists:
                 raise
         return await client.get(PODS, namespace, plan.id, Pod)  # an earlier try, cut off, made it
