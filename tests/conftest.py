@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -98,9 +99,19 @@ def _chromium() -> str | None:
     return None if browser.program() else f"no browser is installed: {', '.join(browser.PROGRAMS)}"
 
 
+def _compose() -> str | None:
+    if shutil.which("docker-compose"):
+        return None
+    plugin = shutil.which("docker") and subprocess.run(
+        ["docker", "compose", "version"], capture_output=True, check=False
+    )
+    return None if plugin and plugin.returncode == 0 else "neither docker-compose nor docker compose is installed"
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "chromium": _chromium,
+    "compose": functools.cache(_compose),
     "debian": functools.cache(_debian),
     "docker": functools.cache(_docker),
     "dockerd": own_engine.missing,
