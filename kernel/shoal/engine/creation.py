@@ -89,19 +89,25 @@ class Creation:
 
     async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
         host = self._pools.host_of(request) or self._hosts.pick(request.extensions or {})
-        snapshot = self._snapshots.restorable(request.snapshot_id)
-        admission.refuse_unsupported(request, host)
-        draft = admission.draw_up(request, host, snapshot)
-        admission.check_access(draft, host, self._renewals)
-        served = await self._pools.serve(request, host, principal, key)
-        if isinstance(served, Entry):
-            return served
-        if served is None:
-            return await self._admit_plan(draft, host, principal, key)
+        with self._snapshots.restoring(request.snapshot_id) as snapshot:
+            admission.refuse_unsupported(request, host)
+            draft = admission.draw_up(request, host, snapshot)
+            admission.check_access(draft, host, self._renewals)
+            served = await self._pools.serve(request, host, principal, key)
+            if isinstance(served, Entry):
+                return served
+            if served is None:
+                return await self._admit_plan(draft, host, principal, key)
+            return await self._admit_reserved(served, host, principal, key)
+
+    async def _admit_reserved(
+        self, served: Reserved, host: Host, principal: Principal | None, key: tuple[str, str] | None
+    ) -> Entry:
+        """A new member of a pool, for the caller at once."""
         try:
-            snapshot = self._snapshots.restorable(served.request.snapshot_id)
-            draft = served.marked(admission.draw_up(served.request, host, snapshot))
-            return await self._admit_plan(draft, host, principal, key, served)
+            with self._snapshots.restoring(served.request.snapshot_id) as snapshot:
+                draft = served.marked(admission.draw_up(served.request, host, snapshot))
+                return await self._admit_plan(draft, host, principal, key, served)
         except BaseException:
             self._pools.release(served)
             raise

@@ -124,6 +124,7 @@ class LifecycleEngine:
 
         Returns when reads are true and every expiry is armed. Raises what a runtime raises if it cannot be listed.
         """
+        await self._store.set_aside()
         await self.pools.restore()
         for record in await self._store.sandboxes():
             self._ledger.restore(record)
@@ -316,19 +317,24 @@ class LifecycleEngine:
     # --- snapshots --------------------------------------------------------------------------------------------------
 
     async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
-        """Accept a snapshot of a running sandbox. Raises NotFound, Conflict, NotSupported."""
+        """Accept a snapshot of a running sandbox; one that is still being made is waited for, as `pause` does.
+
+        Raises NotFound, Conflict, NotSupported.
+        """
+        runtime = self._hosts.of(self.entry(sandbox_id).record).runtime
+        if runtime.capabilities.snapshots:
+            await self._made(sandbox_id)
         record = self.entry(sandbox_id).record
-        runtime = self._hosts.of(record).runtime
         if runtime.capabilities.snapshots and record.state is State.RUNNING:
             await runtime.check_snapshot(sandbox_id)
         return await self._snapshots.create(record, name)
 
     def list_snapshots(self) -> list[SnapshotRecord]:
-        """Every snapshot, newest first. Raises NotSupported where no runtime has any."""
+        """Every snapshot, newest first."""
         return self._snapshots.all()
 
     def snapshot(self, snapshot_id: str) -> SnapshotRecord:
-        """One snapshot. Raises NotFound, NotSupported."""
+        """One snapshot. Raises NotFound."""
         return self._snapshots.get(snapshot_id)
 
     async def delete_snapshot(self, snapshot_id: str) -> None:

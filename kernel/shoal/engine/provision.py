@@ -110,13 +110,23 @@ class Provisioner:
             log.warning("create cannot go on", sandbox_id=sandbox_id, error=str(error))
             return
         if plan is None:
-            plan = await self._insist(lambda: self._store.plan(sandbox_id), sandbox_id)
+            plan = await self._insist(lambda: self._read_back(sandbox_id), sandbox_id)
             if host.runtime.truth is not None and not await self._recovered(host.runtime.truth, sandbox_id, plan):
                 return
         made = plan and self._up_to_date(plan, entry.record)
         outcome = await self._outcome(host, entry.record, made)
+        try:
+            await self._settle(sandbox_id, made, outcome)
+        except Exception:
+            log.exception(
+                "what came of a create could not be taken", sandbox_id=sandbox_id, runtime=entry.record.runtime
+            )
+            failure = InternalError(codes.INTERNAL_ERROR, "The server failed in an unforeseen way.")
+            await self._settle(sandbox_id, made, failure)
+
+    async def _settle(self, sandbox_id: str, plan: WorkloadPlan | None, outcome: Workload | ShoalError) -> None:
         await self._insist(
-            lambda: self._lanes.run(sandbox_id, lambda: self._conclude(sandbox_id, made, outcome)), sandbox_id
+            lambda: self._lanes.run(sandbox_id, lambda: self._conclude(sandbox_id, plan, outcome)), sandbox_id
         )
 
     async def _recovered(self, truth: SharedTruth, sandbox_id: str, plan: WorkloadPlan | None) -> bool:
@@ -223,15 +233,28 @@ class Provisioner:
         )
         self._expiry.arm(record.id, due_time(failed.record))
 
+    async def _read_back(self, sandbox_id: str) -> WorkloadPlan | None:
+        """The plan; None if there is none that can be read. Raises Unavailable."""
+        try:
+            return await self._store.plan(sandbox_id)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("the plan of a sandbox cannot be read", sandbox_id=sandbox_id)
+            return None
+
     async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str) -> T:
-        """Call until the store takes it: there is no caller to tell."""
+        """Call until store and engine are there: there is no caller to tell. Raises whatever else it raises."""
         backoff = STORE_BACKOFF_FIRST
         while True:
             try:
                 return await call()
-            except Exception as error:
+            except (Unavailable, EngineFailure) as error:
                 log.warning(
-                    "store is away, will be tried again", sandbox_id=sandbox_id, error=str(error), after=backoff
+                    "store or engine is away, will be tried again",
+                    sandbox_id=sandbox_id,
+                    error=str(error),
+                    after=backoff,
                 )
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, STORE_BACKOFF_MOST)

@@ -2,14 +2,17 @@
 
 The row is durable before the runtime is called. A restart takes up what was cut off: capturing is repeated under the
 same id, deleting is tried again. While engine or store are away, both wait. A delete that is refused because the
-snapshot is in use changes nothing: it stays Ready.
+snapshot is in use changes nothing: it stays Ready. Of a delete and a create from the same snapshot at one moment, the
+one that comes second is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import structlog
@@ -40,6 +43,8 @@ class Snapshots:
         self._hosts = hosts
         self._lanes = lanes
         self._rows: dict[str, SnapshotRecord] = {}
+        self._restoring: Counter[str] = Counter()
+        self._deleting: set[str] = set()
         self._later: set[asyncio.TimerHandle] = set()
 
     async def start(self) -> None:
@@ -80,13 +85,11 @@ class Snapshots:
         return row
 
     def all(self) -> list[SnapshotRecord]:
-        """Every snapshot, newest first, then by id descending. Raises NotSupported where no runtime has any."""
-        self._any_capable()
+        """Every snapshot, newest first, then by id descending."""
         return sorted(self._rows.values(), key=lambda row: (row.created_at, row.id), reverse=True)
 
     def get(self, snapshot_id: str) -> SnapshotRecord:
-        """One snapshot. Raises NotFound, NotSupported."""
-        self._any_capable()
+        """One snapshot. Raises NotFound."""
         row = self._rows.get(snapshot_id)
         if row is None:
             raise NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
@@ -99,9 +102,26 @@ class Snapshots:
         row = self._rows.get(snapshot_id.strip())
         if row is None:
             raise NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
+        if row.id in self._deleting:
+            raise Conflict(codes.SNAPSHOT_NOT_READY, "The snapshot is being deleted.")
         if row.state != READY:
             raise Conflict(codes.SNAPSHOT_NOT_READY, f"The snapshot is {row.state}, not Ready.")
         return row
+
+    @contextmanager
+    def restoring(self, snapshot_id: str | None) -> Iterator[SnapshotRecord | None]:
+        """The same; no delete of it is accepted before the block ends, by when the sandbox must be in the view."""
+        row = self.restorable(snapshot_id)
+        if row is None:
+            yield None
+            return
+        self._restoring[row.id] += 1
+        try:
+            yield row
+        finally:
+            self._restoring[row.id] -= 1
+            if not self._restoring[row.id]:
+                del self._restoring[row.id]
 
     async def delete(self, snapshot_id: str) -> None:
         """Delete content and row. Raises NotFound, NotSupported, and Conflict while it is being made or is in use."""
@@ -112,9 +132,21 @@ class Snapshots:
         row = self.get(snapshot_id)
         if row.state == CREATING:
             raise Conflict(codes.SNAPSHOT_INVALID_STATE, "The snapshot is still being made.")
-        if any(e.record.snapshot_id == snapshot_id and e.record.state is State.PENDING for e in self._view):
+        if snapshot_id in self._restoring or self._awaited(snapshot_id):
             raise Conflict(codes.SNAPSHOT_DELETE_CONFLICT, "A sandbox is just being restored from the snapshot.")
-        before = row
+        self._deleting.add(snapshot_id)
+        try:
+            await self._let_go(row)
+        finally:
+            self._deleting.discard(snapshot_id)
+
+    def _awaited(self, snapshot_id: str) -> bool:
+        """Whether a sandbox that is still being made needs it."""
+        return any(e.record.snapshot_id == snapshot_id and e.record.state is State.PENDING for e in self._view)
+
+    async def _let_go(self, before: SnapshotRecord) -> None:
+        """Mark and remove it; a refusal of the engine leaves it as it was."""
+        row = before
         row = await self._write(row, state=DELETING, reason="snapshot_delete_requested", message=None)
         try:
             await self._remove(row)
@@ -200,7 +232,3 @@ class Snapshots:
             if host.runtime.name == runtime and host.runtime.capabilities.snapshots:
                 return host
         raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, f"The {runtime} runtime has no snapshots.")
-
-    def _any_capable(self) -> None:
-        if not any(host.runtime.capabilities.snapshots for host in self._hosts):
-            raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, "No enabled runtime has snapshots.")

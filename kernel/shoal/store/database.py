@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from shoal.errors import ConfigError
@@ -30,16 +31,16 @@ _PRAGMAS = (
 class Database:
     """An open, migrated database with the lock that makes it ours."""
 
-    def __init__(self, connection: sqlite3.Connection, lock: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, locks: Sequence[int]) -> None:
         self.connection = connection
-        self._lock = lock
+        self._locks = locks
 
     def close(self) -> None:
         """Close it; the last commits move from the write-ahead log to the file. The lock goes last."""
         try:
             self.connection.close()
         finally:
-            os.close(self._lock)
+            _release(self._locks)
 
 
 def open_database(path: Path) -> Database:
@@ -48,19 +49,46 @@ def open_database(path: Path) -> Database:
     To be called, used and closed on one thread. Raises ConfigError if the path cannot be used, another server uses it,
     or its content is damaged or of a newer version.
     """
-    lock = _lock(path)
+    file = Path(os.path.realpath(path))
+    locks = [_lock(file, path)]
     try:
-        return Database(_connect(path), lock)
+        locks.append(_lock_itself(file, path))
+        return Database(_connect(file), locks)
     except BaseException:
-        os.close(lock)
+        _release(locks)
         raise
 
 
-def _lock(path: Path) -> int:
-    """An open, locked file beside ``path``; the kernel lets go of it when the process ends, however it ends."""
-    beside = path.with_name(path.name + ".lock")
+def _release(locks: Sequence[int]) -> None:
+    for lock in locks:
+        os.close(lock)
+
+
+def _lock_itself(file: Path, path: Path) -> int:
+    """The database file, open and locked: by another name of it no other server gets in either.
+
+    It stays open for as long as SQLite has it: closing any descriptor of a file drops SQLite's own locks on it.
+    """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"store.path {path} cannot be opened: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        message = "is in use by another server, by another name; stop it, or give this one a store.path of its own"
+        raise ConfigError(f"store.path {path} {message}") from None
+    except OSError:
+        pass  # a file system without such locks: the file beside it has to do
+    return descriptor
+
+
+def _lock(file: Path, path: Path) -> int:
+    """An open, locked file beside the database; the kernel lets go of it when the process ends, however it ends."""
+    beside = file.with_name(file.name + ".lock")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"store.path {path} cannot be used: {error.strerror} ({beside})") from error
@@ -100,8 +128,6 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _make_private(path: Path) -> None:
-    # Before SQLite opens it: closing another descriptor of the file would drop SQLite's own locks on it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     for suffix in ("", "-wal", "-shm"):
         # A file taken over from another server may be open to all; one that another user owns stays as it is.
         with contextlib.suppress(FileNotFoundError, PermissionError):

@@ -9,9 +9,10 @@ from __future__ import annotations
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
+import structlog
 
 from shoal.errors import ConfigError
 from shoal.models.plan import WorkloadPlan
@@ -19,10 +20,11 @@ from shoal.models.pools import PoolRecord
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.secret import decode_hook, encode_hook
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord, Store
-from shoal.store import snapshot_rows
+from shoal.store import salvage, snapshot_rows
 from shoal.store.database import Database, open_database
 from shoal.store.writer import Writer
 
+log = structlog.get_logger("shoal.store")
 T = TypeVar("T")
 
 _INSERT_SANDBOX: Final = "INSERT INTO shoal_sandboxes (id, record) VALUES (?, ?)"
@@ -37,6 +39,11 @@ _SAVE_POOL: Final = (
     "INSERT INTO shoal_pools (id, name, record) VALUES (?, ?, ?)"
     " ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record"
 )
+
+_FORGET: Final = {
+    "pool": "DELETE FROM shoal_pools WHERE id = ?",
+    "key": "DELETE FROM shoal_idempotency_keys WHERE key = ?",
+}
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder(enc_hook=encode_hook).encode
@@ -62,6 +69,7 @@ class SqliteStore(Store):
     def __init__(self, path: Path, *, default_runtime: str = "") -> None:
         self._path = path
         self._default_runtime = default_runtime
+        self._skipped: set[str] = set()
         self._writer = Writer(self._open)
 
     async def start(self) -> None:
@@ -79,6 +87,49 @@ class SqliteStore(Store):
             connection.execute("UPDATE shoal_schema SET version = version")
 
         await self._writer.run(work)
+
+    async def set_aside(self) -> None:
+        """Put away what cannot be read, in one transaction; a sandbox stays with what can be read of it.
+
+        Snapshots stay in their table, which another server may read better, and are left out of `snapshots`.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            return [
+                *self._salvage_sandboxes(connection),
+                *self._put_away(connection, "pool", _pool, "SELECT id, record FROM shoal_pools"),
+                *self._put_away(connection, "key", _key, "SELECT key, value FROM shoal_idempotency_keys"),
+                *self._skip_snapshots(connection),
+            ]
+
+        for kind, id_ in await self._writer.run(work):
+            log.error("what the store holds could not be read and was set aside", kind=kind, id=id_)
+
+    def _salvage_sandboxes(self, connection: sqlite3.Connection) -> list[tuple[str, str]]:
+        rows = connection.execute("SELECT id, record FROM shoal_sandboxes").fetchall()
+        bad = [(id_, blob) for id_, blob in rows if not _readable(_record, blob)]
+        for id_, blob in bad:
+            salvage.keep(connection, "sandbox", id_, blob)
+            record = salvage.salvaged(id_, blob, default_runtime=self._default_runtime)
+            connection.execute(_SAVE_SANDBOX, (id_, _encode(record)))
+        return [("sandbox", id_) for id_, _ in bad]
+
+    def _put_away(
+        self, connection: sqlite3.Connection, kind: str, decoder: msgspec.json.Decoder[Any], select: str
+    ) -> list[tuple[str, str]]:
+        bad = [(id_, blob) for id_, blob in connection.execute(select).fetchall() if not _readable(decoder, blob)]
+        for id_, blob in bad:
+            salvage.keep(connection, kind, id_, blob)
+            connection.execute(_FORGET[kind], (id_,))
+        return [(kind, id_) for id_, _ in bad]
+
+    def _skip_snapshots(self, connection: sqlite3.Connection) -> list[tuple[str, str]]:
+        for row in connection.execute(snapshot_rows.SELECT).fetchall():
+            try:
+                self._snapshot(row)
+            except ConfigError:
+                self._skipped.add(row[0])
+        return [("snapshot", id_) for id_ in sorted(self._skipped)]
 
     async def sandboxes(self) -> list[SandboxRecord]:
         """Every record. Raises ConfigError naming one that cannot be read: skipping it would leak its workload."""
@@ -162,7 +213,8 @@ class SqliteStore(Store):
         """Every snapshot, those of another server included. Raises ConfigError naming one that cannot be read."""
 
         def work(connection: sqlite3.Connection) -> list[SnapshotRecord]:
-            return [self._snapshot(row) for row in connection.execute(snapshot_rows.SELECT)]
+            rows = connection.execute(snapshot_rows.SELECT)
+            return [self._snapshot(row) for row in rows if row[0] not in self._skipped]
 
         return await self._writer.run(work)
 
@@ -227,6 +279,14 @@ class SqliteStore(Store):
 
     def _unreadable(self, what: str) -> ConfigError:
         return ConfigError(f"store.path {self._path} holds {what} in a form that cannot be read")
+
+
+def _readable(decoder: msgspec.json.Decoder[Any], blob: bytes) -> bool:
+    try:
+        decoder.decode(blob)
+    except msgspec.MsgspecError:
+        return False
+    return True
 
 
 def _keyed(key: IdempotencyKey | None) -> tuple[str, int, bytes] | None:

@@ -278,7 +278,6 @@ OPERATIONS = (
         name="listSnapshots",
         summary="List snapshots, newest first.",
         answers=(SnapshotList,),
-        errors=(501,),
         parameters=(
             _query("sandboxId", _STRING, "Of this sandbox."),
             _query("name", _STRING, "Of exactly this name."),
@@ -293,7 +292,7 @@ OPERATIONS = (
         name="getSnapshot",
         summary="Read a snapshot.",
         answers=(Snapshot,),
-        errors=(404, 501),
+        errors=(404,),
     ),
     Operation(
         method="delete",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from tests.kernel.engine.fakes import Server, fails, request, until
 
 from shoal.engine.ledger import utcnow
-from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
-from shoal.models.sandbox import State
+from shoal.errors import ConfigError, Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
+from shoal.models.sandbox import Failure, SandboxRecord, State
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Principal
+from shoal.view.entry import Entry
 
 
 async def test_create_is_durable_and_pending_at_once_and_running_soon() -> None:
@@ -307,3 +309,30 @@ async def test_every_delete_of_a_pending_sandbox_but_one_finds_nothing() -> None
         assert sum(isinstance(outcome, NotFound) for outcome in outcomes) == 19
         assert not server.world.workloads
         assert not server.disk.records
+
+
+async def test_a_plan_that_cannot_be_read_back_fails_the_create_and_nothing_else() -> None:
+    async with Server() as server:
+        server.world.fault = fails("create", Unavailable("MEMORY::AWAY", "away"))
+        made = (await server.engine.create(request())).record.id
+        await server.die()
+    server.world.fault = lambda call, _: None
+    server.disk.fault = fails("plan", ConfigError("the plan cannot be read"))
+    async with Server(server.world, server.disk) as again:
+        failed = await again.engine.wait(made, frozenset({State.FAILED}), 30)
+        assert failed.record.failure == Failure("GENERAL::INTERNAL_ERROR", 500)
+
+
+async def test_a_bug_while_the_outcome_is_written_is_no_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Server() as server:
+        write = server.engine._ledger.write
+
+        async def broken(record: SandboxRecord, **changes: Any) -> Entry:
+            assert changes.get("state") is not State.RUNNING, "a bug"
+            return await write(record, **changes)
+
+        monkeypatch.setattr(server.engine._ledger, "write", broken)
+        made = (await server.engine.create(request())).record.id
+        failed = await server.engine.wait(made, frozenset({State.FAILED}), 30)
+        assert failed.record.reason == "INTERNAL_ERROR"
+        assert server.world.workloads == {}

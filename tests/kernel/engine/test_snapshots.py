@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.engine.fakes import Boundary, Server, StoreContent, World, fails, request, until
+from tests.kernel.engine.fakes import Boundary, MemoryRuntime, Server, StoreContent, World, fails, request, until
 
 from shoal.engine import snapshots
-from shoal.errors import Conflict, EngineFailure, NotFound, Unavailable
+from shoal.errors import Conflict, EngineFailure, NotFound, NotSupported, Unavailable
 from shoal.models.sandbox import State
-from shoal.plugin.interfaces import SnapshotRecord
+from shoal.plugin.interfaces import Capabilities, SnapshotRecord
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +107,59 @@ async def test_one_that_is_just_restored_from_is_kept() -> None:
         gate.set()
         await server.engine.wait(entry.record.id, frozenset({State.RUNNING}), 10)
         await server.engine.delete_snapshot(made.id)
+
+
+@pytest.mark.parametrize("held", ["add", "save_snapshot"])
+async def test_of_a_delete_and_a_restore_at_one_moment_one_is_refused(held: str) -> None:
+    """Whichever comes first is only on its way to the store when the other comes."""
+    async with Server() as server:
+        made = await ready(server, await server.running())
+        gate, reached = asyncio.Event(), asyncio.Event()
+
+        async def hold() -> None:
+            reached.set()
+            await gate.wait()
+
+        server.disk.fault = lambda call, _: hold() if call == held else None
+        restore = request(image=None, snapshot_id=made.id)
+        if held == "add":
+            first = asyncio.ensure_future(server.engine.create(restore))
+            await reached.wait()
+            with pytest.raises(Conflict) as refused:
+                await server.engine.delete_snapshot(made.id)
+        else:
+            first = asyncio.ensure_future(server.engine.delete_snapshot(made.id))  # type: ignore[arg-type]  # either
+            await reached.wait()
+            with pytest.raises(Conflict) as refused:
+                await server.engine.create(restore)
+        assert refused.value.code == ("SNAPSHOT::DELETE_CONFLICT" if held == "add" else "SNAPSHOT::NOT_READY")
+        gate.set()
+        await first
+        assert bool(server.disk.snapshots) is (held == "add")
+
+
+async def test_a_sandbox_that_is_still_being_made_is_waited_for() -> None:
+    async with Server() as server:
+        gate = asyncio.Event()
+        server.world.fault = lambda call, _: gate.wait() if call == "create" else None  # type: ignore[assignment,return-value]  # the result is dropped
+        made = await server.engine.create(request())
+        asked = asyncio.ensure_future(server.engine.create_snapshot(made.record.id, None))
+        await asyncio.sleep(0)
+        assert not asked.done()
+        gate.set()
+        assert (await asked).sandbox_id == made.record.id
+
+
+async def test_where_no_runtime_has_any_there_are_none() -> None:
+    world = World()
+    runtime = MemoryRuntime(world)
+    runtime.capabilities = Capabilities()
+    async with Server(world, runtimes={"memory": runtime}) as server:
+        assert server.engine.list_snapshots() == []
+        with pytest.raises(NotFound):
+            server.engine.snapshot("none")
+        with pytest.raises(NotSupported):
+            await server.engine.create_snapshot(await server.running(), None)
 
 
 async def test_a_delete_that_the_engine_cannot_do_now_is_done_later() -> None:

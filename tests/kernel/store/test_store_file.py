@@ -94,6 +94,28 @@ async def test_a_second_server_is_refused_and_the_first_goes_on(
     await second.stop()
 
 
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+async def test_a_second_server_is_refused_by_another_name_of_the_file(
+    store: SqliteStore, path: Path, tmp_path: Path, link: Callable[[Path, Path], None]
+) -> None:
+    other = tmp_path / "other" / "name.db"
+    other.parent.mkdir()
+    link(path, other)
+    assert "in use by another server" in await refused(other)
+    await store.stop()
+    second = SqliteStore(other)
+    await second.start()
+    assert "in use by another server" in await refused(path)
+    await second.stop()
+
+
+async def test_a_second_server_is_refused_by_another_name_of_the_folder(
+    store: SqliteStore, path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").symlink_to(path.parent)
+    assert "in use by another server" in await refused(tmp_path / "elsewhere" / path.name)
+
+
 HOLD = """
 import asyncio, sys
 from pathlib import Path
@@ -288,3 +310,14 @@ async def test_a_snapshot_that_cannot_be_read_is_named(foreign: Path) -> None:
     with pytest.raises(ConfigError, match="holds snapshot s1 in a form that cannot be read"):
         await store.snapshots()
     await store.stop()
+
+
+async def test_it_is_left_where_it_is_and_out_of_the_list(foreign: Path) -> None:
+    sql(foreign, "UPDATE snapshots SET created_at = 'yesterday'")
+    store = SqliteStore(foreign)
+    await store.start()
+    await store.set_aside()
+    assert await store.snapshots() == []
+    await store.stop()
+    with closing(sqlite3.connect(foreign)) as connection:
+        assert connection.execute("SELECT created_at FROM snapshots").fetchall() == [("yesterday",)]

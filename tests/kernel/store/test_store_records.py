@@ -18,6 +18,7 @@ from shoal.models.requests import ImageAuth, OssVolume, PlatformSpec, Volume
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import Secret
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord
+from shoal.store import salvage
 from shoal.store.sqlite import SqliteStore
 
 NewSandbox = Callable[[], tuple[SandboxRecord, WorkloadPlan]]
@@ -180,6 +181,49 @@ async def test_a_record_that_cannot_be_read_is_named(store: SqliteStore, path: P
         await again.plan(record.id)
     await again.stop()
     assert "registry-password" not in str(caught.value)
+
+
+async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_there(
+    store: SqliteStore, path: Path, sandbox: NewSandbox
+) -> None:
+    (good, plan), (odd, _), (lost, _) = sandbox(), sandbox(), sandbox()
+    key = IdempotencyKey(
+        key="k", fingerprint="f", sandbox_id=good.id, expires_at=good.created_at + timedelta(days=9999)
+    )
+    await store.add(good, plan, key)
+    for record in (odd, lost):
+        await store.save(replace(record, state=State.RUNNING))
+    await store.save_pool(pool())
+    await store.stop()
+    with sqlite3.connect(path) as connection:
+        change = "UPDATE shoal_sandboxes SET record = {} WHERE id = ?"
+        connection.execute(change.format("json_set(CAST(record AS TEXT), '$.metadata', 7)"), (odd.id,))
+        connection.execute(change.format("x'00ff'"), (lost.id,))
+        connection.execute("UPDATE shoal_pools SET record = '[]'")
+        connection.execute("UPDATE shoal_idempotency_keys SET value = '{}'")
+    connection.close()
+    for _ in range(2):  # set aside once, and then as if it had always been so
+        again = SqliteStore(path, default_runtime="memory")
+        await again.start()
+        await again.set_aside()
+        found = {record.id: record for record in await again.sandboxes()}
+        assert found[good.id] == good
+        assert (found[odd.id].state, found[odd.id].metadata, found[odd.id].reason) == (
+            "Running",
+            {},
+            salvage.UNREADABLE,
+        )
+        assert found[odd.id].expires_at == odd.expires_at
+        assert "metadata" in str(found[odd.id].message)
+        assert (found[lost.id].state, found[lost.id].runtime) == ("Failed", "memory")
+        assert await again.pools() == []
+        assert await again.idempotency_keys() == []
+        await again.stop()
+    with sqlite3.connect(path) as connection:
+        kept = dict(connection.execute("SELECT id, content FROM shoal_unreadable"))
+    connection.close()
+    assert kept.keys() == {odd.id, lost.id, "p1", "k"}
+    assert kept[lost.id] == b"\x00\xff"
 
 
 async def test_ping_answers_while_open(store: SqliteStore) -> None:

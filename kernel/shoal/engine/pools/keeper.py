@@ -230,9 +230,10 @@ class Keeper:
 
     async def _start(self, pool: PoolState, sandbox_id: str) -> None:
         try:
-            plan = await self.plan(pool, sandbox_id)
-            record = replace(admission.first_record(plan, None), pool=pool.place(idle=True))
-            await self._lanes.run(sandbox_id, lambda: self._begin(record, plan))
+            with self._snapshots.restoring(pool.shape.request.snapshot_id):
+                plan = await self.plan(pool, sandbox_id)
+                record = replace(admission.first_record(plan, None), pool=pool.place(idle=True))
+                await self._lanes.run(sandbox_id, lambda: self._begin(record, plan))
         except Exception as error:
             if not isinstance(error, ShoalError):
                 log.exception("pool member failed in an unforeseen way", pool=pool.record.name)

@@ -18,7 +18,7 @@ from shoal.engine.pools.keeper import Keeper
 from shoal.engine.pools.pool import PoolState
 from shoal.engine.pools.shape import MATCH_EXTENSION, carries, dressed, fingerprint, misfit, understand
 from shoal.engine.pools.taking import Claim, Taking
-from shoal.errors import ConfigError, Conflict, InvalidRequest, NotFound, NotSupported, RateLimited, ShoalError
+from shoal.errors import Conflict, InvalidRequest, NotFound, NotSupported, RateLimited, ShoalError
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
@@ -64,12 +64,12 @@ class Pools:
         self._longest_timeout = longest_timeout
 
     async def restore(self) -> None:
-        """Read the pools back; before any sandbox is. Raises ConfigError for one that makes no sense any more."""
+        """Read the pools back; before any sandbox is. One that makes no sense any more is logged and left out."""
         for record in await self._store.pools():
             try:
                 self._add(record)
             except ShoalError as error:
-                raise ConfigError(f"the pool {record.name!r} in the store cannot be used: {error.message}") from None
+                log.error("a pool in the store cannot be used", pool=record.name, error=error.message)
 
     # --- The API -----------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,13 @@ class SnapshotRecord(Struct, kw_only=True):
 class Store(Component, ABC):
     """Durable storage. `start` opens it, creating or migrating its schema."""
 
+    async def set_aside(self) -> None:
+        """Called once, before anything is read: put away what cannot be read, so that the rest can; the default does
+        nothing.
+
+        A sandbox must not be lost by it: what is known of it stays among `sandboxes`.
+        """
+
     @abstractmethod
     async def sandboxes(self) -> list[SandboxRecord]:
         """Every record, in no particular order. Called once, at start."""
