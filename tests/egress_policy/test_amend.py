@@ -61,6 +61,7 @@ async def test_the_sidecar_is_the_contracts() -> None:
             f"{PREFIX}MODE": "dns",
             f"{PREFIX}SANDBOX_ID": "0b1c",
             f"{PREFIX}TOKEN": "t0ken",
+            f"{PREFIX}POLICY_FILE": "/tmp/opensandbox-egress-policy.json",
         },
         ports=[18080],
         capabilities=["NET_ADMIN"],
@@ -108,7 +109,10 @@ async def test_the_token_is_made_once() -> None:
     [
         (NetworkPolicy(), {"egress": []}),
         (NetworkPolicy(default_action="allow"), {"defaultAction": "allow", "egress": []}),
-        (NetworkPolicy(egress=[NetworkRule(action="x", target="y")]), {"egress": [{"action": "x", "target": "y"}]}),
+        (
+            NetworkPolicy(egress=[NetworkRule(action="Deny", target="y")]),
+            {"egress": [{"action": "Deny", "target": "y"}]},
+        ),
     ],
 )
 async def test_rules_leave_nulls_out_and_keep_an_empty_list(policy: NetworkPolicy, text: dict[str, Any]) -> None:
@@ -192,6 +196,36 @@ async def test_what_cannot_be_kept_is_refused() -> None:
     assert insecure in await refusal(plan(env={transparent: "1", insecure: " YES "}), **upstream)
     allowed = await sidecar_of(plan(env={transparent: " On ", insecure: "0"}), **upstream)
     assert allowed.env[insecure] == "0"
+
+
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        (NetworkPolicy(egress=[NetworkRule(action="permit", target="a.example")]), "egress[0].action"),
+        (NetworkPolicy(egress=[*POLICY.egress, NetworkRule(action="allow", target=" ")]), "egress[1].target"),
+        (NetworkPolicy(default_action="drop"), "defaultAction"),
+    ],
+)
+async def test_rules_that_the_sidecar_would_not_start_with_are_refused(policy: NetworkPolicy, field: str) -> None:
+    assert f"networkPolicy.{field}" in await refusal(plan(policy))
+
+
+async def test_an_action_in_any_case_or_left_blank_is_fine() -> None:
+    rules = [NetworkRule(action=action, target="a.example") for action in (" ALLOW", "Deny", "")]
+    assert (await amended(plan(NetworkPolicy(default_action="Allow", egress=rules)))).warnings == []
+
+
+async def test_addresses_that_only_names_are_filtered_for_are_warned_of() -> None:
+    rules = [NetworkRule(action="deny", target=target) for target in ("a.example", "10.0.0.0/8", "::1")]
+    given = plan(NetworkPolicy(egress=rules))
+    [told] = (await amended(given)).warnings
+    assert "10.0.0.0/8, ::1" in told
+    assert (await amended(given, mode="dns+nft")).warnings == []
+
+
+async def test_a_request_may_say_where_run_time_rules_are_kept() -> None:
+    kept = await sidecar_of(plan(env={f"{PREFIX}POLICY_FILE": "/data/p"}))
+    assert kept.env[f"{PREFIX}POLICY_FILE"] == "/data/p"
 
 
 async def test_a_bridge_that_the_plan_names_is_fine() -> None:

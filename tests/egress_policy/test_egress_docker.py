@@ -119,6 +119,38 @@ def test_a_credential_reaches_the_vault(api: Api, through_the_server: bool) -> N
     assert api.http.get(vault, headers=endpoint["headers"]).json()["credentials"][0]["name"] == "key"
 
 
+def test_a_rule_that_is_none_is_refused_at_once(api: Api) -> None:
+    wrong = {"egress": [{"action": "permit", "target": "a.example"}]}
+    refused = api.create(networkPolicy=wrong)
+    assert (refused.status_code, refused.json()["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+    assert "networkPolicy.egress[0].action" in refused.json()["message"]
+
+
+def test_addresses_without_a_filter_for_them_are_told_of(bench: Bench, serve: Serve, parts: Parts) -> None:
+    api = Api(serve(f'[egress]\nimage = "{parts.egress}"\nmode = "dns"\n'), bench)
+    with api.http:
+        made = api.create(networkPolicy={"egress": [{"action": "allow", "target": "10.0.0.0/8"}]})
+        assert "10.0.0.0/8" in made.json()["status"]["message"]
+        api.reaches(made.json()["id"], "Running")
+
+
+def test_rules_of_run_time_outlive_a_crash_and_a_restart_of_the_sidecar(api: Api, bench: Bench) -> None:
+    sandbox_id = api.running(networkPolicy={})
+    assert api.policy(sandbox_id, "PUT", POLICY).status_code == 200
+    sidecar = bench.container(sandbox_id, "egress")
+    sidecar.exec_run(["sh", "-c", "kill -9 $(ps -o pid= --ppid 1)"])
+    while (answer := api.policy(sandbox_id)).status_code == 502:
+        time.sleep(0.05)
+    assert answer.json()["policy"] == POLICY
+    sidecar.restart(timeout=0)
+    api.reaches(sandbox_id, "Failed")
+    bench.container(sandbox_id).restart(timeout=0)
+    api.await_execd(sandbox_id)
+    while (answer := api.policy(sandbox_id)).status_code == 502:
+        time.sleep(0.05)
+    assert answer.json()["policy"] == POLICY
+
+
 @pytest.mark.parametrize("through_the_server", [False, True])
 def test_the_sdk_finds_the_sidecar(api: Api, bench: Bench, server: ServerProcess, through_the_server: bool) -> None:
     config = ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", use_server_proxy=through_the_server)

@@ -193,7 +193,7 @@ def first_record(plan: WorkloadPlan, principal: Principal | None) -> SandboxReco
         created_at=plan.created_at,
         entrypoint=plan.command,
         reason=ACCEPTED,
-        message="Waiting to be provisioned.",
+        message=" ".join(["Waiting to be provisioned.", *plan.warnings]),
         expires_at=plan.expires_at,
         image=plan.image,
         snapshot_id=plan.snapshot_id,

@@ -136,6 +136,8 @@ class Creation:
     async def _accept(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> Entry:
         """From here on the create happens, whether or not the caller is still there."""
         entry = await self._ledger.add(record, plan, key)
+        if plan.warnings:
+            log.warning("create accepted, but", sandbox_id=record.id, warnings=plan.warnings)
         if key is not None:
             self._keys.remember(key)
         self._arm(record)

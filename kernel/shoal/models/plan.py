@@ -100,6 +100,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
         resource_limits, resource_requests: Kubernetes-style quantities (``cpu``, ``memory``, ``gpu``), free-form keys.
         drop_capabilities: Linux capabilities that the sandbox's own container must not have, besides the runtime's own.
         labels: what plugins want attached to the workload, besides ``metadata``; reported back as `Workload.labels`.
+        warnings: what the caller asked for and gets only in part, a sentence each: part of the create's answer.
     """
 
     id: str
@@ -125,6 +126,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
     extensions: dict[str, str] = {}
     drop_capabilities: list[str] = []
     labels: dict[str, str] = {}
+    warnings: list[str] = []
 
     def __repr__(self) -> str:
         """Only what identifies it: env, volumes and credentials may hold secrets."""

@@ -54,7 +54,7 @@ class NetworkRule(Wire):
 
 
 class NetworkPolicy(Wire):
-    """Egress rules in order; no rule allows everything, ``default_action`` absent means deny."""
+    """Egress rules in order; ``default_action`` absent means deny, so that an empty policy denies everything."""
 
     default_action: str | None = None
     egress: list[NetworkRule] = []

@@ -25,6 +25,8 @@ log = structlog.get_logger("shoal.docker")
 
 ABANDONED_SECONDS: Final = 600.0
 """Age at which what belongs to nobody is removed; a create of another server on this engine takes less."""
+RETIRE_SECONDS: Final = 2.0
+"""How long a sandbox's command must have ended before its sidecars are stopped: somebody may be restarting it."""
 _GOING: Final = "is already in progress"
 
 Release = Callable[[str, Mapping[str, str]], Awaitable[None]]
@@ -110,7 +112,8 @@ class Remover:
 
     async def _retire(self, family: Family, main: Summary) -> None:
         try:
-            inspected = await self._engine.call("inspect_container", main["Id"])  # waits for who is restarting it
+            await asyncio.sleep(RETIRE_SECONDS)
+            inspected = await self._engine.call("inspect_container", main["Id"])
             if not (inspected.get("State") or {}).get("Running"):
                 log.info("the sandbox has ended, its sidecars are stopped", sandbox_id=family.id)
                 await asyncio.gather(*(self._halt(each) for each in family.sidecars if state_of(each) == "running"))

@@ -11,7 +11,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import Networking, PolicyTarget
 from shoal_egress.config import EgressSettings
-from shoal_egress.rules import TRANSPARENT, check, split
+from shoal_egress.rules import TRANSPARENT, check, split, warnings
 from shoal_egress.sidecar import AUTH_HEADER, NAME, POLICY_PATH, PORT, egress_sidecar
 
 TOKEN_LABEL: Final = "opensandbox.io/egress-auth-token"  # noqa: S105 - the name of a label
@@ -49,6 +49,7 @@ class EgressPolicy(Networking):
             sidecars=[egress_sidecar(plan, self._settings, token, passed), *plan.sidecars],
             drop_capabilities=[*(each for each in plan.drop_capabilities if each != CAPABILITY), CAPABILITY],
             labels={**plan.labels, TOKEN_LABEL: token},
+            warnings=[*plan.warnings, *warnings(plan, self._settings)],
         )
 
     def headers(self, workload: Workload, port: int) -> dict[str, str]:

@@ -22,6 +22,8 @@ SIDECAR_LABEL: Final = "opensandbox.io/egress-sidecar-for"
 CA_VOLUME: Final = "opensandbox-egress-upstream-extra-ca"
 CA_PATH: Final = "/etc/ssl/certs/opensandbox-upstream-extra-ca.pem"
 CA_SECRET_KEY: Final = "ca.crt"  # noqa: S105 - the name of an entry
+POLICY_FILE: Final = "/tmp/opensandbox-egress-policy.json"  # noqa: S108 - of the sidecar's own container
+"""Where the sidecar keeps rules that change at run time, and finds them again after a restart."""
 NO_IPV6: Final = {f"net.ipv6.conf.{which}.disable_ipv6": "1" for which in ("all", "default", "lo")}
 
 
@@ -69,7 +71,8 @@ def _environment(plan: WorkloadPlan, settings: EgressSettings, token: str, passe
     if plan.credential_proxy:
         own[TRANSPARENT] = "true"
     own[EGRESS_PREFIX + "TOKEN"] = token
-    return {**own, **{name: value for name, value in passed.items() if name not in own}}
+    asked = {EGRESS_PREFIX + "POLICY_FILE": POLICY_FILE, **passed}
+    return {**own, **{name: value for name, value in asked.items() if name not in own}}
 
 
 def policy_text(policy: NetworkPolicy | None) -> str:
