@@ -108,6 +108,11 @@ def _compose() -> str | None:
     return None if plugin and plugin.returncode == 0 else "neither docker-compose nor docker compose is installed"
 
 
+def _helm() -> str | None:
+    absent = [program for program in ("helm", "kubectl") if shutil.which(program) is None]
+    return f"{' and '.join(absent)} not installed" if absent else None
+
+
 PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "chromium": _chromium,
@@ -115,6 +120,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "debian": functools.cache(_debian),
     "docker": functools.cache(_docker),
     "dockerd": own_engine.missing,
+    "helm": _helm,
     "k8s": functools.cache(_k8s),
     "podman": functools.cache(_podman),
     "redis": functools.cache(_redis),

@@ -11,20 +11,53 @@ import yaml  # type: ignore[import-untyped]  # it has no types
 from kubernetes import client, config
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+CHART = DEPLOY / "helm" / "shoal"
+OLDER = {
+    "policy/v1": ["policy/v1beta1"],
+    "flowcontrol.apiserver.k8s.io/v1": [f"flowcontrol.apiserver.k8s.io/v1beta{number}" for number in (3, 2, 1)],
+}
 Manifest = dict[str, Any]
 
 
 def manifests(form: str, namespace: str) -> list[Manifest]:
     """Everything but the namespaces themselves; both of them become ``namespace``."""
-    built = subprocess.run(["kubectl", "kustomize", str(DEPLOY / form)], capture_output=True, check=True, text=True)
-    moved = built.stdout.replace("namespace: shoal-sandboxes", f"namespace: {namespace}")
-    moved = moved.replace("namespace: shoal\n", f"namespace: {namespace}\n")
-    return [each for each in yaml.safe_load_all(moved) if each["kind"] != "Namespace"]
+    return moved(built(form), namespace)
+
+
+def built(form: str) -> str:
+    """What ``kubectl apply -k`` applies."""
+    command = ["kubectl", "kustomize", str(DEPLOY / form)]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+def charted(*settings: str) -> str:
+    """What ``helm install`` installs, with ``--set`` of each of the settings."""
+    flags = [word for setting in settings for word in ("--set", setting)]
+    command = ["helm", "template", "shoal", str(CHART), "--namespace", "shoal", "--kube-version", "1.31", *flags]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+def moved(text: str, namespace: str) -> list[Manifest]:
+    """The same in that namespace, but for the namespaces themselves."""
+    text = text.replace("namespace: shoal-sandboxes", f"namespace: {namespace}")
+    text = text.replace("namespace: shoal\n", f"namespace: {namespace}\n")
+    return [each for each in yaml.safe_load_all(text) if each["kind"] != "Namespace"]
+
+
+def spoken(given: list[Manifest]) -> list[Manifest]:
+    """The same in the versions that the cluster speaks, where an older one has the same fields."""
+    said = subprocess.run(["kubectl", "api-versions"], capture_output=True, check=True, text=True).stdout.split()
+    return [
+        {**each, "apiVersion": next((older for older in OLDER.get(each["apiVersion"], []) if older in said), None)}
+        if each["apiVersion"] not in said
+        else each
+        for each in given
+    ]
 
 
 def apply(given: list[Manifest], *flags: str) -> str:
     """``kubectl apply --server-side``; what it says. Raises CalledProcessError."""
-    text = yaml.safe_dump_all(given)
+    text = yaml.safe_dump_all(spoken(given))
     command = ["kubectl", "apply", "--server-side", *flags, "-f", "-"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

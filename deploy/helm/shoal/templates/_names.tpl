@@ -1,0 +1,37 @@
+{{- define "shoal.name" -}}
+{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "shoal.selector" -}}
+app.kubernetes.io/name: {{ include "shoal.name" . }}
+{{- end }}
+
+{{- define "shoal.labels" -}}
+{{ include "shoal.selector" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "shoal.config" -}}
+[server]
+host = "0.0.0.0"
+port = 8080
+[log]
+format = "json"
+[store]
+path = "/var/lib/shoal/shoal.db"
+[runtime]
+type = "kubernetes"
+{{- range $key, $value := .Values.runtime }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+[kubernetes]
+namespace = "{{ .Values.sandboxes.namespace }}"
+workload_provider = "{{ .Values.provider }}"
+{{- range $key, $value := .Values.kubernetes }}
+{{ $key }} = {{ $value | toJson }}
+{{- end }}
+{{- with .Values.config }}
+{{ . | trim }}
+{{- end }}
+{{- end }}
