@@ -125,7 +125,7 @@ async def site(
     app = Shoal(Loaded(raw=configuration), plugins={"machine": machine, **plugins}, environ={})
     await app.start()
     try:
-        client = httpx.AsyncClient(transport=httpx.ASGITransport(app.asgi), base_url="http://shoal", timeout=60)
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(app.asgi), base_url="http://localhost", timeout=60)
         async with client as http, Backend() as backend:
             yield Site(app, world, machine, http, backend)
     finally:

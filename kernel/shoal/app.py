@@ -26,6 +26,7 @@ from shoal.readiness import Readiness
 from shoal.store.sqlite import SqliteStore
 from shoal.web.app import build
 from shoal.web.guard import refuse_open_start
+from shoal.web.strangers import Strangers
 
 log = structlog.get_logger("shoal.app")
 
@@ -70,6 +71,7 @@ class Shoal:
             settings=self.settings,
             authenticators=components.authenticators,
             ingresses=components.ingresses,
+            strangers=None if components.authenticators else Strangers.of(self.settings.server),
             proxy=self._proxy,
             sockets=self._sockets,
             readiness=Readiness([*self._before, *self._after]),

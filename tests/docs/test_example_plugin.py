@@ -90,7 +90,7 @@ async def test_a_sandboxs_life_is_written(installed: Path) -> None:
     }
     server = Shoal(Loaded(raw=raw), plugins={"pretend": plugin(runtime.blocks[0][1])})
     await server.start()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(server.asgi), base_url="http://shoal") as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(server.asgi), base_url="http://localhost") as client:
         body = {"image": {"uri": "any"}, "entrypoint": ["true"], "resourceLimits": {}, "timeout": 60}
         made = (await client.post("/v1/sandboxes", json=body)).json()["id"]
         await client.get(f"/v1/sandboxes/{made}?wait=Running&timeout=30")

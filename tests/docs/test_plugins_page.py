@@ -95,7 +95,7 @@ async def test_a_server_made_as_the_page_says_runs(tmp_path: Path, monkeypatch: 
     server = plugin(source).server_with(plugin(runtime.blocks[0][1]))
     await server.start()
     try:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(server.asgi), base_url="http://shoal") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server.asgi), base_url="http://localhost") as client:
             body = {"image": {"uri": "any"}, "entrypoint": ["true"], "resourceLimits": {}, "timeout": 60}
             made = (await client.post("/v1/sandboxes", json=body)).json()
             seen = (await client.get(f"/v1/sandboxes/{made['id']}?wait=Running&timeout=30")).json()

@@ -65,7 +65,7 @@ async def server(tmp_path: Path, idle: Idle) -> AsyncIterator[Shoal]:
 async def test_frozen_when_idle_and_thawed_once_by_many_requests(server: Shoal, idle: Idle) -> None:
     engine, port = server.engine, free_port()
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(server.asgi), base_url="http://shoal", timeout=60
+        transport=httpx.ASGITransport(server.asgi), base_url="http://localhost", timeout=60
     ) as http:
         body = {"image": {"uri": "host"}, "entrypoint": ["python3", "-c", COUNTER, str(port)], "resourceLimits": {}}
         made = await http.post("/v1/sandboxes", json=body | {"extensions": EXTENSIONS})

@@ -10,6 +10,7 @@ from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.web import routes
 from shoal.web.edge import Edge
 from shoal.web.seam import Access, Proxy, Readiness, Sandboxes, SocketProxy
+from shoal.web.strangers import Strangers
 
 
 def build(
@@ -23,6 +24,7 @@ def build(
     access: Access,
     version: str,
     ingresses: Sequence[Ingress] = (),
+    strangers: Strangers | None = None,
     lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
 ) -> Edge:
     """The ASGI application.
@@ -35,6 +37,7 @@ def build(
         access: takes one entry a request; must not block.
         version: answered by ``/version``.
         ingresses: of them, those that claim hosts are asked whose a request's host is.
+        strangers: keeps other origins off, where there is no authenticator.
         lifespan: entered before the port answers, left after it stopped.
     """
     return Edge(
@@ -44,5 +47,6 @@ def build(
         sockets=sockets,
         access=access,
         ingresses=ingresses,
+        strangers=strangers,
         lifespan=lifespan,
     )

@@ -24,6 +24,7 @@ from shoal.web.forward import Forward
 from shoal.web.hosts import ClaimedHosts
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, App, Proxy, SocketProxy
+from shoal.web.strangers import Strangers
 from shoal.web.websocket import WebSockets
 
 log = structlog.get_logger("shoal.web")
@@ -42,6 +43,7 @@ class Edge:
         access: takes one entry a request.
         proxy, sockets: take what is for sandboxes' ports.
         ingresses: those that claim hosts are asked, in this order, whose a request's host is.
+        strangers: keeps other origins off where nobody is asked for a key.
         lifespan: entered at start-up and left at shut-down of the ASGI server.
     """
 
@@ -54,6 +56,7 @@ class Edge:
         sockets: SocketProxy,
         access: Access,
         ingresses: Sequence[Ingress] = (),
+        strangers: Strangers | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self._routes = routes
@@ -61,7 +64,8 @@ class Edge:
         self._proxy = proxy
         self._access = access
         self._hosts = ClaimedHosts(ingresses, self._authentication)
-        self._websockets = WebSockets(self._authentication, self._hosts, sockets, access)
+        self._strangers = strangers
+        self._websockets = WebSockets(self._authentication, self._hosts, sockets, access, strangers)
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,6 +99,8 @@ class Edge:
             scope, onto = await self._hosts.admit(scope, exchange, claimed)
             await self._proxy(scope, receive, exchange.send, onto)
             return
+        if self._strangers is not None and scope["path"] not in PUBLIC_PATHS:
+            self._strangers.refuse(exchange)
         target, refusal = proxy_target(scope)
         proxied = target is not None or refusal is not None
         if scope["method"] == "OPTIONS" and cors.is_preflight("OPTIONS", exchange.headers):

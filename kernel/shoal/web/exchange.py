@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable
 from email.utils import formatdate
 
+from shoal.errors import Unauthenticated
+from shoal.models import codes
 from shoal.plugin.interfaces import Principal
 from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
 from shoal.web import cors
@@ -38,7 +40,9 @@ class Exchange:
         "_extra",
         "_receive",
         "_reflects_origin",
+        "_repeats",
         "_send",
+        "_sent",
         "_started",
         "close_code",
         "complete",
@@ -56,7 +60,9 @@ class Exchange:
         self._started = time.perf_counter()
         self._receive = receive
         self._send = send
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._sent: list[Header] = scope["headers"]
+        self.headers: dict[bytes, bytes] = dict(self._sent)
+        self._repeats = len(self.headers) != len(self._sent)
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self._extra: list[Header] = [(b"x-request-id", self.request_id.encode("ascii"))]
         origin = self.headers.get(b"origin")
@@ -101,8 +107,14 @@ class Exchange:
         del self._extra[1:]
 
     def credential(self, name: str) -> str | None:
-        """A request header by its lower-case name, for an authenticator."""
-        self.consulted.add(name.encode("latin-1"))
+        """A request header by its lower-case name, for an authenticator.
+
+        Raises Unauthenticated if there are two: which one another program on the way judged, nobody knows.
+        """
+        encoded = name.encode("latin-1")
+        self.consulted.add(encoded)
+        if self._repeats and [sent for sent, _ in self._sent].count(encoded) > 1:
+            raise Unauthenticated(codes.AMBIGUOUS_CREDENTIAL, f"The header {name} must be sent once.")
         return self.header(name)
 
     def withhold(self, value: str) -> None:

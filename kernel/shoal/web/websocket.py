@@ -18,6 +18,7 @@ from shoal.web.exchange import Exchange
 from shoal.web.hosts import ClaimedHosts
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, SocketProxy
+from shoal.web.strangers import Strangers
 
 log = structlog.get_logger("shoal.web")
 
@@ -30,11 +31,19 @@ class WebSockets:
     Another ASGI server than ours has no `ClientSocket` to offer: there, too, every WebSocket is answered 403.
     """
 
-    def __init__(self, authentication: Authentication, hosts: ClaimedHosts, proxy: SocketProxy, access: Access) -> None:
+    def __init__(
+        self,
+        authentication: Authentication,
+        hosts: ClaimedHosts,
+        proxy: SocketProxy,
+        access: Access,
+        strangers: Strangers | None = None,
+    ) -> None:
         self._authentication = authentication
         self._hosts = hosts
         self._proxy = proxy
         self._access = access
+        self._strangers = strangers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one, to its end."""
@@ -70,6 +79,8 @@ class WebSockets:
         target, _ = proxy_target(scope)
         if target is None:
             return None
+        if self._strangers is not None:
+            self._strangers.refuse(exchange)
         note(exchange, target)
         await self._authentication.admit(scope, exchange, "proxy")
         return exchange.onward(scope), target

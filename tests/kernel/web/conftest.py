@@ -13,6 +13,7 @@ from shoal.config.settings import Settings
 from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.web.app import build
 from shoal.web.edge import Edge
+from shoal.web.strangers import Strangers
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Web:
     settings: Settings = field(default_factory=Settings)
     authenticators: list[Authenticator] = field(default_factory=list)
     ingresses: list[Ingress] = field(default_factory=list)
+    strangers: Strangers | None = None
     reasons: dict[str, str | None] = field(default_factory=lambda: {"store": None})
 
     async def readiness(self) -> dict[str, str | None]:
@@ -36,6 +38,7 @@ class Web:
             settings=self.settings,
             authenticators=self.authenticators,
             ingresses=self.ingresses,
+            strangers=self.strangers,
             proxy=self.proxy,
             sockets=no_socket,
             readiness=self.readiness,
