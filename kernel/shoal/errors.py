@@ -166,6 +166,10 @@ class Unavailable(ShoalError):
     status = 503
 
 
+class StoreFull(Unavailable):
+    """The store has no room, or its medium fails: nothing of the call was kept. What ends a sandbox goes on without."""
+
+
 class GatewayTimeout(ShoalError):
     """The sandbox's own service, or an engine, took too long."""
 

@@ -152,6 +152,7 @@ class LifecycleEngine:
         for reconciler in self._reconcilers:
             await reconciler.stop()
         await asyncio.gather(self._provisioner.stop(grace), self._lanes.close(grace))
+        await self._ledger.stop()
 
     # --- create -----------------------------------------------------------------------------------------------------
 

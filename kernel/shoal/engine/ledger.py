@@ -14,6 +14,8 @@ import structlog
 from msgspec.structs import replace
 
 from shoal.engine import states
+from shoal.engine.owed import Owed
+from shoal.errors import StoreFull
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
@@ -36,6 +38,7 @@ class Ledger:
         self._store = store
         self._view = view
         self._observers = observers
+        self._owed = Owed(store)
         self.pooled: Callable[[SandboxRecord | None, SandboxRecord | None], None] = lambda before, after: None
         """Called with a sandbox of a pool before and after each change; None for one that is new, or gone."""
 
@@ -51,6 +54,7 @@ class Ledger:
 
     async def adopt(self, record: SandboxRecord, workload: Workload) -> Entry:
         """A sandbox that runs already and has no plan any more."""
+        self._owed.discard(record.id)
         await self._store.save(record)
         return self._show(record, workload, None)
 
@@ -71,14 +75,38 @@ class Ledger:
         current = self._view.get(record.id)
         return self._show(changed, current.workload if current else None, record)
 
+    async def intend(self, record: SandboxRecord, reason: str) -> SandboxRecord:
+        """The record as Stopping: durable, or at least shown if the store is full.
+
+        A full disk must not keep a sandbox from ending. Dying before it has ended costs nothing then: the next start
+        finds it as it was, and nobody was told that it is gone. Raises StoreFull for one that is Pending, which the
+        next start would make again, and what the store raises else.
+        """
+        try:
+            return (await self.write(record, state=State.STOPPING, reason=reason)).record
+        except StoreFull as error:
+            if record.state is State.PENDING:
+                raise
+            log.warning("an end is begun that could not be written", sandbox_id=record.id, error=str(error))
+        changed = replace(record, state=State.STOPPING, reason=reason, message=None, since=utcnow())
+        current = self._view.get(record.id)
+        return self._show(changed, current.workload if current else None, record).record
+
     async def erase(self, record: SandboxRecord) -> None:
-        """The sandbox is gone."""
-        await self._store.remove(record.id)
+        """The sandbox is gone from its engine; a store that is full is told later. Raises whatever else it raises."""
+        try:
+            await self._store.remove(record.id)
+        except StoreFull as error:
+            self._owed.add(record.id, error)
         self._view.remove(record.id)
         if not record.hidden:
             self._tell(Transition(record=record, before=record.state, after=None, at=utcnow()))
         if record.pool is not None:
             self.pooled(record, None)
+
+    async def stop(self) -> None:
+        """Try once more to write what is owed."""
+        await self._owed.stop()
 
     def see(self, workload: Workload) -> None:
         """Note where a workload is; its state is the caller's to judge."""

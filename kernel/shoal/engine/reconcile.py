@@ -16,6 +16,7 @@ from shoal.engine.hosts import Host, own_cancellation
 from shoal.engine.judge import Judge, Sighting
 from shoal.engine.lanes import Lanes
 from shoal.engine.removal import Remover
+from shoal.errors import StoreFull
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload, WorkloadGone
 from shoal.view.index import View
@@ -68,10 +69,13 @@ class Reconciler:
     async def compare(self) -> None:
         """One full comparison; returns when every difference has been dealt with.
 
-        Raises what `Runtime.list` raises, or the first failure to write down a difference.
+        Raises what `Runtime.list` raises, or the first failure to write down a difference. A store that is full is no
+        such failure: the difference is judged again soon.
         """
         judged = await asyncio.gather(*await self._look(), return_exceptions=True)
-        failures = [outcome for outcome in judged if isinstance(outcome, BaseException)]
+        failures = [
+            outcome for outcome in judged if isinstance(outcome, BaseException) and not isinstance(outcome, StoreFull)
+        ]
         if failures:
             raise failures[0]
 

@@ -1,7 +1,8 @@
 """Removal: delete and expiry, from the durable intent to the last trace.
 
 Once a record is Stopping, removal is bound to happen: a failure is retried until the runtime says that the workload is
-gone, across restarts, and only then is the record forgotten.
+gone, across restarts, and only then is the record forgotten. A store that can take nothing, its disk being full, does
+not hold it up: what it could not be told is told later (`Ledger.intend`, `Ledger.erase`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Remover:
         """
         self._hosts.of(record)  # refused before anything is durable if its runtime is not enabled
         if record.state is not State.STOPPING:
-            record = (await self._ledger.write(record, state=State.STOPPING, reason=reason)).record
+            record = await self._ledger.intend(record, reason)
         try:
             await self.overtake(record.id)
             await self.clear(record)

@@ -13,8 +13,13 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+import structlog
+
 from shoal.errors import ConfigError
 from shoal.store import schema
+from shoal.store.space import Space
+
+log = structlog.get_logger("shoal.store")
 
 BUSY_TIMEOUT_SECONDS = 5.0
 WAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024
@@ -28,12 +33,21 @@ _PRAGMAS = (
 )
 
 
+_NO_SPACE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_SHMOPEN, sqlite3.SQLITE_CANTOPEN)
+"""What SQLite says where the disk has no room for its files beside the database."""
+
+
 class Database:
     """An open, migrated database with the lock that makes it ours."""
 
-    def __init__(self, connection: sqlite3.Connection, locks: Sequence[int]) -> None:
+    def __init__(self, connection: sqlite3.Connection, locks: Sequence[int], space: Space) -> None:
         self.connection = connection
         self._locks = locks
+        self._space = space
+
+    def tend(self) -> None:
+        """Between two transactions: keep room for endings on a full disk."""
+        self._space.tend(self.connection)
 
     def close(self) -> None:
         """Close it; the last commits move from the write-ahead log to the file. The lock goes last."""
@@ -43,8 +57,8 @@ class Database:
             _release(self._locks)
 
 
-def open_database(path: Path) -> Database:
-    """Open ``path``, creating it and its folder, and migrate it to the present schema.
+def open_database(path: Path, space: Space) -> Database:
+    """Open ``path``, creating it and its folder, and migrate it to the present schema; also on a full disk.
 
     To be called, used and closed on one thread. Raises ConfigError if the path cannot be used, another server uses it,
     or its content is damaged or of a newer version.
@@ -53,7 +67,10 @@ def open_database(path: Path) -> Database:
     locks = [_lock(file, path)]
     try:
         locks.append(_lock_itself(file, path))
-        return Database(_connect(file), locks)
+        connection = _connect(file, space)
+        connection.execute(f"PRAGMA wal_autocheckpoint = {space.log_pages()}")
+        space.tend(connection, now=True)
+        return Database(connection, locks, space)
     except BaseException:
         _release(locks)
         raise
@@ -94,8 +111,8 @@ def _lock(file: Path, path: Path) -> int:
         raise ConfigError(f"store.path {path} cannot be used: {error.strerror} ({beside})") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for people to read; a full disk has no room for it
+            os.pwrite(descriptor, f"{os.getpid():<9}\n".encode(), 0)
     except OSError as error:
         holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
         os.close(descriptor)
@@ -107,24 +124,44 @@ def _lock(file: Path, path: Path) -> int:
     return descriptor
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, space: Space) -> sqlite3.Connection:
+    """The open database. On a full disk the reserve is given up for it, then memory holds the index of the log."""
+    try:
+        return _opened(path, exclusive=False)
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", None) not in _NO_SPACE:
+            raise _unusable(path, error) from error
+    try:
+        return _opened(path, exclusive=not space.give_up())
+    except sqlite3.Error:
+        log.warning("the store's disk is full", path=str(path))
+    try:
+        return _opened(path, exclusive=True)
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from error
+
+
+def _opened(path: Path, *, exclusive: bool) -> sqlite3.Connection:
     try:
         _make_private(path)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
-    except (OSError, sqlite3.Error) as error:
+    except OSError as error:
         raise ConfigError(f"store.path {path} cannot be opened: {error}") from error
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
     try:
+        if exclusive:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         _check(connection, path)
         schema.migrate(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise ConfigError(f"store.path {path} is not a database that can be used: {error}") from error
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _unusable(path: Path, error: sqlite3.Error) -> ConfigError:
+    return ConfigError(f"store.path {path} is not a database that can be used: {error}")
 
 
 def _make_private(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from shoal.errors import Conflict, ShoalError, Unavailable
+from shoal.errors import Conflict, ShoalError, StoreFull, Unavailable
 
 ALREADY_EXISTS: Final = "STORE::ALREADY_EXISTS"
 BUSY: Final = "STORE::BUSY"
@@ -38,7 +38,8 @@ def translated(error: Exception) -> Exception:
     else:
         # Errors of the Python module itself (a closed connection) carry no code.
         primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & _PRIMARY_CODE
-        meaning = Unavailable(*_MEANINGS.get(primary, (FAILED, "The store failed; nothing was changed.")))
+        kind = StoreFull if primary in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR) else Unavailable
+        meaning = kind(*_MEANINGS.get(primary, (FAILED, "The store failed; nothing was changed.")))
     meaning.__cause__ = error
     return meaning
 

@@ -6,6 +6,7 @@ once, at start, and serves from memory afterwards; there is nothing to gain from
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from shoal.models.secret import decode_hook, encode_hook
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord, Store
 from shoal.store import salvage, snapshot_rows
 from shoal.store.database import Database, open_database
+from shoal.store.space import Space
 from shoal.store.writer import Writer
 
 log = structlog.get_logger("shoal.store")
@@ -70,6 +72,7 @@ class SqliteStore(Store):
         self._path = path
         self._default_runtime = default_runtime
         self._skipped: set[str] = set()
+        self._space = Space(Path(os.path.realpath(path)))
         self._writer = Writer(self._open)
 
     async def start(self) -> None:
@@ -81,10 +84,11 @@ class SqliteStore(Store):
         await self._writer.stop()
 
     async def ping(self) -> None:
-        """A durable write that changes nothing."""
+        """A durable write that changes nothing. Raises Unavailable, also where there is no room for new sandboxes."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE shoal_schema SET version = version")
+            self._space.require()
 
         await self._writer.run(work)
 
@@ -143,12 +147,13 @@ class SqliteStore(Store):
         return await self._writer.run(work)
 
     async def add(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> None:
-        """A new sandbox, its plan and its key. Raises Conflict if the id is taken."""
+        """A new sandbox, its plan and its key. Raises Conflict if the id is taken, Unavailable on a full disk."""
         sandbox = (record.id, _encode(record))
         planned = (record.id, _encode(plan))
         keyed = _keyed(key)
 
         def work(connection: sqlite3.Connection) -> None:
+            self._space.require()
             connection.execute(_INSERT_SANDBOX, sandbox)
             connection.execute(_INSERT_PLAN, planned)
             if keyed is not None:
@@ -262,7 +267,7 @@ class SqliteStore(Store):
         await self._writer.run(work)
 
     def _open(self) -> Database:
-        return open_database(self._path)
+        return open_database(self._path, self._space)
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], blob: bytes, what: str) -> T:
         try:

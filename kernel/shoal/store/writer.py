@@ -36,6 +36,8 @@ class Owned(Protocol):
     @property
     def connection(self) -> sqlite3.Connection: ...
 
+    def tend(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -124,6 +126,7 @@ class Writer:
             while batch := self._next_batch():
                 _commit(database.connection, batch)
                 _on_loop(loop, self._settle, batch)
+                database.tend()
         finally:
             database.close()
 

@@ -52,7 +52,9 @@ async def test_files_and_folder_are_private(store: SqliteStore, path: Path, sand
     await store.save(sandbox()[0])
     assert mode(path.parent) == 0o700
     files = sorted(path.parent.iterdir())
-    assert {file.name for file in files} == {"shoal.db", "shoal.db-wal", "shoal.db-shm", "shoal.db.lock"}
+    assert {file.name for file in files} == {
+        f"shoal.db{suffix}" for suffix in ("", "-wal", "-shm", ".lock", ".reserve")
+    }
     assert {mode(file) for file in files} == {0o600}
 
 

@@ -85,7 +85,7 @@ async def test_a_full_disk(small_disk: Path, sandbox: NewSandbox) -> None:
     store = SqliteStore(small_disk / "shoal.db")
     await store.start()
     ballast = small_disk / "ballast"
-    await asyncio.to_thread(ballast.write_bytes, b"x" * 200 * 1024)
+    await asyncio.to_thread(ballast.write_bytes, b"x" * 100 * 1024)
     accepted, rejected = await fill(store, sandbox)
     assert accepted
     assert rejected

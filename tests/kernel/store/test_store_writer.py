@@ -26,6 +26,9 @@ class Numbers:
         )
         self.connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
 
+    def tend(self) -> None:
+        """There is nothing to tend."""
+
     def close(self) -> None:
         self.connection.close()
 

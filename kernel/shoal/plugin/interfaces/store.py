@@ -1,7 +1,8 @@
 """Stores: what must survive the process.
 
 The kernel writes an intent here before it calls an engine, and reads everything back at start. Every method that
-changes something returns only when the change is durable; a call is atomic.
+changes something returns only when the change is durable; a call is atomic. A store without room raises StoreFull: new
+sandboxes are refused then, and ending goes on, written as soon as there is room.
 """
 
 from __future__ import annotations
