@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import tomllib
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ EVERYTHING = [
     "kubernetes.image_pull_policy=Always",
     "runtime.execd_image=opensandbox/execd:v1.1.0",
     "config=[proxy]",
+    "template.spec.priorityClassName=low",
 ]
 
 
@@ -54,6 +56,17 @@ def _lines(text: str) -> list[str]:
 @pytest.mark.parametrize("form", FORMS)
 def test_the_chart_says_what_kustomize_says(form: str) -> None:
     assert comparable(charted(f"provider={form}")) == comparable(built(form))
+
+
+@pytest.mark.needs("helm")
+@pytest.mark.parametrize("form", FORMS)
+def test_the_chart_brings_a_template_file(form: str) -> None:
+    text = charted(f"provider={form}", "template.spec.x=low")
+    data = comparable(text)["ConfigMap", "shoal"]["data"]
+    assert data["template.yaml"] == ["spec:", "  x: low"]
+    section = "agent_sandbox" if form == "agent-sandbox" else "kubernetes"
+    key = "template_file" if form == "agent-sandbox" else f"{form}_template_file"
+    assert tomllib.loads("\n".join(data["shoal.toml"]))[section][key] == "/etc/shoal/template.yaml"
 
 
 @pytest.mark.needs("helm")

@@ -49,6 +49,8 @@ class KubernetesSettings(Section):
     workload_provider: str | None = None
     """Name of an entry point of the group ``shoal.k8s.providers``."""
     batchsandbox_template_file: str | None = None
+    pod_template_file: str | None = None
+    """For the provider ``pod``."""
     sandbox_create_timeout_seconds: Positive = 60
     """How long a pod may take to be ready before its create counts as failed."""
     pool_acquisition_timeout_seconds: Positive = 30

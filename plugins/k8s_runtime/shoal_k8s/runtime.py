@@ -113,6 +113,7 @@ class KubernetesRuntime(Runtime):
         """Read the provider's template file, and see that the kubeconfig is there. Raises ConfigError."""
         path, setting = {
             "batchsandbox": (self._kubernetes.batchsandbox_template_file, "kubernetes.batchsandbox_template_file"),
+            "pod": (self._kubernetes.pod_template_file, "kubernetes.pod_template_file"),
             "agent-sandbox": (self._agent.template_file, "agent_sandbox.template_file"),
         }.get(self._kubernetes.workload_provider or DEFAULT_PROVIDER, (None, ""))
         template.read(path, setting)
@@ -153,6 +154,7 @@ class KubernetesRuntime(Runtime):
             resync,
             timeout,
             batchsandbox_template=kubernetes.batchsandbox_template_file,
+            plain_template=kubernetes.pod_template_file,
             agent_sandbox_template=self._agent.template_file,
             shutdown_policy=self._agent.shutdown_policy,
             pool_policy=self._pool_policy,

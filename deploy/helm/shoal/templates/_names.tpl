@@ -31,6 +31,13 @@ workload_provider = "{{ .Values.provider }}"
 {{- range $key, $value := .Values.kubernetes }}
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
+{{- if and .Values.template (ne .Values.provider "agent-sandbox") }}
+{{ .Values.provider }}_template_file = "/etc/shoal/template.yaml"
+{{- end }}
+{{- if and .Values.template (eq .Values.provider "agent-sandbox") }}
+[agent_sandbox]
+template_file = "/etc/shoal/template.yaml"
+{{- end }}
 {{- with .Values.config }}
 {{ . | trim }}
 {{- end }}

@@ -62,7 +62,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         self.pools = NoPools(self.name)
 
     def pod_template(self) -> Mapping[str, Any]:
-        return template.pod_spec(self._template, "podTemplate")
+        return template.pod_spec(self._template, "spec", "podTemplate", "spec")
 
     def object_name(self, sandbox_id: str) -> str:
         return dns_1035(sandbox_id)
@@ -70,11 +70,12 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
     def manifest(self, plan: WorkloadPlan) -> dict[str, Any]:
         labels = names.labels(plan.id, plan.metadata, manual=plan.expires_at is None, snapshot_id=plan.snapshot_id)
         annotations = {**names.extension_annotations(plan.extensions), **plan.labels}
+        inner = template.secured(self.pod_template(), pod_spec(plan, self.cluster.defaults))
         spec = {
             "operatingMode": "Running",
             "service": True,
             "shutdownPolicy": self.cluster.shutdown_policy,
-            "podTemplate": {"metadata": {"labels": labels}, "spec": pod_spec(plan, self.cluster.defaults)},
+            "podTemplate": {"metadata": {"labels": labels}, "spec": inner},
         }
         own = {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
         merged = template.merge(self._template, own)

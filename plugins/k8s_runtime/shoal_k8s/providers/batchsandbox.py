@@ -105,7 +105,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
             super().check(plan)
 
     def pod_template(self) -> Mapping[str, Any]:
-        return template.pod_spec(self._template, "template")
+        return template.pod_spec(self._template, "spec", "template", "spec")
 
     def object_name(self, sandbox_id: str) -> str:
         return sandbox_id
@@ -126,7 +126,8 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
             merged = {"metadata": described, "spec": pooled.spec(plan, pool, self.cluster.defaults)}
         else:
             pod = {"labels": labels, "annotations": extensions}  # tokens stand on the object alone
-            spec = {"replicas": 1, "template": {"metadata": pod, "spec": pod_spec(plan, self.cluster.defaults)}}
+            inner = template.secured(self.pod_template(), pod_spec(plan, self.cluster.defaults))
+            spec = {"replicas": 1, "template": {"metadata": pod, "spec": inner}}
             merged = template.merge(self._template, {"metadata": described, "spec": spec})
         merged["spec"].pop("expireTime", None)
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})

@@ -41,6 +41,7 @@ class Cluster(Struct, frozen=True):
     resync: float
     watch_timeout: float
     batchsandbox_template: str | None = None
+    plain_template: str | None = None
     agent_sandbox_template: str | None = None
     shutdown_policy: str = "Delete"
     pool_policy: TemplatePolicy = field(default_factory=lambda: TemplatePolicy(PoolTemplateSettings()))

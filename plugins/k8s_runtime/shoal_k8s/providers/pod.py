@@ -6,7 +6,7 @@ What a custom resource would hold stands in annotations, so that another server 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from shoal_k8s.pods.defaults import RUNTIME_DIR
 from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec
 from shoal_k8s.pods.status import MAIN, judge
+from shoal_k8s.providers import template
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 
@@ -40,7 +41,11 @@ class PodProvider(WorkloadProvider):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
+        self._template = template.read(cluster.plain_template, "kubernetes.pod_template_file")
         self._edits = Edits(cluster.client, cluster.pods, Pod, _expiry, _expiry_patch)
+
+    def pod_template(self) -> Mapping[str, Any]:
+        return template.pod_spec(self._template, "spec")
 
     async def start(self, changed: Callable[[str], None]) -> None:
         def heard(change: Changed[Pod] | Gone[Pod]) -> None:
@@ -57,12 +62,13 @@ class PodProvider(WorkloadProvider):
 
     async def _create(self, plan: WorkloadPlan) -> Pod:
         client, namespace = self.cluster.client, self.cluster.namespace
-        spec = pod_spec(plan, self.cluster.defaults)
+        own = _manifest(plan, template.secured(self.pod_template(), pod_spec(plan, self.cluster.defaults)))
+        body = template.merge(self._template, own)
         try:
-            return await client.create(PODS, namespace, _manifest(plan, spec), Pod)
+            return await client.create(PODS, namespace, body, Pod)
         except ApiError as error:
             if error.over_quota:
-                said = quota.explained(error.said, msgspec.convert(spec, PodSpec))
+                said = quota.explained(error.said, msgspec.convert(body["spec"], PodSpec))
                 raise Forbidden(QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {said}.") from error
             if not error.exists:
                 raise

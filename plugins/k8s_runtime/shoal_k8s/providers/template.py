@@ -1,8 +1,9 @@
-"""Template files: YAML that is merged under every custom resource made here (contract/kubernetes.md section 5).
+"""Template files: YAML that is merged under every object made here (contract/kubernetes.md section 5).
 
 The server's own values win. Where both have a list of named things (containers, init containers, volumes, mounts by
-path, pull secrets), the template's others are kept; any other list is the server's. What a template adds is never
-dropped in silence.
+path, pull secrets), the template's others are kept; dropped capabilities are added up; any other list is the server's.
+What a template adds is never dropped in silence. Sidecars, whose names are their callers', have the security context of
+the template's container ``sandbox`` unless the server gives them one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final
 import yaml  # type: ignore[import-untyped]  # comes with the kubernetes package, without types
 
 from shoal.errors import ConfigError
+from shoal_k8s.pods.status import MAIN
 
 KEYS: Final = ("mountPath", "name")
 """What tells the items of a list apart; a volume mount has both, and its path counts."""
@@ -32,10 +34,10 @@ def read(path: str | None, setting: str) -> dict[str, Any]:
     return content
 
 
-def pod_spec(template: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """The pod spec below ``spec.{field}``; empty if there is none."""
+def pod_spec(template: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    """The pod spec below that path; empty if there is none."""
     found: Any = template
-    for key in ("spec", field, "spec"):
+    for key in path:
         found = found.get(key) if isinstance(found, Mapping) else None
     return found if isinstance(found, dict) else {}
 
@@ -50,10 +52,21 @@ def merge(template: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]
         if isinstance(held, Mapping) and isinstance(value, Mapping):
             merged[key] = merge(held, value)
         elif isinstance(held, list) and isinstance(value, list):
-            merged[key] = _merge_lists(held, value)
+            merged[key] = list(dict.fromkeys([*held, *value])) if key == "drop" else _merge_lists(held, value)
         else:
             merged[key] = value
     return merged
+
+
+def secured(template: Mapping[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A pod spec of ours whose sidecars have the security context that the template's has for the sandbox."""
+    named = {each.get("name"): each for each in template.get("containers") or []}
+    security = (named.get(MAIN) or {}).get("securityContext")
+    if not security:
+        return own
+    main, *beside = own["containers"]
+    made = [each if each["name"] in named else {"securityContext": security, **each} for each in beside]
+    return {**own, "containers": [main, *made]}
 
 
 def _merge_lists(template: list[Any], own: list[Any]) -> list[Any]:
