@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from structlog.testing import capture_logs
 
+from shoal.cli import first_key
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.models.sandbox import SandboxRecord
@@ -22,10 +23,16 @@ from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager, PluginStatus, survey
 from shoal.web.guard import refuse_open_start
 
+UNMADE = "made on the first start"
+"""Stands for the key that a start without a configuration would have."""
+
 
 def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     """Print what the file amounts to. Raises ConfigError with every problem found, one a line."""
     print(f"source: {loaded.source or 'no file; the embedded default'}")
+    if first_key.is_wanted(loaded, environ):
+        print(f"note: without a configuration the first start makes an API key: {first_key.key_file()}")
+        loaded = first_key.with_key(loaded, UNMADE)
     found = survey(loaded)
     _print_plugins(found)
     manager = PluginManager(loaded)

@@ -95,15 +95,25 @@ def _serving(parser: argparse.ArgumentParser, *, default: Any) -> None:
     _config(parser, default=default)
     parser.add_argument("--host", default=default, help="instead of server.host")
     parser.add_argument("--port", type=int, default=default, help="instead of server.port")
+    parser.add_argument(
+        "--no-key",
+        action="store_true",
+        default=default,
+        help="without a configuration: make no API key, and ask for none",
+    )
     parser.add_argument("--reload", action="store_true", default=default, help=argparse.SUPPRESS)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    from shoal.cli import first_key
     from shoal.server import serve
 
     if arguments.reload:
         print("shoal: --reload is a development flag of opensandbox-server, and ignored", file=sys.stderr)
-    return serve(_overridden(_load(arguments), {"host": arguments.host, "port": arguments.port}))
+    loaded = _overridden(_load(arguments), {"host": arguments.host, "port": arguments.port})
+    if not arguments.no_key and first_key.is_wanted(loaded, os.environ):
+        loaded = first_key.provide(loaded)
+    return serve(loaded)
 
 
 def _init_config(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError
@@ -77,6 +78,10 @@ class StateDirectory:
             return [Box(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
+CLIENT_CONFIG: Final = "~/.opensandbox/config.toml"
+"""Where OpenSandbox's command line keeps its API key."""
+
+
 def hidden_paths(
     settings: Settings, local: LocalSettings, state: StateDirectory, config: Path | None
 ) -> tuple[Path, ...]:
@@ -84,6 +89,7 @@ def hidden_paths(
     store = settings.store.file.absolute()
     found = [state.path, settings.store.keys_dir.absolute()]
     found += [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    found.append(Path(CLIENT_CONFIG).expanduser())
     if config is not None:
         found.append(config.absolute())
     found += [Path(path).expanduser() for path in local.hidden_paths]

@@ -34,6 +34,8 @@ def test_with_no_file_the_embedded_default_is_checked(run: Run) -> None:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0] == "source: no file; the embedded default"
+    assert lines[1].startswith("note: without a configuration the first start makes an API key: ")
+    assert "authentication: apikey" in lines
     assert "runtimes: local; default: local" in lines
     assert "listens on: 127.0.0.1, port 8080" in lines
     assert lines[-1] == "ok"
