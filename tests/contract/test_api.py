@@ -83,6 +83,24 @@ def test_a_read_right_after_a_create_sees_it_run(http: httpx.Client) -> None:
     assert http.delete(f"/v1/sandboxes/{made['id']}").status_code == 204
 
 
+def test_one_word_with_a_space_is_a_command_line(http: httpx.Client) -> None:
+    made = http.post("/v1/sandboxes", json={**CREATE, "entrypoint": ["sh -c 'echo a  b; sleep 600'"]}).json()["id"]
+    seen = http.get(f"/v1/sandboxes/{made}", params={"wait": "Running", "timeout": 30}).json()
+    assert (seen["status"]["state"], seen["entrypoint"]) == ("Running", ["sh -c 'echo a  b; sleep 600'"])
+    deadline = time.monotonic() + 30
+    while "a b" not in (said := http.get(f"/v1/sandboxes/{made}/diagnostics/logs?container=any").text):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+    assert http.delete(f"/v1/sandboxes/{made}").status_code == 204
+
+
+def test_the_local_runtime_has_no_gpus(http: httpx.Client) -> None:
+    for field in ("resourceLimits", "resourceRequests"):
+        refused = http.post("/v1/sandboxes", json={**CREATE, field: {"gpu": "1"}})
+        assert (refused.status_code, refused.json()["code"]) == (400, "SANDBOX::INVALID_PARAMETER")
+        assert "gpu" in refused.json()["message"]
+
+
 def test_a_command_that_does_not_exist_ends_as_failed_and_says_so_also_after_kill_9(tmp_path: Path) -> None:
     server = ServerProcess(tmp_path)
     server.start()

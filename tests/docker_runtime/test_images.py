@@ -119,3 +119,19 @@ async def test_an_id_is_a_reference(images: Images, bench: Bench) -> None:
     made = bench.client.images.get(bench.image("LABEL c=d"))
     found = await images.ensure(made.id, None, None, "IfNotPresent", silent)
     assert (found.id, found.reference) == (made.id, made.id)
+
+
+async def test_the_first_digits_of_an_id_are_a_reference(images: Images, bench: Bench) -> None:
+    made = bench.client.images.get(bench.image("LABEL e=f"))
+    digits = made.id.removeprefix("sha256:")
+    for length in (12, 40):
+        found = await images.ensure(digits[:length], None, None, "IfNotPresent", silent)
+        assert (found.id, found.reference) == (made.id, made.id)
+    bench.client.images.get(IMAGE).tag(digits[:12])
+    try:
+        named = await images.ensure(digits[:12], None, None, "IfNotPresent", silent)
+        assert named.id == bench.client.images.get(IMAGE).id, "a name counts before an id"
+    finally:
+        bench.client.images.remove(digits[:12])
+    with pytest.raises(EngineFailure, match="could not be pulled"):
+        await images.ensure("0123456789ab", None, None, "IfNotPresent", silent)

@@ -158,3 +158,13 @@ def test_what_a_create_cannot_have_is_told_by_its_code(create: Create, fields: d
         create(**fields)
     assert caught.value.error.code == code
     assert caught.value.error.message
+
+
+def test_where_there_is_one_container_it_is_the_one_that_is_meant(create: Create, server: ServerProcess) -> None:
+    sandbox = create(entrypoint=["sh", "-c", "echo said; exec sleep 600"])
+    deadline = time.monotonic() + 30
+    url = f"{server.base}/v1/sandboxes/{sandbox.id}/diagnostics/logs"
+    while "said" not in (answer := httpx.get(url, params={"container": "main"})).text:
+        assert answer.status_code == 200
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

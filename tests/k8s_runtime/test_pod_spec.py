@@ -238,3 +238,8 @@ async def test_the_template_file_counts_at_the_check(client: KubeClient, namespa
         await runtime.check(new_plan(platform=PlatformSpec(os="linux", arch="amd64")))
     finally:
         await runtime.stop()
+
+
+def test_one_word_with_a_space_is_a_command_line() -> None:
+    made = spec.pod_spec(new_plan(command=["sleep '6 0'"]), DEFAULTS)
+    assert made["containers"][0]["command"][-2:] == ["sleep", "6 0"]

@@ -51,7 +51,9 @@ async def test_bad_limits_are_refused(runtime: LocalRuntime) -> None:
             await runtime.check(plan("true", limits={key: "a lot"}))
         assert refused.value.code == "SANDBOX::INVALID_PARAMETER"
         assert f"resourceLimits.{key}" in refused.value.message
-    await runtime.check(plan("true", limits={"gpu": "whatever"}))
+    with pytest.raises(InvalidRequest, match="gpu"):
+        await runtime.check(plan("true", limits={"gpu": "1"}))
+    await runtime.check(plan("true", limits={"other": "whatever"}))
 
 
 async def test_memory_by_cgroup(runtime: LocalRuntime) -> None:

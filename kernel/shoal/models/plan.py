@@ -11,6 +11,7 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+from shoal.models.entrypoint import words
 from shoal.models.requests import ImageAuth, Lifecycle, NetworkPolicy, PlatformSpec, Volume
 
 
@@ -95,7 +96,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
         id: the sandbox id, UUID4 with hyphens; a runtime names its workload after it, so that creating twice is one.
         image, image_auth: what to run from, as the caller wrote it; None when ``snapshot_image`` is set.
         snapshot_id, snapshot_image: the snapshot restored from, and the runtime's own reference to its content.
-        command: the sandbox's own command, never empty.
+        command: the sandbox's own command as the caller wrote it, never empty; `argv` is what to run.
         env: null means "unset it", where the runtime can.
         resource_limits, resource_requests: Kubernetes-style quantities (``cpu``, ``memory``, ``gpu``), free-form keys.
         drop_capabilities: Linux capabilities that the sandbox's own container must not have, besides the runtime's own.
@@ -127,6 +128,11 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
     drop_capabilities: list[str] = []
     labels: dict[str, str] = {}
     warnings: list[str] = []
+
+    @property
+    def argv(self) -> list[str]:
+        """The words of the command: a single one that holds a space is a command line."""
+        return words(self.command)
 
     def __repr__(self) -> str:
         """Only what identifies it: env, volumes and credentials may hold secrets."""

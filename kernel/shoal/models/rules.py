@@ -6,20 +6,26 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from msgspec.structs import replace
+from msgspec.structs import fields, replace
 
 from shoal.errors import FieldProblem, InvalidRequest
 from shoal.models import codes
+from shoal.models.entrypoint import words
 from shoal.models.requests import CreateSandbox, Lifecycle, MetadataPatch, PlatformSpec, Volume
 from shoal.models.sidecars import check_sidecars, sidecar_problems
 
 RESERVED_PREFIX = "opensandbox.io/"
 RENEW_EXTENSION = "access.renew.extend.seconds"
 POOL_EXTENSION = "poolRef"
+RUNTIME_PATH = "/opt/opensandbox"
+"""Where execd and its bootstrap are, in every sandbox that has them (contract/docker.md section 4)."""
+MOST_ITEMS = 10_000
+"""In each list and map of a request; more would only keep the server busy."""
 LIFECYCLE_VARIABLE = "OPENSANDBOX_LIFECYCLE"
 EGRESS_PREFIX = "OPENSANDBOX_EGRESS_"
 EGRESS_VARIABLES = frozenset(
@@ -56,7 +62,8 @@ def schema_problems(request: CreateSandbox) -> list[FieldProblem]:
     Problems inside ``volumes``, ``sidecars``, ``lifecycle`` and ``env`` come first, then the cross-field rules in the
     contract's order. The names of the fields are reported, never what they hold.
     """
-    return [
+    crowded = list(_crowded(request))
+    return crowded or [
         *_volume_problems(request.volumes or []),
         *sidecar_problems(request.sidecars or []),
         *_lifecycle_problems(request.lifecycle),
@@ -78,6 +85,23 @@ def tidied(request: CreateSandbox) -> CreateSandbox:
         template_id=_text(request.template_id),
         lifecycle=lifecycle,
     )
+
+
+def _crowded(request: CreateSandbox) -> Iterator[FieldProblem]:
+    """Lists and maps that are too long to be looked at."""
+    for field in fields(request):
+        yield from crowded(field.encode_name, getattr(request, field.name))
+    if request.network_policy is not None:
+        yield from crowded("networkPolicy", request.network_policy.egress, "egress")
+
+
+def crowded(field: str, value: object, *rest: str) -> Iterator[FieldProblem]:
+    """The problem of a list or map with more than `MOST_ITEMS` items."""
+    if isinstance(value, list | dict) and len(value) > MOST_ITEMS:
+        most: dict[str, str | int | float] = {"max_length": MOST_ITEMS}
+        yield FieldProblem(
+            type="too_long", loc=["body", field, *rest], msg=f"expected at most {MOST_ITEMS} items", ctx=most
+        )
 
 
 def _cross_field_problems(request: CreateSandbox) -> Iterator[FieldProblem]:
@@ -192,6 +216,8 @@ def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) 
     for name in request.env or {}:
         if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"env: {_shown(name)} cannot be set by a request.")
+    if request.entrypoint is not None:
+        words(request.entrypoint)
     _check_volumes(request.volumes or [])
     check_sidecars(request.sidecars or [])
 
@@ -257,8 +283,8 @@ def _check_label(key: str, value: str) -> None:
         raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: the value of {_shown(key)} is invalid: {rule}.")
 
 
-def _check_volumes(volumes: Iterable[Volume]) -> None:
-    names = set()
+def _check_volumes(volumes: Sequence[Volume]) -> None:
+    names: set[str] = set()
     for volume in volumes:
         if volume.name in names:
             raise InvalidRequest("VOLUME::DUPLICATE_NAME", f"volumes: the name {volume.name} is used twice.")
@@ -273,6 +299,20 @@ def _check_volumes(volumes: Iterable[Volume]) -> None:
                 "VOLUME::INVALID_HOST_PATH",
                 f"volumes: host.path of {volume.name} must have no '..', no double and no trailing separator.",
             )
+    taken: set[str] = set()
+    for volume in volumes:
+        _check_target(volume, taken)
+
+
+def _check_target(volume: Volume, taken: set[str]) -> None:
+    target = posixpath.normpath("/" + volume.mount_path.lstrip("/"))
+    if f"{target}/".startswith(RUNTIME_PATH + "/"):
+        message = f"volumes: the mountPath of {volume.name} is where the server puts its own files ({RUNTIME_PATH})."
+        raise InvalidRequest(codes.INVALID_PARAMETER, message)
+    if target in taken:
+        message = f"volumes: the mountPath of {volume.name} is that of another volume."
+        raise InvalidRequest(codes.INVALID_PARAMETER, message)
+    taken.add(target)
 
 
 def _plain_path(path: str) -> bool:

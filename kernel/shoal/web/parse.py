@@ -6,6 +6,7 @@ accepts what the wire's leniencies allow and explains the rest. Nothing that was
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,7 +18,7 @@ from shoal.models import codes
 from shoal.models.secret import decode_hook
 from shoal.web import coerce
 from shoal.web.coerce import Mismatch
-from shoal.web.reader import at_least, at_most, has_times, problem, reader_of, snake_names
+from shoal.web.reader import Enough, Problems, at_least, at_most, has_times, problem, reader_of, snake_names
 
 if TYPE_CHECKING:
     from falcon.asgi import Request
@@ -27,8 +28,10 @@ S = TypeVar("S", int, float, bool)
 
 _JSON_TYPE = re.compile(r"application/([^;\s/]+\+)?json\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 _BYTE = re.compile(r"byte (\d+)")
-_MOST_PROBLEMS = 100
-"""Reported at once; a body can hold a million, and its answer must not."""
+LARGE_BODY = 64 * 1024
+"""Bytes from which on a body is understood on a thread: the time it takes is not the other callers'."""
+MOST_VALUES = 100_000
+"""In one body, counted by its commas before it is decoded, which no thread can do beside the event loop."""
 _BODY: tuple[str] = ("body",)
 
 
@@ -50,10 +53,18 @@ class Body(Generic[T]):
 
     async def read(self, req: Request, limit: int) -> T | None:
         """The request's body. Raises ValidationFailed, and PayloadTooLarge above ``limit`` bytes."""
-        return self.accept(req, await read_body(req, limit))
+        return await self.understood(req, await read_body(req, limit))
+
+    async def understood(self, req: Request, raw: bytes) -> T | None:
+        """The value of a body that was read already, on a thread if it is large. Raises ValidationFailed."""
+        if len(raw) < LARGE_BODY:
+            return self.accept(req, raw)
+        if raw.count(b",") > MOST_VALUES:
+            raise ValidationFailed([problem(_BODY, "too_long", f"expected at most {MOST_VALUES} values")])
+        return await asyncio.to_thread(self.accept, req, raw)
 
     def accept(self, req: Request, raw: bytes) -> T | None:
-        """The value of a body that was read already. Raises ValidationFailed."""
+        """The same, at once."""
         if not raw:
             if self._optional:
                 return None
@@ -79,10 +90,13 @@ class Body(Generic[T]):
         value = _json(raw)
         if value is None and self._optional:
             return None
-        problems: list[FieldProblem] = []
-        result: T = self._reader(value, _BODY, problems)
+        problems = Problems()
+        try:
+            result: T = self._reader(value, _BODY, problems)
+        except Enough:
+            raise ValidationFailed(problems) from None
         if problems:
-            raise ValidationFailed(problems[:_MOST_PROBLEMS])
+            raise ValidationFailed(problems)
         return result
 
 

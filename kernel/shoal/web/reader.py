@@ -18,6 +18,8 @@ from shoal.models.secret import Secret
 from shoal.web import coerce
 from shoal.web.coerce import Mismatch
 
+MOST_PROBLEMS = 100
+"""Reported at once."""
 Loc = tuple[str | int, ...]
 Reader = Callable[[Any, Loc, list[FieldProblem]], Any]
 """``reader(value, loc, problems)``: the typed value; if anything was wrong, None and at least one more problem."""
@@ -41,6 +43,25 @@ def has_times(kind: Any) -> bool:
 def problem(loc: Loc, kind: str, msg: str, ctx: dict[str, str | int | float] | None = None) -> FieldProblem:
     """One entry of a 422's detail list."""
     return FieldProblem(type=kind, loc=list(loc), msg=msg, ctx=ctx)
+
+
+class Enough(Exception):
+    """More problems than anybody reads were found."""
+
+
+class Problems(list[FieldProblem]):
+    """Those of one body; a body can hold a million, so that the one beyond `MOST_PROBLEMS` ends the reading."""
+
+    def append(self, found: FieldProblem) -> None:
+        """Raise Enough if there are enough already."""
+        if len(self) >= MOST_PROBLEMS:
+            raise Enough
+        super().append(found)
+
+    def extend(self, found: Iterable[FieldProblem]) -> None:
+        """The same for each."""
+        for each in found:
+            self.append(each)
 
 
 def at_least(value: float, minimum: float | None) -> None:
@@ -111,7 +132,7 @@ def _struct(info: inspect.StructType) -> Reader:
             elif required:
                 problems.append(problem((*loc, wire), "missing", "field required"))
         if closed:
-            unknown = [key for key in value if key not in known]
+            unknown = (key for key in value if key not in known)
             problems.extend(problem((*loc, key), "extra_forbidden", "unknown field") for key in unknown)
         return info.cls(**given) if len(problems) == before else None
 

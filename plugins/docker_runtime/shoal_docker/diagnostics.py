@@ -63,8 +63,8 @@ class Diagnostics:
             raise _failure(error) from None
         if family.main is None:
             raise NotFound("DOCKER::SANDBOX_NOT_FOUND", "The engine has no container of this sandbox.")
-        if name in (None, "", "sandbox"):
-            return family.main
+        if name in (None, "", "sandbox") or not family.sidecars:
+            return family.main  # where there is one container, it is the one that is meant
         return _sidecar(family, str(name))
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from shoal.errors import InvalidRequest
-from shoal.models import codes
+from shoal.models import codes, entrypoint
 from shoal.models.plan import WorkloadPlan
 from shoal.models.rules import EGRESS_PREFIX
 
@@ -17,6 +16,8 @@ INIT_VARIABLE: Final = "EXECD_INIT"
 TRANSPARENT: Final = EGRESS_PREFIX + "MITMPROXY_TRANSPARENT"
 """Makes the bootstrap wait for a certificate, five minutes if need be."""
 BOOTSTRAP: Final = "/opt/opensandbox/bootstrap.sh"
+command: Final = entrypoint.words
+"""The words of a command, as on every runtime."""
 
 
 def check(plan: WorkloadPlan) -> None:
@@ -61,22 +62,6 @@ def _belongs(name: str, plan: WorkloadPlan) -> bool:
 def listed(found: Mapping[str, str]) -> list[str]:
     """``NAME=value``, as the engine takes them."""
     return [f"{name}={value}" for name, value in found.items()]
-
-
-def command(words: Sequence[str]) -> list[str]:
-    """The command's words; a single one with a space in it is split as a shell would, and nothing is expanded.
-
-    Raises InvalidRequest for bad quoting, and where nothing is left.
-    """
-    if len(words) != 1 or " " not in words[0]:
-        return list(words)
-    try:
-        split = shlex.split(words[0])
-    except ValueError as error:
-        raise InvalidRequest(codes.INVALID_PARAMETER, f"entrypoint: it cannot be split into words: {error}.") from None
-    if not split:
-        raise InvalidRequest(codes.INVALID_ENTRYPOINT, "entrypoint: it is blank.")
-    return split
 
 
 def invocation(words: Sequence[str], *, execd: bool, guest: bool = False) -> dict[str, Any]:

@@ -74,6 +74,8 @@ class Maker:
         if self._isolation.method == "none" and (source.kind is not Kind.HOST or plan.volumes):
             raise InvalidRequest(INVALID_PARAMETER, 'without isolation there are only the image "host" and no volumes')
         limit_rules.parse(plan.resource_limits, self._local.pids_limit)
+        if any("gpu" in amounts for amounts in (plan.resource_limits, plan.resource_requests)):
+            raise InvalidRequest(INVALID_PARAMETER, "gpu: the local runtime hands out no GPUs")
         _check_text(plan)
         self._volumes.check(plan.volumes)
         if source.kind in (Kind.HOST, Kind.DIRECTORY):
@@ -126,7 +128,7 @@ class Maker:
         env: dict[str, str | None] = {**base, **rootfs.env, **self._local.env, **plan.env, "OPENSANDBOX_ID": plan.id}
         kept = {name: value for name, value in env.items() if value is not None}
         workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
-        return Workload(tuple(plan.command), kept, workdir if workdir.startswith("/") else f"/{workdir}")
+        return Workload(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
 
     def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits) -> Spec:
         drop = self._isolation.drop
@@ -167,7 +169,7 @@ class Maker:
 
 def _check_text(plan: WorkloadPlan) -> None:
     """What cannot be said to a program: NUL in arguments and environment, a name without a name."""
-    if any("\0" in word for word in plan.command) or not plan.command[0]:
+    if any("\0" in word for word in plan.command) or not plan.argv[0]:
         raise InvalidRequest(INVALID_PARAMETER, "entrypoint: a NUL character, or no command")
     _check_env(plan.env)
 

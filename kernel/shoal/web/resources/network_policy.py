@@ -49,7 +49,7 @@ class NetworkPolicyItem:
         """Check the body and send the request on as it came; whoever keeps the policy has the last word on both."""
         raw = await read_body(req, self._limit)
         if kind is not None:
-            kind.accept(req, raw)
+            await kind.understood(req, raw)
         policy = await self._sandboxes.policy(sandbox_id)
         target = ProxyTarget(
             sandbox_id=sandbox_id,

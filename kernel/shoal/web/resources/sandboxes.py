@@ -16,7 +16,7 @@ from shoal.config.settings import Settings
 from shoal.errors import InvalidRequest, ValidationFailed
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch
-from shoal.models.rules import schema_problems, tidied
+from shoal.models.rules import crowded, schema_problems, tidied
 from shoal.models.sandbox import State, public
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery
@@ -132,6 +132,9 @@ class SandboxMetadata:
     async def on_patch(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """JSON Merge Patch over the metadata; the whole sandbox comes back."""
         patch = await _patch.require(req, self._limit)
+        problems = list(crowded("metadata", patch))
+        if problems:
+            raise ValidationFailed(problems)
         entry = await self._sandboxes.patch_metadata(sandbox_id, patch)
         answer.json_bytes(resp, entry.json)
 

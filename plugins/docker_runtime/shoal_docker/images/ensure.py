@@ -60,6 +60,8 @@ class Images:
         wanted = platform or self._native()
         try:
             found = None if policy == "Always" else await self._presence.find(name, wanted)
+            if found is None and policy != "Always" and (whole := await self._presence.identified(name)) is not None:
+                name, found = parse(whole.id), whole
             if found is None or not found.fits(wanted):
                 if policy == "Never":
                     raise EngineFailure(PULL_FAILED, _lacking(name, found, wanted))

@@ -24,6 +24,7 @@ _LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:]+\])(?::[0-9]{{1,5}})?")
 _TAG: Final = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+_SHORT_ID: Final = re.compile(r"[0-9a-f]{7,63}")
 _ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 
 
@@ -45,6 +46,13 @@ class Name(Struct, frozen=True):
     def repository(self) -> str:
         """``docker.io/library/busybox``; empty for an id."""
         return f"{self.registry}/{self.path}" if self.path else ""
+
+    @property
+    def short_id(self) -> str | None:
+        """The first digits of an image's id, if that is what it may be besides a name; None else."""
+        digits = self.path.removeprefix(_OFFICIAL)
+        bare = self.registry == HUB and self.tag == "latest" and not self.digest
+        return digits if bare and _SHORT_ID.fullmatch(digits) else None
 
     @property
     def is_official(self) -> bool:

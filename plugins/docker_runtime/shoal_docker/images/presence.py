@@ -103,6 +103,19 @@ class Presence:
             self.keep(name, platform, image)
         return image
 
+    async def identified(self, name: Name) -> Image | None:
+        """The image whose id begins so; None for a name that is no part of an id, and where there is none."""
+        if name.short_id is None:
+            return None
+        try:
+            described = await self._engine.call("inspect_image", name.short_id)
+        except EngineError as error:
+            if error.status in (400, 404, 500):  # 400 and 500: engines differ on one that several ids begin with
+                return None
+            raise
+        image = _image(str(described.get("Id") or ""), described)
+        return image if image.id.startswith(f"sha256:{name.short_id}") else None
+
     def keep(self, name: Name, platform: str | None, image: Image) -> None:
         """Answer `find` with it, while nothing is heard of images."""
         if self._heard:

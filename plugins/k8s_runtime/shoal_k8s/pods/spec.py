@@ -84,7 +84,7 @@ def _main(plan: WorkloadPlan, defaults: PodDefaults) -> dict[str, Any]:
         "name": MAIN,
         "image": plan.snapshot_image or plan.image,
         "imagePullPolicy": defaults.pull_policy,
-        "command": [*bootstrap, *plan.command],
+        "command": [*bootstrap, *plan.argv],
         "env": _environment(plan, defaults),
     }
     resources = _resources(plan)

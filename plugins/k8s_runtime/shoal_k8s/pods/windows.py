@@ -35,7 +35,7 @@ def is_guest(plan: WorkloadPlan) -> bool:
 
 def command(plan: WorkloadPlan) -> list[str] | None:
     """None for the image's own."""
-    return None if plan.command == _IDLE else plan.command
+    return None if plan.command == _IDLE else plan.argv
 
 
 def variables(plan: WorkloadPlan) -> dict[str, str]:

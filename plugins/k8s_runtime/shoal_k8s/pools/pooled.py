@@ -53,7 +53,7 @@ def spec(plan: WorkloadPlan, pool: str, defaults: PodDefaults) -> dict[str, Any]
     if defaults.execd_as_init:
         env["EXECD_INIT"] = "1"
     env["OPENSANDBOX_ID"] = plan.id
-    command = ["/bin/sh", "-c", f"{_START} {shlex.join(plan.command)}"]
+    command = ["/bin/sh", "-c", f"{_START} {shlex.join(plan.argv)}"]
     process = {"command": command, "env": [{"name": name, "value": value} for name, value in env.items()]}
     return {"replicas": 1, "poolRef": pool, "taskTemplate": {"spec": {"process": process}}}
 
