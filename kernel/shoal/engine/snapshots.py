@@ -78,6 +78,7 @@ class Snapshots:
             updated_at=now,
             name=name,
             reason="snapshot_accepted",
+            message="The snapshot was accepted; the sandbox is being captured.",
             last_transition_at=now,
         )
         await self._write(row)
@@ -146,8 +147,8 @@ class Snapshots:
 
     async def _let_go(self, before: SnapshotRecord) -> None:
         """Mark and remove it; a refusal of the engine leaves it as it was."""
-        row = before
-        row = await self._write(row, state=DELETING, reason="snapshot_delete_requested", message=None)
+        message = "The snapshot is being deleted."
+        row = await self._write(before, state=DELETING, reason="snapshot_delete_requested", message=message)
         try:
             await self._remove(row)
         except Conflict:
@@ -195,7 +196,8 @@ class Snapshots:
             log.exception("snapshot failed in an unforeseen way", snapshot_id=row.id, sandbox_id=row.sandbox_id)
             outcome = {"state": FAILED, "reason": f"snapshot_{kind}_failed", "message": "The runtime failed."}
         else:
-            outcome = {"state": READY, "reason": f"snapshot_{kind}_ready", "image": image}
+            message = "The snapshot is ready."
+            outcome = {"state": READY, "reason": f"snapshot_{kind}_ready", "message": message, "image": image}
         await self._conclude(row, outcome)
 
     async def _conclude(self, row: SnapshotRecord, outcome: dict[str, Any]) -> None:

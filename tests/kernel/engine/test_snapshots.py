@@ -30,6 +30,7 @@ async def test_captured_restored_and_deleted() -> None:
         sandbox_id = await server.running()
         made = await ready(server, sandbox_id)
         assert (made.reason, made.image) == ("snapshot_runtime_ready", f"image-of-{made.id}")
+        assert made.message == "The snapshot is ready."
         restored = await server.running(image=None, snapshot_id=made.id)
         record = server.engine.find(restored)
         assert record is not None
