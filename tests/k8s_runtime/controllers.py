@@ -1,7 +1,8 @@
-"""Small controllers that act on the custom resources as the real ones do, as far as the contract tells.
+"""What the small controllers share that stand in for the real ones, and the definitions that both work on.
 
 Each looks at every object of its namespace a few times a second: it makes the pod, notes what became of it in the
-status, suspends and resumes, and removes what has expired.
+status, suspends and resumes, and removes what has expired. What each keeps to stands in its own module; the assertions
+of `test_real_controllers` run on both.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def _open(resource: Resource) -> Object:
 
 
 class Controller:
-    """What both have in common.
+    """What all have in common.
 
     Attributes:
         failing: message with which pauses fail, while it is set.
@@ -119,6 +120,8 @@ class Controller:
             await asyncio.sleep(PERIOD)
 
     async def _look_after(self, thing: Object) -> None:
+        if thing["metadata"].get("deletionTimestamp"):
+            return
         until = thing["spec"].get(self.expiry)
         if until and datetime.fromisoformat(until) <= datetime.now(UTC):
             await self.client.delete(self.resource, self.namespace, thing["metadata"]["name"])
@@ -150,12 +153,12 @@ class Controller:
             "controller": True,
         }
         meta = {**template.get("metadata", {}), "name": self.pod_name(thing), "ownerReferences": [owner]}
-        spec = {**template["spec"], "terminationGracePeriodSeconds": 0}
-        await self.client.create(PODS, self.namespace, {"metadata": meta, "spec": spec}, msgspec.Raw)
+        await self.client.create(PODS, self.namespace, {"metadata": meta, "spec": template["spec"]}, msgspec.Raw)
 
     async def drop_pod(self, thing: Object) -> None:
+        """Ask for its end; it takes the grace period that it has."""
         with suppress(ApiError):
-            await self.client.delete(PODS, self.namespace, self.pod_name(thing))
+            await self.client.delete(PODS, self.namespace, self.pod_name(thing), grace_seconds=None)
 
     async def tell(self, thing: Object, status: Object, annotations: dict[str, str] | None = None) -> None:
         name, client = thing["metadata"]["name"], self.client
@@ -177,66 +180,19 @@ def ready(pod: Object | None) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
-class BatchController(Controller):
-    resource, expiry = BATCH, "expireTime"
-    required = dict.fromkeys(("allocated", "ready", "replicas", "taskFailed", "taskPending"), 0) | dict.fromkeys(
-        ("taskRunning", "taskSucceed", "taskUnknown"), 0
-    )
-
-    def pod_name(self, thing: Object) -> str:
-        return f"{thing['metadata']['name']}-0"
-
-    async def reconcile(self, thing: Object, pod: Object | None) -> None:
-        phase, paused = thing.get("status", {}).get("phase"), thing["spec"].get("pause")
-        if paused and self.failing:
-            await self.tell(thing, {"phase": "Succeed", "conditions": [condition("PauseFailed", self.failing)]})
-        elif paused and phase in (None, "Succeed", "Pending"):
-            await self.tell(thing, {"phase": "Pausing"})
-        elif paused:
-            await self.drop_pod(thing)
-            await self.tell(thing, {"phase": "Paused", "conditions": []}, {ENDPOINTS: "[]"})
-        elif pod is None:
-            if phase == "Paused":
-                await self.tell(thing, {"phase": "Resuming"})
-            await self.make_pod(thing, thing["spec"]["template"])
-        else:
-            await self._follow(thing, pod)
-
-    async def _follow(self, thing: Object, pod: Object) -> None:
-        address = pod.get("status", {}).get("podIP", "")
-        noted = {ENDPOINTS: msgspec.json.encode([address]).decode()}
-        if ready(pod):
-            await self.tell(thing, {"phase": "Succeed", "ready": 1, "allocated": 1, "conditions": []}, noted)
-        elif thing.get("status", {}).get("phase") != "Resuming":
-            await self.tell(thing, {"phase": "Pending", "ready": 0, "allocated": 1}, noted)
+def owned(thing: Object, pod: Object | None) -> Object | None:
+    """The pod, if it is of this very object and not of an earlier one of that name."""
+    owners = [] if pod is None else pod["metadata"].get("ownerReferences", [])
+    return pod if any(each["uid"] == thing["metadata"]["uid"] for each in owners) else None
 
 
-ENDPOINTS = "sandbox.opensandbox.io/endpoints"
+def going(pod: Object | None) -> bool:
+    return pod is not None and "deletionTimestamp" in pod["metadata"]
 
 
-class AgentController(Controller):
-    resource, expiry = AGENT, "shutdownTime"
-
-    def pod_name(self, thing: Object) -> str:
-        name: str = thing["metadata"]["name"]
-        return name
-
-    async def reconcile(self, thing: Object, pod: Object | None) -> None:
-        if thing["spec"].get("operatingMode") == "Suspended":
-            await self.drop_pod(thing)
-            suspended = [condition("Suspended", "Suspended by request."), condition("Ready", "Suspended.", "False")]
-            await self.tell(thing, {"conditions": suspended, "podIPs": []})
-        elif pod is None:
-            await self.make_pod(thing, thing["spec"]["podTemplate"])
-        elif ready(pod):
-            address = pod["status"]["podIP"]
-            await self.tell(thing, {"conditions": [condition("Ready", "Ready.")], "podIPs": [address]})
-        else:
-            await self.tell(thing, {"conditions": [condition("Ready", "Not yet.", "False")]})
-
-
-def condition(kind: str, message: str, status: str = "True") -> Object:
-    reason = {"Ready": "DependenciesReady" if status == "True" else "DependenciesNotReady"}.get(kind, kind)
+def condition(kind: str, message: str, status: str = "True", reason: str | None = None) -> Object:
+    if reason is None:
+        reason = {"Ready": "DependenciesReady" if status == "True" else "DependenciesNotReady"}.get(kind, kind)
     return {
         "type": kind,
         "status": status,

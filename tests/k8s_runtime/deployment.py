@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ OLDER = {
     "flowcontrol.apiserver.k8s.io/v1": [f"flowcontrol.apiserver.k8s.io/v1beta{number}" for number in (3, 2, 1)],
 }
 Manifest = dict[str, Any]
+ALL_VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
 
 
 def manifests(form: str, namespace: str) -> list[Manifest]:
@@ -79,6 +81,33 @@ def without(given: list[Manifest], resource: str, verb: str) -> list[Manifest]:
         if "rules" in role:
             role["rules"] = [rule for rule in role["rules"] if rule["verbs"]]
     return changed
+
+
+def in_force(given: list[Manifest], namespace: str) -> None:
+    """Returns once the API server's authorizer grants what ``given`` says, and nothing else of these resources."""
+    granted: dict[tuple[str, str], set[str]] = {}
+    for rule in (rule for role in given for rule in role.get("rules", [])):
+        for resource in rule["resources"]:
+            granted.setdefault((rule["apiGroups"][0], resource), set()).update(rule["verbs"])
+    config.load_kube_config()  # type: ignore[no-untyped-call]  # it has no types
+    deadline = time.monotonic() + 60
+    for (group, resource), verbs in granted.items():
+        for verb in ALL_VERBS:
+            while _allowed(namespace, group, resource, verb) is not (verb in verbs):
+                assert time.monotonic() < deadline, f"the authorizer does not hear of {verb} {resource}"
+                time.sleep(0.05)
+
+
+def _allowed(namespace: str, group: str, resource: str, verb: str) -> bool:
+    asked, _, sub = resource.partition("/")
+    attributes = client.V1ResourceAttributes(
+        namespace=namespace, group=group, resource=asked, subresource=sub, verb=verb
+    )
+    spec = client.V1SubjectAccessReviewSpec(
+        user=f"system:serviceaccount:{namespace}:shoal", resource_attributes=attributes
+    )
+    answer = client.AuthorizationV1Api().create_subject_access_review(client.V1SubjectAccessReview(spec=spec))
+    return answer.status is not None and bool(answer.status.allowed)
 
 
 def kubeconfig(place: Path, namespace: str) -> Path:

@@ -1,4 +1,12 @@
-"""A small controller of pools, as the real one is by the contract: it fills them, and hands their pods out.
+"""A small controller of pools. What it keeps to, as the real one was seen to act:
+
+- It keeps ``bufferMax`` idle pods of the pool's template, with the template's grace period, and hands a ready one out.
+- The annotation ``alloc-status`` names the pods, and no pool; ``poolRef: "*"`` becomes the name of the pool. The
+  finalizer of the allocation stays until the pod was taken back.
+- A pool without a free pod is told by nothing: the object just has no pod and no phase. A newer controller (``newer``)
+  writes the condition ``PoolAllocationPending``, and the pool's name into ``alloc-status``.
+- The task's end is counted in ``status.taskSucceed`` or ``taskFailed``; the pod runs on, and the phase stays
+  ``Succeed``.
 
 A task runs in the pod that its sandbox got, as the real task executor runs it; here Docker, which the test bed's
 cluster runs on, starts it.
@@ -14,18 +22,8 @@ from typing import Any
 
 import docker
 import msgspec
-from tests.k8s_runtime.controllers import (
-    BATCH,
-    CRDS,
-    ENDPOINTS,
-    PERIOD,
-    POOL,
-    BatchController,
-    Object,
-    condition,
-    install,
-    ready,
-)
+from tests.k8s_runtime.batch_controller import ENDPOINTS, BatchController
+from tests.k8s_runtime.controllers import BATCH, CRDS, PERIOD, POOL, Object, condition, install, ready
 
 from shoal_k8s.api import ApiError, KubeClient
 from shoal_k8s.pods.objects import PODS
@@ -62,9 +60,11 @@ class PoolController(BatchController):
         taken: pod name → the BatchSandbox that has it.
     """
 
-    def __init__(self, client: KubeClient, namespace: str) -> None:
+    def __init__(self, client: KubeClient, namespace: str, *, newer: bool = True) -> None:
         super().__init__(client, namespace)
+        self.newer = newer
         self.taken: dict[str, str] = {}
+        self._tasks: dict[str, str] = {}
         self._engine = docker.from_env()
 
     async def _run(self) -> None:
@@ -86,8 +86,8 @@ class PoolController(BatchController):
             template = json.loads(json.dumps(pool["spec"]["template"]))
             labels = {**template.get("metadata", {}).get("labels", {}), OWNER: name}
             meta = {"name": f"{name}-{uuid.uuid4().hex[:6]}", "labels": labels}
-            spec = {**template["spec"], "terminationGracePeriodSeconds": 0}
-            await self.client.create(PODS, self.namespace, {"metadata": meta, "spec": spec}, msgspec.Raw)
+            body = {"metadata": meta, "spec": template["spec"]}
+            await self.client.create(PODS, self.namespace, body, msgspec.Raw)
         available = sum(ready(pod) for pod in idle)
         numbers = {"total": len(pods), "allocated": len(pods) - len(idle), "available": available, "revision": "1"}
         if pool.get("status") != numbers:
@@ -122,27 +122,43 @@ class PoolController(BatchController):
                 if ready(pod) and pod["metadata"]["name"] not in self.taken:
                     await self._hand_out(thing, pool, pod)
                     return
-        said = condition(PENDING, f"the pool {wanted} has no free pod")
-        await self.tell(thing, {"phase": "Pending", "conditions": [said]})
+        if self.newer:
+            said = condition(PENDING, f"the pool {wanted} has no free pod")
+            await self.tell(thing, {"phase": "Pending", "conditions": [said]})
 
     async def _hand_out(self, thing: Object, pool: str, pod: Object) -> None:
         name, got = thing["metadata"]["name"], pod["metadata"]["name"]
         self.taken[got] = name
-        noted = {ALLOCATED: json.dumps({"pods": [got], "poolRef": pool, "generation": 1})}
+        more = {"poolRef": pool, "generation": 1} if self.newer else {}
+        noted = {ALLOCATED: json.dumps({"pods": [got], **more})}
         body = {"metadata": {"annotations": noted, "finalizers": [FINALIZER]}, "spec": {"poolRef": pool}}
         await self.client.patch(BATCH, self.namespace, name, body, msgspec.Raw)
-        await asyncio.to_thread(self._start, got, thing["spec"]["taskTemplate"]["spec"]["process"])
+        process = thing["spec"]["taskTemplate"]["spec"]["process"]
+        self._tasks[name] = await asyncio.to_thread(self._start, got, process)
 
-    def _start(self, pod: str, process: Object) -> None:
+    def _start(self, pod: str, process: Object) -> str:
         names = {"io.kubernetes.pod.name": pod, "io.kubernetes.container.name": "main"}
         (found,) = self._engine.containers.list(filters={"label": [f"{key}={value}" for key, value in names.items()]})
-        found.exec_run(process["command"], environment={e["name"]: e["value"] for e in process["env"]}, detach=True)
+        given = {each["name"]: each["value"] for each in process["env"]}
+        task: str = self._engine.api.exec_create(found.id, process["command"], environment=given)["Id"]
+        self._engine.api.exec_start(task, detach=True)
+        return task
 
     async def _announce(self, thing: Object) -> None:
         held = json.loads(thing["metadata"]["annotations"][ALLOCATED])
         pod: Object = await self.client.get(PODS, self.namespace, held["pods"][0], Object)
         status = {"phase": "Succeed", "ready": 1, "allocated": 1, "conditions": []}
+        status |= await asyncio.to_thread(self._counts, thing["metadata"]["name"])
         await self.tell(thing, status, {ENDPOINTS: json.dumps([pod["status"]["podIP"]])})
+
+    def _counts(self, name: str) -> Object:
+        seen = self._engine.api.exec_inspect(self._tasks[name]) if name in self._tasks else {"Running": True}
+        ended, code = not seen["Running"], seen.get("ExitCode")
+        return {
+            "taskRunning": int(not ended),
+            "taskSucceed": int(ended and code == 0),
+            "taskFailed": int(ended and code != 0),
+        }
 
     async def _release(self, thing: Object) -> None:
         """What was used is not used again."""

@@ -1,4 +1,8 @@
-"""A small controller of snapshots, as the real one is by the contract: it commits containers, and tells their images.
+"""A small controller of snapshots. What it keeps to, as the real one was seen to act:
+
+- It commits every container of the running pod, sidecars included, and tells ``imageUri``, a tag of the registry.
+- ``imageDigest`` is the digest of the image's configuration, which no registry and no node knows an image by.
+- A failure is the phase ``Failed`` and the condition ``Failed`` with reason and message.
 
 The real one pushes to a registry; this one leaves the images on the test bed's only node, where pods find them.
 """
@@ -79,9 +83,10 @@ class SnapshotController:
             name = container.labels["io.kubernetes.container.name"]
             if name != "POD":
                 repository = f"shoal-test/{source}-{name}"
-                container.commit(repository, tag="snap")
+                image = container.commit(repository, tag="snap")
                 self._made.append(f"{repository}:snap")
-                captured.append({"containerName": name, "imageUri": f"{repository}:snap"})
+                made = {"containerName": name, "imageUri": f"{repository}:snap", "imageDigest": image.id}
+                captured.append(made)
         return captured
 
     async def _tell(self, thing: Object, status: Object) -> None:

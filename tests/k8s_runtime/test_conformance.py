@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 import pytest
-from tests.k8s_runtime.controllers import AgentController, BatchController
+from tests.k8s_runtime.agent_controller import AgentController
+from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import runtime_for
 
@@ -27,7 +28,7 @@ def harness(namespace: str, provider: str) -> Harness:
         command=["sleep", "600"],
         image="shoal-test/busybox:latest",
     )
-    return Harness(make=lambda: runtime_for(namespace, provider), plan=plan, patience=60.0)
+    return Harness(make=lambda: runtime_for(namespace, provider), plan=plan, patience=150.0)
 
 
 class TestPods(RuntimeConformance):

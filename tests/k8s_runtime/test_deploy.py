@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types
 from msgspec.structs import replace
-from tests.k8s_runtime.controllers import AgentController, BatchController
-from tests.k8s_runtime.deployment import DEPLOY, apply, kubeconfig, manifests, rights, without
+from tests.k8s_runtime.agent_controller import AgentController
+from tests.k8s_runtime.batch_controller import BatchController
+from tests.k8s_runtime.conftest import until
+from tests.k8s_runtime.deployment import DEPLOY, apply, in_force, kubeconfig, manifests, rights, without
 from tests.servers import SHOAL
 
 from shoal.config.settings import Settings
@@ -24,6 +26,7 @@ from shoal.errors import ConfigError, ShoalError
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import ClaimVolume, ImageAuth, Volume
 from shoal.models.secret import Secret
+from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import ApiError, KubeClient
 from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
@@ -94,9 +97,16 @@ async def whole_life(runtime: KubernetesRuntime) -> None:
     await runtime.inspect(plan.id)
     if runtime.capabilities.pause:
         await runtime.pause(plan.id)
+        await reached(runtime, plan.id, Phase.PAUSED)
         await runtime.resume(plan.id)
+        await reached(runtime, plan.id, Phase.RUNNING)
     await runtime.delete(plan.id)
     assert plan.id not in {workload.id for workload in await runtime.list()}
+
+
+async def reached(runtime: KubernetesRuntime, sandbox_id: str, phase: Phase) -> None:
+    """Returns once it is there."""
+    await until(lambda: phase in {each.phase for each in runtime._provider.all() if each.id == sandbox_id}, 240)
 
 
 async def with_a_claim(runtime: KubernetesRuntime) -> None:
@@ -145,7 +155,9 @@ async def test_its_rights_are_enough(
     controlled: Callable[[str], Awaitable[None]], namespace: str, tmp_path: Path, form: str
 ) -> None:
     await controlled(form)
-    apply(rights(manifests(form, namespace)))
+    given = rights(manifests(form, namespace))
+    apply(given)
+    await asyncio.to_thread(in_force, given, namespace)
     async with runtime_as_deployed(tmp_path, namespace, form) as runtime:
         await whole_life(runtime)
         await with_a_claim(runtime)
@@ -155,13 +167,15 @@ async def test_its_rights_are_enough(
 async def test_each_right_is_needed_and_told_when_it_is_lacking(
     namespace: str, tmp_path: Path, resource: str, verb: str
 ) -> None:
-    apply(without(rights(manifests("pod", namespace)), resource, verb))
-    await asyncio.sleep(0.2)  # the API server's authorizer hears of it
+    given = without(rights(manifests("pod", namespace)), resource, verb)
+    apply(given)
+    await asyncio.to_thread(in_force, given, namespace)
     name = "leases.coordination.k8s.io" if resource == "leases" else resource
     said: list[str] = []
     try:
-        async with asyncio.timeout(60), runtime_as_deployed(tmp_path, namespace, "pod") as runtime:
-            await asyncio.sleep(0.3)  # the watches begin
+        async with runtime_as_deployed(tmp_path, namespace, "pod") as runtime:
+            if verb == "watch":
+                await until(lambda: runtime._pods.error is not None)
             for part in (whole_life, with_a_claim, _twice, _lease_renewed):
                 said.append(await _failure(part, runtime))
                 if f"{verb} {name} is forbidden" in said[-1]:
@@ -174,7 +188,7 @@ async def test_each_right_is_needed_and_told_when_it_is_lacking(
 async def _failure(part: Callable[[KubernetesRuntime], Awaitable[None]], runtime: KubernetesRuntime) -> str:
     """What a caller is told; empty if all went well."""
     try:
-        async with asyncio.timeout(12):
+        async with asyncio.timeout(60):  # of what would wait for ever
             await part(runtime)
     except ShoalError as error:
         return error.message

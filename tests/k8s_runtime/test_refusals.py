@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.k8s_runtime.controllers import AGENT, AgentController, BatchController, condition
+from tests.k8s_runtime.agent_controller import AgentController
+from tests.k8s_runtime.batch_controller import BatchController
+from tests.k8s_runtime.controllers import AGENT, condition
 from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.servers import ServerProcess
