@@ -74,8 +74,14 @@ def serving(home: Path, namespace: str, provider: str = "batchsandbox") -> Itera
 
 
 @pytest.fixture
-def controller(namespace: str) -> Iterator[None]:
-    with in_thread(lambda client: [PoolController(client, namespace)], install_pools):
+def newer() -> bool:
+    """Which controller: one that tells what a pool lacks."""
+    return True
+
+
+@pytest.fixture
+def controller(namespace: str, newer: bool) -> Iterator[None]:
+    with in_thread(lambda client: [PoolController(client, namespace, newer=newer)], install_pools):
         yield
 
 
@@ -203,13 +209,26 @@ def test_any_pool_and_what_a_restarted_server_knows(server: ServerProcess, api: 
         assert after[field] == before[field]
 
 
-def test_a_pool_without_a_free_pod(api: httpx.Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_pool_without_a_free_pod(api: httpx.Client, newer: bool) -> None:
     make(api, most=1)
     assert take(api).status_code == 202
     answer = take(api)
     assert code(answer) == (429, "KUBERNETES::POOL_CAPACITY_EXHAUSTED")
     assert answer.headers["Retry-After"] == "2"
     eventually(lambda: len(api.get("/sandboxes").json()["items"]) == 1)
+
+
+@pytest.mark.parametrize(("command", "state"), [("sleep 2", "Terminated"), ("sleep 2; exit 3", "Failed")])
+@pytest.mark.parametrize("newer", [False])
+def test_a_task_that_ended_is_the_end(api: httpx.Client, command: str, state: str, newer: bool) -> None:
+    make(api)
+    made = take(api, entrypoint=["sh", "-c", command])
+    assert made.status_code == 202, made.text
+    path = f"/sandboxes/{made.json()['id']}"
+    eventually(lambda: api.get(path).json()["status"]["state"] == state)
+    assert api.delete(path).status_code == 204
+    assert api.get(path).status_code == 404
 
 
 def test_what_a_pool_cannot_give(api: httpx.Client) -> None:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.k8s_runtime.controllers import AGENT, BATCH, AgentController, BatchController, Controller
+from tests.k8s_runtime.agent_controller import AgentController
+from tests.k8s_runtime.batch_controller import BatchController
+from tests.k8s_runtime.controllers import AGENT, BATCH, Controller
 
 from shoal.config.settings import RuntimeSettings, Settings
-from shoal.errors import Conflict, EngineFailure
+from shoal.errors import Conflict, EngineFailure, NotFound
 from shoal.models.plan import WorkloadPlan
-from shoal.models.workload import Phase
+from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s.api import KubeClient, Resource
 from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.pods.objects import PODS
 from shoal_k8s.providers.agent_sandbox import dns_1035
 from shoal_k8s.runtime import KubernetesRuntime
 
@@ -39,6 +42,15 @@ class Site:
         made = await self.runtime.create(plan, lambda reason, message: None)
         assert (made.phase, made.host is not None) == (Phase.RUNNING, True)
         return plan
+
+    async def until(self, plan: WorkloadPlan, phase: Phase, message: str = "") -> Workload:
+        """The workload once it says so; the bound only turns a hang into a failure."""
+        async with asyncio.timeout(200):
+            while True:
+                (seen,) = [each for each in await self.runtime.list() if each.id == plan.id]
+                if seen.phase is phase and message in (seen.message or ""):
+                    return seen
+                await asyncio.sleep(0.05)
 
     async def object(self, plan: WorkloadPlan) -> dict[str, Any]:
         name = plan.id if self.resource is BATCH else dns_1035(plan.id)
@@ -93,9 +105,11 @@ async def test_create_pause_resume_delete(site: Site) -> None:
     assert listed.adoption.metadata == {"team": "x"}
     assert listed.adoption.extensions == {"opensandbox.extensions.note": "n"}
     assert listed.adoption.expires_at is None
-    assert (await site.runtime.pause(plan.id)).phase is Phase.PAUSED
+    assert (await site.runtime.pause(plan.id)).phase is Phase.PAUSING
+    await site.until(plan, Phase.PAUSED)
     assert (await site.runtime.list())[0].host is None
-    assert (await site.runtime.resume(plan.id)).phase is Phase.RUNNING
+    assert (await site.runtime.resume(plan.id)).phase is Phase.RESUMING
+    await site.until(plan, Phase.RUNNING)
     assert "Pod Name:" in await site.runtime.inspect(plan.id)
     await site.runtime.delete(plan.id)
     assert await site.runtime.list() == []
@@ -152,10 +166,11 @@ async def test_a_pause_that_the_controller_gives_up_is_an_error_and_may_be_repea
         site = Site(runtime, controller, BATCH)
         plan = await site.create()
         controller.failing = "no registry"
-        with pytest.raises(EngineFailure, match="no registry"):
-            await runtime.pause(plan.id)
+        assert (await runtime.pause(plan.id)).phase is Phase.PAUSING
+        await site.until(plan, Phase.RUNNING, "no registry")
         controller.failing = None
-        assert (await runtime.pause(plan.id)).phase is Phase.PAUSED
+        assert (await runtime.pause(plan.id)).phase is Phase.PAUSING
+        await site.until(plan, Phase.PAUSED)
         with pytest.raises(Conflict):
             await runtime.pause(plan.id)
         await runtime.delete(plan.id)
@@ -208,6 +223,54 @@ async def test_two_replicas_that_pause_at_once_are_told_apart(site: Site, namesp
     assert any(not isinstance(outcome, BaseException) for outcome in both)
     assert all(isinstance(outcome, Conflict) or not isinstance(outcome, BaseException) for outcome in both)
     await second.stop()
+
+
+async def test_a_removal_waits_for_no_pod_and_leaves_none(site: Site) -> None:
+    plan = await site.create(command=["sh", "-c", "trap '' TERM; while :; do sleep 1; done"])
+    client, namespace = site.controller.client, site.controller.namespace
+    await site.runtime.delete(plan.id)
+    assert await site.runtime.list() == []
+    query = {"labelSelector": f"opensandbox.io/id={plan.id}"}
+    left = (await client.list(PODS, namespace, dict[str, Any], query))["items"]
+    assert [pod["metadata"]["name"] for pod in left if not pod["metadata"].get("deletionTimestamp")] == []
+    while left:  # without grace: the API server forgets it whatever its node does
+        assert {pod["metadata"]["deletionGracePeriodSeconds"] for pod in left} == {0}
+        left = (await client.list(PODS, namespace, dict[str, Any], query))["items"]
+
+
+async def test_what_somebody_deletes_while_it_is_made_is_not_made_again(site: Site) -> None:
+    plan = new_plan(command=["sleep", "600"], resource_limits={"cpu": "500"})
+    assert site.runtime.truth is not None
+    await site.runtime.truth.accept(plan)
+    making = asyncio.create_task(site.runtime.create(plan, lambda reason, message: None))
+    thing = await site.object(plan)
+    await site.controller.client.delete(site.resource, site.controller.namespace, thing["metadata"]["name"])
+    with pytest.raises(NotFound):
+        await asyncio.wait_for(making, 20)
+    with pytest.raises(NotFound):
+        await site.runtime.create(plan, lambda reason, message: None)
+    assert await site.runtime.list() == []
+
+
+async def test_what_ended_stays_ended(site: Site) -> None:
+    plan = await site.create(command=["sh", "-c", "sleep 4"])
+    await site.until(plan, Phase.EXITED)
+    name = plan.id + "-0" if site.resource is BATCH else dns_1035(plan.id)
+    pod = await site.controller.client.get(PODS, site.controller.namespace, name, dict[str, Any])
+    assert (pod["spec"]["restartPolicy"], pod["status"]["phase"]) == ("Never", "Succeeded")
+
+
+async def test_a_template_may_have_a_command_started_again(client: KubeClient, namespace: str, tmp_path: Path) -> None:
+    file = tmp_path / "template.yaml"
+    file.write_text("spec: {template: {spec: {restartPolicy: Always}}}")
+    async with BatchController(client, namespace).running() as controller:
+        runtime = runtime_for(namespace, "batchsandbox", batchsandbox_template_file=str(file))
+        await runtime.start()
+        site = Site(runtime, controller, BATCH)
+        plan = await site.create(command=["sh", "-c", "sleep 4"])
+        await site.until(plan, Phase.RESTARTING, "exit code 0 and is started again")
+        await runtime.delete(plan.id)
+        await runtime.stop()
 
 
 @pytest.mark.parametrize(

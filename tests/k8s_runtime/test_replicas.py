@@ -90,6 +90,41 @@ def test_one_idempotency_key_makes_one_sandbox(replicas: list[Replica]) -> None:
     assert refused.status_code == 409
 
 
+async def gone_for_good(replicas: list[Replica], client: KubeClient, namespace: str, sandbox_id: str) -> None:
+    for replica in replicas:
+        eventually(lambda replica=replica: replica.get(sandbox_id) is None)  # type: ignore[misc]  # bound now
+        assert replica.http.delete(f"/sandboxes/{sandbox_id}").status_code == 404
+    with pytest.raises(ApiError) as gone:
+        await client.get(PODS, namespace, sandbox_id, Pod)
+    assert gone.value.not_found
+
+
+@pytest.mark.parametrize("how", ["by the other server", "behind their backs"])
+async def test_what_is_deleted_while_it_is_made_is_gone_everywhere(
+    replicas: list[Replica], client: KubeClient, namespace: str, how: str
+) -> None:
+    one, other = replicas
+    sandbox_id = one.create(resourceLimits={"cpu": "500"}).json()["id"]
+    eventually(lambda: other.state(sandbox_id) == "Pending")
+    if how == "by the other server":
+        assert other.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+    else:
+        await client.delete(PODS, namespace, sandbox_id)
+    await gone_for_good(replicas, client, namespace, sandbox_id)
+
+
+async def test_what_is_deleted_while_its_maker_is_down_is_not_made_again(
+    replicas: list[Replica], client: KubeClient, namespace: str
+) -> None:
+    one, other = replicas
+    sandbox_id = one.create(resourceLimits={"cpu": "500"}).json()["id"]
+    eventually(lambda: other.state(sandbox_id) == "Pending")
+    one.process.kill()
+    assert other.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+    one.process.start()
+    await gone_for_good(replicas, client, namespace, sandbox_id)
+
+
 async def test_changes_at_both_at_once_are_all_kept(
     replicas: list[Replica], client: KubeClient, namespace: str
 ) -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.conftest import until
-from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, BatchController, install
+from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, install
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.k8s_runtime.threads import Runs, in_thread
@@ -37,6 +38,7 @@ from shoal_k8s.snapshots.objects import (
     SnapshotStatus,
     image_of,
     object_name,
+    restorable,
 )
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.needs("docker"), pytest.mark.timeout(300)]
@@ -247,12 +249,26 @@ def status(phase: str = "Succeed", **changes: Any) -> SnapshotObject:
     return SnapshotObject(metadata=Meta(), status=SnapshotStatus(phase=phase, **changes))
 
 
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        ("r:5000/s/x-sandbox:snap-1@sha256:" + "a" * 64, "r:5000/s/x-sandbox:snap-1"),
+        ("r:5000/s/x-sandbox:snap-1", "r:5000/s/x-sandbox:snap-1"),
+        ("r:5000/s/x@sha256:" + "a" * 64, "r:5000/s/x@sha256:" + "a" * 64),
+    ],
+)
+def test_a_reference_by_a_digest_that_no_registry_serves_is_read_right(stored: str, read: str) -> None:
+    assert restorable(stored) == read
+    plan = new_plan(image=None, snapshot_image=stored, snapshot_id="s")
+    assert pod_spec(plan, PodDefaults())["containers"][0]["image"] == read
+
+
 def test_the_image_of_a_snapshot() -> None:
-    one, own = CapturedContainer(container_name="a", image_uri="r/a:1"), "sha256:" + "a" * 64
-    main = CapturedContainer(container_name="sandbox", image_uri="r/s:1", image_digest=own)
+    one = CapturedContainer(container_name="a", image_uri="r/a:1")
+    main = CapturedContainer(container_name="sandbox", image_uri="r/s:1")
     assert image_of(status("Committing")) is None
     assert image_of(status(containers=[one])) == "r/a:1"
-    assert image_of(status(containers=[one, main], format="rootfs-v1")) == f"r/s:1@{own}"
+    assert image_of(status(containers=[one, main], format="rootfs-v1")) == "r/s:1"
     failed = Condition(type="Failed", status="True", reason="RegistryNotConfigured")
     for broken, why in (
         (status(), "no image"),

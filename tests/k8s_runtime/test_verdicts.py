@@ -10,7 +10,7 @@ import pytest
 
 from shoal.models.workload import Phase
 from shoal_k8s.pods.objects import Pod
-from shoal_k8s.pods.status import judge
+from shoal_k8s.pods.status import is_over, judge
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.objects import ALLOCATED, FINALIZER, kept
 from shoal_k8s.providers.agent_sandbox import AgentSandbox, AgentSandboxProvider
@@ -53,8 +53,8 @@ READY = pod(phase="Running", podIP="10.0.0.1", conditions=[condition("Ready"), c
         ({"taskFailed": 1}, Phase.FAILED, "TASK_FAILED"),
         ({"taskFailed": 1, "phase": "Paused"}, Phase.PAUSED, "PAUSED"),
         ({"phase": "Succeed"}, Phase.RUNNING, "RUNNING"),
-        ({"phase": "Pausing"}, Phase.RUNNING, "PAUSING"),
-        ({"phase": "Resuming"}, Phase.PAUSED, "RESUMING"),
+        ({"phase": "Pausing"}, Phase.PAUSING, "PAUSING"),
+        ({"phase": "Resuming"}, Phase.RESUMING, "RESUMING"),
         ({"phase": "Failed", "conditions": [condition("PodFailed", message="bad")]}, Phase.FAILED, "FAILED"),
         ({"phase": "Pending"}, Phase.PENDING, "BATCHSANDBOX_PENDING"),
         ({"phase": "Pending", "conditions": [condition("PoolAllocationPending")]}, Phase.PENDING, pooled.EXHAUSTED),
@@ -67,13 +67,98 @@ def test_batchsandboxes(status: dict[str, Any], phase: Phase, reason: str) -> No
     assert (verdict.phase, verdict.reason) == (phase, reason)
 
 
+def wish(pause: bool, phase: str, seen: int | None, *conditions: dict[str, str]) -> BatchSandbox:
+    status = {"phase": phase, "conditions": conditions, **({} if seen is None else {"pauseObservedGeneration": seen})}
+    return msgspec.convert({"metadata": {"generation": 2}, "spec": {"pause": pause}, "status": status}, BatchSandbox)
+
+
+@pytest.mark.parametrize(
+    ("thing", "phase", "reason"),
+    [
+        (wish(True, "Succeed", 1), Phase.PAUSING, "PAUSING"),
+        (wish(True, "Succeed", None), Phase.PAUSING, "PAUSING"),
+        (wish(True, "Succeed", 1, condition("PauseFailed")), Phase.PAUSING, "PAUSING"),  # from the wish before this one
+        (wish(True, "Succeed", 2, condition("PauseFailed")), Phase.RUNNING, "PAUSE_FAILED"),
+        (wish(True, "Paused", 2), Phase.PAUSED, "PAUSED"),
+        (wish(False, "Paused", 1), Phase.RESUMING, "RESUMING"),
+        (wish(False, "Paused", 2, condition("ResumeFailed")), Phase.PAUSED, "RESUME_FAILED"),
+        (wish(False, "Succeed", 2), Phase.RUNNING, "RUNNING"),
+    ],
+)
+def test_what_was_asked_for_shows_before_the_controller_has_seen_it(
+    thing: BatchSandbox, phase: Phase, reason: str
+) -> None:
+    verdict = BATCH.verdict(thing, None)
+    assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+def ended(code: int, at: str = "2026-01-01T00:00:05Z") -> dict[str, Any]:
+    return {"terminated": {"exitCode": code, "finishedAt": at}}
+
+
+def pod_of(policy: str, main: dict[str, Any], egress: dict[str, Any] | None = None, phase: str = "Running") -> Pod:
+    states = {"sandbox": main, **({"egress": egress} if egress else {})}
+    statuses = [{"name": name, "state": state} for name, state in states.items()]
+    spec = {"restartPolicy": policy, "containers": [{"name": name} for name in states]}
+    thing = {"metadata": {"name": "p"}, "spec": spec, "status": {"phase": phase, "containerStatuses": statuses}}
+    return msgspec.convert(thing, Pod)
+
+
+RUNS: dict[str, Any] = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+EARLIER = "2026-01-01T00:00:04Z"
+BACK_OFF = {"waiting": {"reason": "CrashLoopBackOff"}}
+
+
+@pytest.mark.parametrize(
+    ("seen", "phase", "reason", "over"),
+    [
+        (pod_of("Never", ended(0)), Phase.EXITED, "POD_SUCCEEDED", True),
+        (pod_of("Never", ended(3)), Phase.FAILED, "POD_FAILED", True),
+        (pod_of("OnFailure", ended(0)), Phase.EXITED, "POD_SUCCEEDED", True),
+        (pod_of("OnFailure", ended(3)), Phase.RESTARTING, "RESTARTING", False),
+        (pod_of("Always", ended(0)), Phase.RESTARTING, "RESTARTING", False),
+        (pod_of("Always", BACK_OFF), Phase.RESTARTING, "CrashLoopBackOff", False),
+        (pod_of("Always", ended(0), phase="Succeeded"), Phase.EXITED, "POD_SUCCEEDED", False),
+        (pod_of("Never", RUNS, ended(0)), Phase.FAILED, "SIDECAR_FAILED", True),
+        (pod_of("Always", RUNS, ended(0)), Phase.FAILED, "SIDECAR_FAILED", True),
+        (pod_of("Never", ended(0), RUNS), Phase.EXITED, "POD_SUCCEEDED", True),
+        (pod_of("Never", ended(0), ended(0, "2026-01-01T00:00:09Z")), Phase.EXITED, "POD_SUCCEEDED", True),
+        (
+            pod_of("Never", ended(137), ended(0, "2026-01-01T00:00:04Z"), "Failed"),
+            Phase.FAILED,
+            "SIDECAR_FAILED",
+            False,
+        ),
+        (pod_of("Never", ended(137), ended(0), "Failed"), Phase.FAILED, "SIDECAR_FAILED", False),
+    ],
+)
+def test_what_ended_first_is_the_end(seen: Pod, phase: Phase, reason: str, over: bool) -> None:
+    verdict = judge(seen)
+    assert (verdict.phase, verdict.reason, is_over(seen)) == (phase, reason, over)
+
+
+@pytest.mark.parametrize("status", ["Succeed", "Pending", "Failed"])
+def test_a_pod_knows_of_an_end_before_its_controller(status: str) -> None:
+    assert BATCH.verdict(batch({"phase": status}), pod_of("Never", ended(0))).phase is Phase.EXITED
+    ready = agent("Running", condition("Ready"))
+    assert AGENT.verdict(ready, pod_of("Never", RUNS, ended(0))).reason == "SIDECAR_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("counts", "phase"),
+    [({"taskSucceed": 1}, Phase.EXITED), ({"taskSucceed": 1, "taskRunning": 1}, Phase.RUNNING)],
+)
+def test_a_task_that_ended_is_the_end(counts: dict[str, int], phase: Phase) -> None:
+    assert BATCH.verdict(batch({"phase": "Succeed", **counts}), None).phase is phase
+
+
 @pytest.mark.parametrize(
     ("thing", "seen", "phase"),
     [
         (agent("Running", condition("Ready", "False", reason="SandboxExpired")), None, Phase.EXITED),
         (agent("Running", condition("Suspended"), condition("Ready")), READY, Phase.RUNNING),  # never cleared
         (agent("Suspended", condition("Suspended")), None, Phase.PAUSED),
-        (agent("Suspended", condition("Suspended")), READY, Phase.RUNNING),  # from the pause before this one
+        (agent("Suspended", condition("Suspended")), READY, Phase.PAUSING),  # from the pause before this one
         (agent("Running", condition("Ready", "False", reason="PodFailed")), None, Phase.FAILED),
         (agent("Running", condition("Ready", "False", reason="DependenciesNotReady")), None, Phase.PENDING),
         (agent("Running"), READY, Phase.RUNNING),

@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from shoal.config.settings import Settings
-from shoal.errors import ConfigError, InvalidRequest, Unavailable
+from shoal.errors import ConfigError, InvalidRequest, NotFound, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
@@ -34,6 +34,7 @@ from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import spec, storage
 from shoal_k8s.pods.defaults import PodDefaults
+from shoal_k8s.pods.ending import Ending
 from shoal_k8s.pods.objects import PODS, RUNTIME_CLASSES, Pod
 from shoal_k8s.pools.template import TemplatePolicy
 from shoal_k8s.providers import template
@@ -106,6 +107,7 @@ class KubernetesRuntime(Runtime):
         self._waits: Waits
         self._diagnostics: Diagnostics
         self._pods: Informer[Pod]
+        self._ending: Ending
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -146,11 +148,13 @@ class KubernetesRuntime(Runtime):
             resync=resync,
             watch_timeout=timeout,
         )
+        self._ending = Ending(self._client, self._pods)
         cluster = Cluster(
             self._client,
             namespace,
             self._defaults,
             self._pods,
+            self._ending,
             resync,
             timeout,
             batchsandbox_template=kubernetes.batchsandbox_template_file,
@@ -187,6 +191,7 @@ class KubernetesRuntime(Runtime):
         if self._started:
             if self._leadership is not None:
                 await self._leadership.stop()
+            await self._ending.close()
             await self._provider.stop()
             await self._pods.stop()
             self._client.close()
@@ -220,23 +225,32 @@ class KubernetesRuntime(Runtime):
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
         await self._cluster_truth.ensure(plan)
-        return await self._waits.running(plan.id, progress)
+        running = await self._waits.running(plan.id, progress)
+        self._cluster_truth.forget(plan.id)
+        return running
 
     async def delete(self, sandbox_id: str) -> None:
+        """Returns once the API server has taken it; the pod ends behind that, on a node that answers or not."""
         with told():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)
-        await self._waits.gone(sandbox_id)
+        self._cluster_truth.forget(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> Workload:
         with told():
             await self._provider.pause(sandbox_id)
-        return await self._waits.reached(sandbox_id, Phase.PAUSED)
+        return self._seen(sandbox_id)
 
     async def resume(self, sandbox_id: str) -> Workload:
         with told():
             await self._provider.resume(sandbox_id)
-        return await self._waits.reached(sandbox_id, Phase.RUNNING)
+        return self._seen(sandbox_id)
+
+    def _seen(self, sandbox_id: str) -> Workload:
+        workload = self._provider.find(sandbox_id)
+        if workload is None:
+            raise NotFound(f"{self.scope}::SANDBOX_NOT_FOUND", "The sandbox was deleted meanwhile.")
+        return workload
 
     async def check_snapshot(self, sandbox_id: str) -> None:
         with told():
@@ -262,7 +276,10 @@ class KubernetesRuntime(Runtime):
     def _changed(self, sandbox_id: str) -> None:
         """An informer's word: tell whoever waits for this sandbox, and whoever watches."""
         self._waits.tell(sandbox_id)
-        self._feed.publish(self._provider.find(sandbox_id) or WorkloadGone(id=sandbox_id))
+        workload = self._provider.find(sandbox_id)
+        if workload is not None and workload.phase is Phase.PAUSED:
+            self._ending.hasten(sandbox_id)  # a resume waits for its end
+        self._feed.publish(workload or WorkloadGone(id=sandbox_id))
 
     # --- diagnostics ------------------------------------------------------------------------------------------------
 

@@ -46,10 +46,22 @@ class ClusterTruth(SharedTruth):
             await self._waits.allocated(plan.id)
         self._accepted.add(plan.id)
 
+    def recover(self, plan: WorkloadPlan) -> bool:
+        there = self.held(plan.id) is not None
+        if there:
+            self._accepted.add(plan.id)
+        return there
+
+    def forget(self, sandbox_id: str) -> None:
+        """It runs, or was removed: another object of that id would be a new one."""
+        self._accepted.discard(sandbox_id)
+
     async def ensure(self, plan: WorkloadPlan) -> None:
-        """Make the object and what belongs to it, as far as they are not there."""
-        if plan.id in self._accepted:
-            self._accepted.discard(plan.id)
+        """Make the object and what belongs to it, as far as they are not there.
+
+        Of what was accepted before, the object is not made again: if it is gone, somebody deleted it.
+        """
+        if plan.id in self._accepted and self.held(plan.id) is None:
             return
         with told():
             await self._belongings.prepare(plan)

@@ -18,12 +18,9 @@ from shoal_k8s.api.failures import QUOTA_EXCEEDED, over_quota
 from shoal_k8s.config import KubernetesSettings
 from shoal_k8s.pods.status import judge
 from shoal_k8s.pools.pooled import EXHAUSTED
-from shoal_k8s.providers.interface import WorkloadProvider
+from shoal_k8s.providers.interface import UNEXPLAINED, WorkloadProvider
 
 SCOPE: Final = "KUBERNETES"
-TRANSITION_SECONDS: Final = 300.0
-"""How long a controller may take to pause (it may push an image) or to resume."""
-REMOVAL_SECONDS: Final = 30.0
 
 
 class Waits:
@@ -50,8 +47,10 @@ class Waits:
             changed.set()
 
     async def running(self, sandbox_id: str, progress: Progress) -> Workload:
-        """The workload once it runs. Raises EngineFailure once it cannot, or has taken too long; RateLimited if its
-        pool has had no pod for too long.
+        """The workload once it runs.
+
+        Raises EngineFailure once it cannot, or has taken too long; RateLimited if its pool has had no pod for too long;
+        NotFound once it is gone: somebody deleted it.
         """
         last: Workload | None = None
         patience = _Patience(self._most_patient)
@@ -60,11 +59,13 @@ class Waits:
             while time.monotonic() < deadline:
                 changed.clear()
                 workload = self._provider.find(sandbox_id)
-                if workload is not None and self._settled(sandbox_id, workload):
-                    return workload
+                if workload is None:
+                    raise NotFound(f"{SCOPE}::SANDBOX_NOT_FOUND", "The sandbox was deleted while it was being made.")
+                if await self._settled(sandbox_id, workload):
+                    return self._provider.find(sandbox_id) or workload
                 if patience.over(workload):
                     raise self._exhausted(workload)
-                if workload is not None and workload != last:
+                if workload != last:
                     progress(workload.reason or "PENDING", workload.message or "The pod is starting.")
                     last = workload
                 await _next(changed, min(deadline, patience.until))
@@ -83,50 +84,30 @@ class Waits:
                 changed.clear()
                 workload = self._provider.find(sandbox_id)
                 if workload is not None and (workload.phase is not Phase.PENDING or workload.pool is not None):
-                    return
+                    return None
                 if patience.over(workload):
                     raise self._exhausted(workload)
                 if patience.until == float("inf") and time.monotonic() >= deadline:
-                    return
+                    return await self._check_starved(sandbox_id)
                 await _next(changed, min(deadline, patience.until))
 
-    async def reached(self, sandbox_id: str, phase: Phase) -> Workload:
-        """The workload once the controller has brought it there. Raises EngineFailure if it gives up, or takes long."""
-        with self._listening(sandbox_id) as changed:
-            try:
-                async with asyncio.timeout(TRANSITION_SECONDS):
-                    while True:
-                        changed.clear()
-                        workload = self._provider.find(sandbox_id)
-                        if workload is None:
-                            raise NotFound(f"{SCOPE}::SANDBOX_NOT_FOUND", "The sandbox went away meanwhile.")
-                        if workload.phase in (phase, Phase.FAILED, Phase.EXITED):
-                            return workload
-                        self._provider.check_transition(sandbox_id)
-                        await changed.wait()
-            except TimeoutError:
-                message = f"The controller did not get there within {TRANSITION_SECONDS:.0f} s."
-                raise EngineFailure(f"{SCOPE}::API_ERROR", message) from None
+    async def _check_starved(self, sandbox_id: str) -> None:
+        """Raise RateLimited where the pool has no pod, and its controller is too old to say so."""
+        said = await self._provider.starved(sandbox_id)
+        if said is not None:
+            after = float(self._settings.pool_acquisition_timeout_seconds)
+            raise RateLimited(f"{SCOPE}::{EXHAUSTED}", said, retry_after=after)
 
-    async def gone(self, sandbox_id: str) -> None:
-        """Returns once there is neither object nor pod. Raises EngineFailure if that takes long."""
-        with self._listening(sandbox_id) as changed:
-            try:
-                async with asyncio.timeout(REMOVAL_SECONDS):
-                    while self._provider.find(sandbox_id) is not None or self._provider.pod(sandbox_id) is not None:
-                        changed.clear()
-                        await changed.wait()
-            except TimeoutError:
-                raise EngineFailure(f"{SCOPE}::API_ERROR", "The pod does not go away.", retry_after=5.0) from None
-
-    def _settled(self, sandbox_id: str, workload: Workload) -> bool:
+    async def _settled(self, sandbox_id: str, workload: Workload) -> bool:
         """Whether it runs, or has run to its end already. Raises EngineFailure if it never will."""
-        if workload.phase is Phase.FAILED:
-            pod = self._provider.pod(sandbox_id)
-            never = pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED"
-            if never or workload.reason == "QUOTA_EXCEEDED":
-                message = workload.message or "The pod failed."
-                raise EngineFailure(f"{SCOPE}::{workload.reason or 'POD_FAILED'}", message)
+        if workload.phase is Phase.FAILED and workload.reason == UNEXPLAINED:
+            await self._provider.look(sandbox_id)  # for the words of whoever saw it
+            workload = self._provider.find(sandbox_id) or workload
+        pod = self._provider.pod(sandbox_id)
+        never = pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED"
+        if never or (workload.phase is Phase.FAILED and workload.reason in ("QUOTA_EXCEEDED", UNEXPLAINED)):
+            reason = "POD_FAILED" if workload.reason in (None, UNEXPLAINED) else workload.reason
+            raise EngineFailure(f"{SCOPE}::{reason}", workload.message or "The pod failed.")
         return workload.phase in (Phase.RUNNING, Phase.EXITED, Phase.FAILED)
 
     @property

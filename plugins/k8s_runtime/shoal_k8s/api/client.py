@@ -116,11 +116,18 @@ class KubeClient:
         *,
         grace_seconds: int | None = 0,
         version: str | None = None,
+        uid: str | None = None,
     ) -> None:
-        """Raises ApiError (``not_found``; ``conflict`` if ``version`` is not the present one), ApiUnreachable."""
-        query = None if grace_seconds is None else {"gracePeriodSeconds": str(grace_seconds)}
-        body = None if version is None else {"preconditions": {"resourceVersion": version}}
-        await self._ask("DELETE", resource, resource.path(namespace, name), msgspec.Raw, query=query, body=body)
+        """Raises ApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable."""
+        grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        wanted = {name: value for name, value in (("resourceVersion", version), ("uid", uid)) if value is not None}
+        path = resource.path(namespace, name)
+        if wanted:  # the API server looks at the query only where there is no body
+            body = {**grace, "preconditions": wanted}
+            await self._ask("DELETE", resource, path, msgspec.Raw, body=body)
+        else:
+            query = {name: str(value) for name, value in grace.items()} or None
+            await self._ask("DELETE", resource, path, msgspec.Raw, query=query)
 
     async def text(
         self, resource: Resource, namespace: str | None, name: str, sub: str, query: Mapping[str, str] | None = None

@@ -81,6 +81,7 @@ class Informer(Generic[T]):
     ) -> None:
         self.resource = resource
         self._objects: dict[Key, T] = {}
+        self._written: set[Key] = set()
         self._index = index
         self._indexed: dict[str, dict[Key, T]] = {}
         self._handlers: list[Handler[T]] = []
@@ -146,17 +147,22 @@ class Informer(Generic[T]):
         held = self._objects.get(_key(thing))
         if held is None or _newer(thing, held):
             self._keep(thing)
+            self._written.add(_key(thing))
 
     # --- from the reflector's thread, on the loop --------------------------------------------------------------------
 
-    def _listed(self, objects: list[T]) -> None:
+    def _listed(self, objects: list[T], version: str) -> None:
+        """What this server wrote while the list was under way is newer than the list; the watch will tell of it."""
         self._error = None
+        newer = {key for key in self._written if _is_after(self._objects[key], version)}
+        self._written.clear()
         present = {_key(thing) for thing in objects}
-        for key in [key for key in self._objects if key not in present]:
+        for key in [key for key in self._objects if key not in present | newer]:
             self._drop(self._objects[key])
         for thing in objects:
             held = self._objects.get(_key(thing))
-            if held is None or held.metadata.resource_version != thing.metadata.resource_version:
+            changed = held is None or held.metadata.resource_version != thing.metadata.resource_version
+            if changed and _key(thing) not in newer:
                 self._keep(thing)
         self._listed_once = True
         self._synced.set()
@@ -193,6 +199,7 @@ class Informer(Generic[T]):
     def _drop(self, thing: T) -> None:
         key = _key(thing)
         held = self._objects.pop(key, None)
+        self._written.discard(key)
         if held is not None:
             self._unindex(key, held)
             self._tell(Gone(held))
@@ -224,8 +231,8 @@ class _Bridge(Generic[T]):
         self._lock = threading.Lock()
         self._waiting: list[Callable[[], None]] = []
 
-    def listed(self, objects: list[T]) -> None:
-        self._send(lambda: self._informer._listed(objects))
+    def listed(self, objects: list[T], version: str) -> None:
+        self._send(lambda: self._informer._listed(objects, version))
 
     def changed(self, event: Event[T]) -> None:
         self._send(lambda: self._informer._event(event))
@@ -252,6 +259,10 @@ def _key(thing: KubeObject) -> Key:
 
 
 def _newer(thing: KubeObject, held: KubeObject) -> bool:
+    return not _is_after(held, thing.metadata.resource_version)
+
+
+def _is_after(thing: KubeObject, version: str) -> bool:
     """Versions are opaque by contract, and numbers on every API server there is: only then are they compared."""
-    mine, its = thing.metadata.resource_version, held.metadata.resource_version
-    return not (mine.isdigit() and its.isdigit()) or int(mine) >= int(its)
+    mine = thing.metadata.resource_version
+    return mine.isdigit() and version.isdigit() and int(mine) > int(version)

@@ -41,8 +41,8 @@ T = TypeVar("T")
 class Listener(Protocol[T]):
     """What the reflector tells; called on its thread."""
 
-    def listed(self, objects: list[T]) -> None:
-        """Everything that there is, in place of all that was told before."""
+    def listed(self, objects: list[T], version: str) -> None:
+        """Everything that there is at that version, in place of all that was told before."""
         ...
 
     def changed(self, event: Event[T]) -> None:
@@ -139,7 +139,7 @@ class Reflector(Generic[T]):
 
     def _note(self, error: Exception) -> None:
         if isinstance(error, ApiError) and error.not_found:
-            self._listener.listed([])  # the kind is not installed: there are none
+            self._listener.listed([], "")  # the kind is not installed: there are none
         elif not isinstance(error, (ApiError, ShoalError)):
             log.error("informer failed in an unforeseen way", resource=str(self._resource), exc_info=error)
         self._listener.lost(error)
@@ -154,7 +154,7 @@ class Reflector(Generic[T]):
             objects += page.items or []
             token = page.metadata.continue_
             if token is None:
-                self._listener.listed(objects)
+                self._listener.listed(objects, page.metadata.resource_version)
                 return page.metadata.resource_version
 
     def _watch(self, version: str) -> Iterator[Event[T]]:

@@ -44,6 +44,7 @@ class ContainerStatus(KubeStruct):
     ready: bool = False
     restart_count: int = 0
     state: ContainerState = field(default_factory=ContainerState)
+    last_state: ContainerState = field(default_factory=ContainerState)
 
 
 class Condition(KubeStruct):
@@ -52,6 +53,7 @@ class Condition(KubeStruct):
     reason: str | None = None
     message: str | None = None
     last_transition_time: str | None = None
+    observed_generation: int = 0
 
 
 class PodStatus(KubeStruct):
@@ -81,7 +83,10 @@ class Resources(KubeStruct):
 
 
 class Container(KubeStruct):
+    """``readiness_probe``: one that has any serves somebody, and must not end."""
+
     name: str
+    readiness_probe: Any = None
     image: str = ""
     command: list[str] = []
     resources: Resources = field(default_factory=Resources)
@@ -94,6 +99,8 @@ class PodSpec(KubeStruct):
     node_selector: dict[str, str] = {}
     affinity: Any = None
     runtime_class_name: str | None = None
+    restart_policy: str = "Always"
+    active_deadline_seconds: int | None = None
 
 
 class Pod(KubeStruct):

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from shoal.models.plan import Probe, Sidecar
 from shoal.models.requests import Volume
-from shoal_k8s.pods import quantities, storage
+from shoal_k8s.pods import gate, quantities, storage
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 
 
@@ -25,6 +25,7 @@ def container(sidecar: Sidecar, defaults: PodDefaults, main: Mapping[str, Mappin
         "imagePullPolicy": defaults.pull_policy,
         "env": [{"name": name, "value": value} for name, value in sidecar.env.items()],
         "ports": [_port(sidecar, port) for port in sidecar.ports],
+        **gate.hold(sidecar),
     }
     if sidecar.command is not None:
         made["command"] = sidecar.command

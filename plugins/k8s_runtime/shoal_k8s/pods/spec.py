@@ -13,10 +13,11 @@ import msgspec
 from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
-from shoal_k8s.pods import installer, placement, quantities, sidecars, storage, windows
+from shoal_k8s.pods import gate, installer, placement, quantities, sidecars, storage, windows
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 from shoal_k8s.pods.secrets import pull_secret, pull_secret_name
 from shoal_k8s.pods.status import MAIN
+from shoal_k8s.snapshots.objects import restorable
 
 ISOLATION_EXTENSION: Final = "bootstrap.execd.isolation"
 
@@ -53,6 +54,18 @@ def check(plan: WorkloadPlan, defaults: PodDefaults) -> None:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"The volume name {name!r} is taken by the sandbox's own.")
 
 
+def spec_defaults(spec: dict[str, Any], plan: WorkloadPlan) -> dict[str, Any]:
+    """What holds where a template says nothing else: what ended stays ended, and a filter outlives what it filters."""
+    spec.setdefault("restartPolicy", "Never")
+    if any(sidecar.first for sidecar in plan.sidecars):
+        spec["terminationGracePeriodSeconds"] = spec.get("terminationGracePeriodSeconds") or gate.FILTER_GRACE
+    return spec
+
+
+def _image(plan: WorkloadPlan) -> str | None:
+    return plan.image if plan.snapshot_image is None else restorable(plan.snapshot_image)
+
+
 def _volumes(plan: WorkloadPlan, defaults: PodDefaults) -> list[dict[str, Any]]:
     own: list[dict[str, Any]] = []
     if defaults.execd_image is not None:
@@ -68,7 +81,7 @@ def _guest(plan: WorkloadPlan, defaults: PodDefaults) -> dict[str, Any]:
     """The emulator of a Windows guest: nothing of what a Linux sandbox's container is given but its id."""
     container: dict[str, Any] = {
         "name": MAIN,
-        "image": plan.snapshot_image or plan.image,
+        "image": _image(plan),
         "imagePullPolicy": defaults.pull_policy,
         "env": [{"name": name, "value": value} for name, value in windows.variables(plan).items()],
         "volumeMounts": [*windows.mounts(), *storage.mounts(plan.volumes)],
@@ -79,10 +92,10 @@ def _guest(plan: WorkloadPlan, defaults: PodDefaults) -> dict[str, Any]:
 
 
 def _main(plan: WorkloadPlan, defaults: PodDefaults) -> dict[str, Any]:
-    bootstrap = [f"{RUNTIME_DIR}/bootstrap.sh"] if defaults.execd_image is not None else []
+    bootstrap = gate.command([gate.BOOTSTRAP] if defaults.execd_image is not None else [], plan.sidecars)
     container: dict[str, Any] = {
         "name": MAIN,
-        "image": plan.snapshot_image or plan.image,
+        "image": _image(plan),
         "imagePullPolicy": defaults.pull_policy,
         "command": [*bootstrap, *plan.argv],
         "env": _environment(plan, defaults),

@@ -1,4 +1,9 @@
-"""What a pod says of its sandbox: phase, reason, message. Pure functions of the pod as it was last seen."""
+"""What a pod says of its sandbox: phase, reason, message. Pure functions of the pod as it was last seen.
+
+One rule for all providers: a sandbox ends with its command, or with a sidecar that must not end, whichever is first and
+whatever the exit code. It stays ended, unless the pod's restart policy has its command started again: then it is on its
+way (`Phase.RESTARTING`) until it runs.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +13,15 @@ from msgspec import Struct
 
 from shoal.models.workload import Phase
 from shoal_k8s.pods import placement
-from shoal_k8s.pods.objects import ContainerStatus, Pod
+from shoal_k8s.pods.objects import ContainerStatus, Pod, Terminated
 
 MAIN: Final = "sandbox"
+FILTER: Final = "egress"
+"""The sidecar that filters, in every pod that has a network policy."""
+BACK_OFF: Final = "CrashLoopBackOff"
 HOPELESS: Final = frozenset(
     {
-        "CrashLoopBackOff",
+        BACK_OFF,
         "ErrImageNeverPull",
         "ErrImagePull",
         "ImageInspectError",
@@ -25,6 +33,8 @@ HOPELESS: Final = frozenset(
     }
 )
 """Reasons of a waiting container after which it will not start by itself soon."""
+_SIGNALLED: Final = (137, 143)
+"""Exit codes of a command that somebody ended."""
 
 
 class Verdict(Struct, frozen=True):
@@ -38,43 +48,110 @@ class Verdict(Struct, frozen=True):
 
 def judge(pod: Pod) -> Verdict:
     """The pod's phase as sandboxes know it."""
-    status = pod.status
-    if status.phase == "Succeeded":
-        return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
-    if status.phase == "Failed":
-        return _failed(pod)
+    if pod.metadata.deletion_timestamp is not None:
+        return Verdict(Phase.RESTARTING, "POD_REPLACED", "The sandbox's pod is going away; another one is to follow.")
+    over = _over(pod)
+    if over is not None:
+        return over
+    again = _again(pod)
+    if again is not None:
+        return again
     stuck = _stuck(pod)
     if stuck is not None:
         return stuck
-    main = next((each for each in status.container_statuses if each.name == MAIN), None)
-    if main is not None and main.state.terminated is not None:
-        return _ended(main)
-    ready = status.condition("Ready")
-    if status.phase == "Running" and ready is not None and ready.status == "True" and status.pod_ip:
+    ready = pod.status.condition("Ready")
+    if pod.status.phase == "Running" and ready is not None and ready.status == "True" and pod.status.pod_ip:
         return Verdict(Phase.RUNNING, "POD_READY", "The pod is ready.")
     return _pending(pod)
 
 
-def _failed(pod: Pod) -> Verdict:
-    """A pod that ended: by its command, or by the node (evicted, out of memory)."""
-    main = next((each for each in pod.status.container_statuses if each.name == MAIN), None)
-    if main is not None and main.state.terminated is not None:
-        return _ended(main)
-    stuck = _stuck(pod)
-    if stuck is not None:
-        return stuck
-    reason = pod.status.reason or "POD_FAILED"
-    return Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
+def services(pod: Pod) -> frozenset[str]:
+    """The names of its sidecars that must not end."""
+    return frozenset(
+        container.name
+        for container in pod.spec.containers
+        if container.name != MAIN and (container.name == FILTER or container.readiness_probe is not None)
+    )
 
 
-def _ended(main: ContainerStatus) -> Verdict:
-    ended = main.state.terminated
-    assert ended is not None  # noqa: S101 - the callers looked
+def is_over(pod: Pod) -> bool:
+    """Whether its sandbox has ended although some of its containers run on."""
+    runs = pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None
+    return runs and pod.spec.active_deadline_seconds is None and _over(pod) is not None
+
+
+def _over(pod: Pod) -> Verdict | None:
+    """How it ended, by what ended first; None if it did not, or will be started again."""
+    main = _main(pod)
+    ended = None if main is None else main.state.terminated
+    if ended is not None and _restarts(pod, ended):
+        ended = None
+    broken = _broken_service(pod)
+    if broken is not None and (ended is None or _first(broken.state.terminated, ended)):
+        return _sidecar_ended(broken)
+    if ended is not None:
+        return _ended(ended)
+    if pod.status.phase == "Succeeded":
+        return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
+    if pod.status.phase == "Failed":
+        stuck = _stuck(pod)
+        reason = pod.status.reason or "POD_FAILED"
+        return stuck or Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
+    return None
+
+
+def _broken_service(pod: Pod) -> ContainerStatus | None:
+    needed = services(pod)
+    over = (each for each in pod.status.container_statuses if each.name in needed and each.state.terminated is not None)
+    return next(over, None)
+
+
+def _first(one: Terminated | None, other: Terminated) -> bool:
+    """Whether ``one`` ended before ``other``; of one second, a command that was ended by a signal was not first."""
+    mine, its = (one.finished_at if one is not None else None) or "", other.finished_at or ""
+    return mine < its or (mine == its and other.exit_code in _SIGNALLED)
+
+
+def _restarts(pod: Pod, ended: Terminated) -> bool:
+    """Whether the kubelet will start a container again that ended so."""
+    if pod.status.phase in ("Succeeded", "Failed") or pod.spec.active_deadline_seconds is not None:
+        return False
+    policy = pod.spec.restart_policy
+    return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
+
+
+def _again(pod: Pod) -> Verdict | None:
+    """The command ended and will be started again; after too many times, not before long."""
+    main = _main(pod)
+    if main is None:
+        return None
+    waiting, ended = main.state.waiting, main.state.terminated or main.last_state.terminated
+    if main.state.terminated is None and (waiting is None or waiting.reason != BACK_OFF):
+        return None
+    code = "" if ended is None else f" with exit code {ended.exit_code}"
+    policy = pod.spec.restart_policy
+    said = f"The sandbox's command ended{code} and is started again; its pod's restart policy is {policy}."
+    return Verdict(Phase.RESTARTING, "RESTARTING" if waiting is None else BACK_OFF, said, hopeless=waiting is not None)
+
+
+def _main(pod: Pod) -> ContainerStatus | None:
+    return next((each for each in pod.status.container_statuses if each.name == MAIN), None)
+
+
+def _ended(ended: Terminated) -> Verdict:
     if ended.exit_code == 0:
         return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
     why = f" ({ended.reason})" if ended.reason and ended.reason != "Error" else ""
     said = f"The sandbox's command ended with exit code {ended.exit_code}{why}."
     return Verdict(Phase.FAILED, "POD_FAILED", said, hopeless=True)
+
+
+def _sidecar_ended(container: ContainerStatus) -> Verdict:
+    ended = container.state.terminated
+    assert ended is not None  # noqa: S101 - the callers looked
+    why = f": {ended.message.strip()}" if ended.message else "."
+    said = f"Container {container.name!r} ended with exit code {ended.exit_code}{why}"
+    return Verdict(Phase.FAILED, "SIDECAR_FAILED", said, hopeless=True)
 
 
 def _stuck(pod: Pod) -> Verdict | None:
@@ -85,9 +162,7 @@ def _stuck(pod: Pod) -> Verdict | None:
             said = f"Container {container.name!r} cannot start: {waiting.message or waiting.reason}"
             return Verdict(Phase.FAILED, waiting.reason, said, hopeless=True)
         if container.name != MAIN and ended is not None and ended.exit_code != 0:
-            why = f": {ended.message.strip()}" if ended.message else "."
-            said = f"Container {container.name!r} ended with exit code {ended.exit_code}{why}"
-            return Verdict(Phase.FAILED, "SIDECAR_FAILED", said, hopeless=True)
+            return _sidecar_ended(container)
     return None
 
 

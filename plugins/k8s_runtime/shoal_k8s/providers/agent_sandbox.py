@@ -18,11 +18,11 @@ from shoal_k8s.api.failures import over_quota
 from shoal_k8s.api.objects import KubeStruct
 from shoal_k8s.pods import quota
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
-from shoal_k8s.pods.spec import pod_spec
+from shoal_k8s.pods.spec import pod_spec, spec_defaults
 from shoal_k8s.pods.status import Verdict, judge
 from shoal_k8s.pools.native import NoPools
 from shoal_k8s.providers import template
-from shoal_k8s.providers.custom import Custom, CustomProvider, starting, true
+from shoal_k8s.providers.custom import Custom, CustomProvider, ended, starting, true
 from shoal_k8s.providers.interface import Cluster
 
 
@@ -38,6 +38,7 @@ class AgentSpec(KubeStruct):
 
 class AgentStatus(KubeStruct):
     conditions: list[Condition] = []
+    selector: str | None = None
     pod_ips: list[str] = field(default_factory=list, name="podIPs")
     service_fqdn: str | None = field(default=None, name="serviceFQDN")
 
@@ -79,6 +80,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         }
         own = {"metadata": {"labels": labels, "annotations": annotations}, "spec": spec}
         merged = template.merge(self._template, own)
+        spec_defaults(merged["spec"]["podTemplate"]["spec"], plan)
         merged["spec"].pop("shutdownTime", None)
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
         return merged
@@ -93,16 +95,23 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             suspended = true(conditions, "Suspended")
             if suspended is not None and pod is None:  # older controllers never clear it
                 return Verdict(Phase.PAUSED, suspended.reason or "SUSPENDED", suspended.message or "It is suspended.")
-            return Verdict(Phase.RUNNING, "PAUSING", "The sandbox is being suspended.")
+            return Verdict(Phase.PAUSING, "PAUSING", "The sandbox is being suspended.")
+        if _resuming(thing, ready):
+            return Verdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")
+        said = ended(pod)
+        if said is not None:
+            return said
+        again = thing.status.selector is not None
         if ready is None:
             if pod is not None and judge(pod).phase is Phase.RUNNING:
                 return judge(pod)
-            return starting(pod, "SANDBOX_PENDING", "The controller has not made a ready pod yet.")
+            message = "The controller has not made a ready pod yet."
+            return starting(pod, "SANDBOX_PENDING", message, again=again)
         if ready.status == "True":
             return Verdict(Phase.RUNNING, ready.reason or "READY", ready.message or "The sandbox is ready.")
-        return self._not_ready(thing, ready, pod)
+        return self._not_ready(thing, ready, pod, again=again)
 
-    def _not_ready(self, thing: AgentSandbox, ready: Condition, pod: Pod | None) -> Verdict:
+    def _not_ready(self, thing: AgentSandbox, ready: Condition, pod: Pod | None, *, again: bool) -> Verdict:
         said = ready.message or "The sandbox is not ready."
         if ready.reason == "PodSucceeded":
             return Verdict(Phase.EXITED, ready.reason, said)
@@ -112,7 +121,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             return Verdict(
                 Phase.FAILED, "QUOTA_EXCEEDED", quota.explained(said, self.pod_spec_of(thing)), hopeless=True
             )
-        return starting(pod, ready.reason or "NOT_READY", said)
+        return starting(pod, ready.reason or "NOT_READY", said, again=again)
 
     def host(self, thing: AgentSandbox, pod: Pod | None) -> str | None:
         addresses = [*thing.status.pod_ips, (pod.status.pod_ip if pod is not None else None)]
@@ -138,6 +147,14 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
     async def _operate(self, sandbox_id: str, mode: str, refusal: str) -> None:
         patch = {"spec": {"operatingMode": mode}}
         await self.change_checked(self.required(sandbox_id), patch, lambda now: _ended(now) is None, refusal)
+
+
+def _resuming(thing: AgentSandbox, ready: Condition | None) -> bool:
+    """Whether its controller has not seen yet that it is to run again. Older ones never clear ``Suspended``."""
+    suspended = true(thing.status.conditions, "Suspended")
+    if suspended is None or (ready is not None and ready.status == "True"):
+        return False
+    return suspended.observed_generation < thing.metadata.generation
 
 
 def _ended(thing: AgentSandbox) -> Condition | None:

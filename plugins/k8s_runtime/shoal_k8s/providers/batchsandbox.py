@@ -10,21 +10,21 @@ import msgspec
 from msgspec import field
 from msgspec.structs import replace
 
-from shoal.errors import EngineFailure
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption, Phase
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods.objects import PODS, Condition, Pod, PodSpec
-from shoal_k8s.pods.spec import pod_spec
+from shoal_k8s.pods.spec import pod_spec, spec_defaults
 from shoal_k8s.pods.status import Verdict
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.native import ClusterPools
 from shoal_k8s.pools.objects import allocated, kept
 from shoal_k8s.providers import template
-from shoal_k8s.providers.custom import Custom, CustomProvider, starting, true
-from shoal_k8s.providers.interface import Cluster
+from shoal_k8s.providers.custom import Custom, CustomProvider, ended, starting, true
+from shoal_k8s.providers.interface import UNEXPLAINED, Cluster
+from shoal_k8s.providers.wishes import transition
 from shoal_k8s.snapshots import preflight
 from shoal_k8s.snapshots.captures import Captures
 
@@ -62,6 +62,10 @@ class BatchStatus(KubeStruct):
     ready: int = 0
     allocated: int = 0
     task_failed: int = 0
+    task_succeed: int = 0
+    task_running: int = 0
+    task_pending: int = 0
+    pause_observed_generation: int | None = None
     conditions: list[Condition] = []
 
 
@@ -83,7 +87,6 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster)
-        self._failed_before: dict[str, list[Condition]] = {}
         self._template = template.read(cluster.batchsandbox_template, "kubernetes.batchsandbox_template_file")
         self.pools = self._pools = ClusterPools(cluster.client, cluster.namespace, cluster.pool_policy)
         self._captures = Captures(
@@ -129,38 +132,38 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
             inner = template.secured(self.pod_template(), pod_spec(plan, self.cluster.defaults))
             spec = {"replicas": 1, "template": {"metadata": pod, "spec": inner}}
             merged = template.merge(self._template, {"metadata": described, "spec": spec})
+            spec_defaults(merged["spec"]["template"]["spec"], plan)
         merged["spec"].pop("expireTime", None)
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
         return merged
 
     def verdict(self, thing: BatchSandbox, pod: Pod | None) -> Verdict:
-        """The contract's table, first match; a pod's own words while it is on its way."""
+        """The contract's table, first match; a pod's own words while it is on its way, and of its end."""
         status = thing.status
-        if status.task_failed > 0 and status.phase not in ("Pausing", "Paused", "Resuming", "Failed"):
-            return Verdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
-        match status.phase:
-            case "Succeed" | "Running":
-                return Verdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
-            case "Pausing":
-                return Verdict(Phase.RUNNING, "PAUSING", "The sandbox is being paused.")
-            case "Paused":
-                return Verdict(Phase.PAUSED, "PAUSED", "The sandbox is paused.")
-            case "Resuming":
-                return Verdict(Phase.PAUSED, "RESUMING", "The sandbox is being resumed.")
-            case "Failed":
-                return self._failed(status)
+        seen = (status.pause_observed_generation or thing.metadata.generation) >= thing.metadata.generation
+        moving = transition(thing.spec.pause, status.phase, status.conditions, seen=seen)
+        if moving is not None:
+            return moving
+        said = _task_ended(status) or ended(pod)
+        if said is not None:
+            return said
+        if status.phase == "Failed":
+            return self._failed(status)
+        if status.phase in ("Succeed", "Running"):
+            return Verdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
         exhausted = true(status.conditions, "PoolAllocationPending")
         if exhausted is not None:
             return Verdict(Phase.PENDING, pooled.EXHAUSTED, exhausted.message or "The pool has no free pod.")
         if status.phase is None and status.ready >= 1 and _endpoint(thing) is not None:
             return Verdict(Phase.RUNNING, "POD_READY_WITH_IP", "The pod is ready.")
-        return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.")
+        again = ENDPOINTS in thing.metadata.annotations and _endpoint(thing) is None  # absent before the first pod
+        return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.", again=again)
 
     def _failed(self, status: BatchStatus) -> Verdict:
         causes = (true(status.conditions, kind) for kind in ("PodFailed", "ResumeFailed", "PauseFailed"))
         cause = next((condition for condition in causes if condition is not None), None)
         said = (cause.message or cause.reason) if cause is not None else None
-        return Verdict(Phase.FAILED, "FAILED", said or "The controller reports a failure.", hopeless=True)
+        return Verdict(Phase.FAILED, UNEXPLAINED, said or "The controller reports a failure.", hopeless=True)
 
     def host(self, thing: BatchSandbox, pod: Pod | None) -> str | None:
         """None once the controller took its pod back: that pod may serve somebody else."""
@@ -192,6 +195,18 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
                     raise
         return None
 
+    async def starved(self, sandbox_id: str) -> str | None:
+        thing = self._held(sandbox_id)
+        if thing is None or allocated(thing.metadata.annotations).pods:
+            return None
+        pool = thing.spec.pool_ref
+        if pool in (None, pooled.ANY):
+            return "No pool has a free pod."
+        status = (await self._pools.get(str(pool))).status
+        if status is None or status.available > 0:
+            return None
+        return f"The pool {pool!r} has no free pod: {status.allocated} of {status.total} are taken."
+
     def pod_spec_of(self, thing: BatchSandbox) -> PodSpec:
         return thing.spec.template.spec
 
@@ -221,7 +236,6 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
 
     async def _bridge(self, thing: BatchSandbox, failure: str) -> None:
         """The controller acts on a change only: after a failure the wish is taken back before it is said again."""
-        self._failed_before[thing.metadata.labels[names.ID]] = _failures(thing)
         if true(thing.status.conditions, failure) is not None and thing.spec.pause is not None:
             await self.change(thing, {"spec": {"pause": None}})
 
@@ -235,19 +249,6 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     async def delete_snapshot(self, snapshot_id: str) -> None:
         await self._captures.remove(snapshot_id)
 
-    async def remove(self, sandbox_id: str) -> None:
-        self._failed_before.pop(sandbox_id, None)
-        await super().remove(sandbox_id)
-
-    def check_transition(self, sandbox_id: str) -> None:
-        """Raise EngineFailure if the controller gave a pause or a resume up."""
-        for failed in _failures(self.required(sandbox_id)):
-            if failed not in self._failed_before.get(sandbox_id, []):
-                kind = failed.type
-                raise EngineFailure(
-                    "KUBERNETES::API_ERROR", f"{kind}: {failed.message or failed.reason or 'no reason'}"
-                )
-
 
 def _running(pool: str | None) -> str:
     if pool is None:
@@ -255,9 +256,13 @@ def _running(pool: str | None) -> str:
     return f"The sandbox runs in a pod of the pool {pool!r}, with the pool's image and resources."
 
 
-def _failures(thing: BatchSandbox) -> list[Condition]:
-    found = (true(thing.status.conditions, kind) for kind in ("PauseFailed", "ResumeFailed"))
-    return [condition for condition in found if condition is not None]
+def _task_ended(status: BatchStatus) -> Verdict | None:
+    """How the command of a pooled sandbox ended; its pod runs on."""
+    if status.task_failed > 0 and status.phase != "Failed":
+        return Verdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
+    if status.task_succeed > 0 and status.task_running == status.task_pending == 0:
+        return Verdict(Phase.EXITED, "TASK_SUCCEEDED", "The sandbox's command ended with exit code 0.")
+    return None
 
 
 def _endpoint(thing: BatchSandbox) -> str | None:

@@ -16,7 +16,7 @@ from shoal_k8s import names
 from shoal_k8s.api import ApiError, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.informer import Changed, Gone, Informer
-from shoal_k8s.pods.defaults import RUNTIME_DIR
+from shoal_k8s.pods import gate
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.status import MAIN, Verdict, judge
 from shoal_k8s.providers.edits import Edits
@@ -134,6 +134,9 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         except ApiError as error:
             if not error.not_found:
                 raise
+        if held is not None:
+            self.cluster.ending.remove(held.metadata)
+        await self.cluster.ending.kill(sandbox_id)
 
     def held(self, sandbox_id: str) -> Held | None:
         thing = self._held(sandbox_id)
@@ -191,12 +194,12 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         return [
             self._workload(thing.metadata.labels[names.ID], thing)
             for thing in self.objects
-            if not thing.metadata.deletion_timestamp
+            if not self.cluster.ending.removed(thing.metadata)
         ]
 
     def _held(self, sandbox_id: str) -> T | None:
         thing = self._any(sandbox_id)
-        return None if thing is None or thing.metadata.deletion_timestamp else thing
+        return None if thing is None or self.cluster.ending.removed(thing.metadata) else thing
 
     def _any(self, sandbox_id: str) -> T | None:
         """By label, so that objects under the names of older servers are found too."""
@@ -212,7 +215,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             phase=verdict.phase,
             reason=verdict.reason,
             message=verdict.message,
-            host=self.host(thing, pod) if verdict.phase is Phase.RUNNING else None,
+            host=self.host(thing, pod) if verdict.phase in (Phase.RUNNING, Phase.PAUSING) else None,
             headers={"OpenSandbox-Secure-Access": token} if token else {},
             labels={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
             pool=self.allocated_from(thing),
@@ -228,13 +231,12 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         spec, meta = self.pod_spec_of(thing), thing.metadata
         main = next((each for each in spec.containers if each.name == MAIN), None)
         command = main.command if main is not None else []
-        bootstrap = command[:1] == [f"{RUNTIME_DIR}/bootstrap.sh"]
         selector = spec.node_selector
         system, arch = selector.get("kubernetes.io/os"), selector.get("kubernetes.io/arch")
         snapshot = meta.labels.get(names.SNAPSHOT)
         return Adoption(
             created_at=names.read_time(meta.creation_timestamp) or datetime.now(UTC),
-            entrypoint=command[1:] if bootstrap else command,
+            entrypoint=gate.bare(command),
             expires_at=names.read_time(self.expiry(thing)),
             image=main.image if main is not None and snapshot is None else None,
             snapshot_id=snapshot,
@@ -253,10 +255,20 @@ def true(conditions: list[Condition], kind: str) -> Condition | None:
     return next((each for each in conditions if each.type == kind and each.status == "True"), None)
 
 
-def starting(pod: Pod | None, reason: str, message: str) -> Verdict:
-    """Pending, in the pod's own words where there is a pod, or Failed where it cannot start."""
+def ended(pod: Pod | None) -> Verdict | None:
+    """What the pod says of an end that its controller may not have seen yet, or not have told the cause of."""
+    said = None if pod is None else judge(pod)
+    return said if said is not None and said.phase in (Phase.EXITED, Phase.FAILED, Phase.RESTARTING) else None
+
+
+def starting(pod: Pod | None, reason: str, message: str, *, again: bool) -> Verdict:
+    """Pending, in the pod's own words where there is a pod, or Failed where it cannot start.
+
+    Args:
+        again: there was a pod before, which the controller is to replace.
+    """
     if pod is None:
-        return Verdict(Phase.PENDING, reason, message)
+        return Verdict(Phase.RESTARTING if again else Phase.PENDING, reason, message)
     said = judge(pod)
     if said.phase is Phase.RUNNING:
         return Verdict(Phase.PENDING, reason, message)  # the controller has not seen it yet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from msgspec import Struct, field
 
@@ -15,15 +15,20 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import Held
 from shoal.plugin.interfaces.pools import NativePools
-from shoal_k8s.api import KubeClient, Meta
+from shoal_k8s import names
+from shoal_k8s.api import KubeClient, KubeList, Meta
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.config import PoolTemplateSettings
 from shoal_k8s.informer import Informer
 from shoal_k8s.pods import placement
 from shoal_k8s.pods.defaults import PodDefaults
-from shoal_k8s.pods.objects import Pod
+from shoal_k8s.pods.ending import Ending
+from shoal_k8s.pods.objects import PODS, Pod
 from shoal_k8s.pools.pooled import pool_of
 from shoal_k8s.pools.template import TemplatePolicy
+
+UNEXPLAINED: Final = "FAILED"
+"""Reason of a failure that a controller reports; of the cause it names no more than a word."""
 
 
 class Cluster(Struct, frozen=True):
@@ -38,6 +43,7 @@ class Cluster(Struct, frozen=True):
     namespace: str
     defaults: PodDefaults
     pods: Informer[Pod]
+    ending: Ending
     resync: float
     watch_timeout: float
     batchsandbox_template: str | None = None
@@ -97,7 +103,7 @@ class WorkloadProvider(ABC):
 
     @abstractmethod
     async def remove(self, sandbox_id: str) -> None:
-        """Delete the object; absent is success."""
+        """Delete the object, and have its pods ended behind that; absent is success. `find` shows it no more."""
 
     @abstractmethod
     def held(self, sandbox_id: str) -> Held | None:
@@ -120,24 +126,32 @@ class WorkloadProvider(ABC):
         """Every workload as last seen."""
 
     async def pause(self, sandbox_id: str) -> None:
-        """Ask for it; the runtime waits until `find` shows it. Called only if ``can_pause``."""
+        """Ask for it; `find` shows when it is done, or that it was given up. Called only if ``can_pause``."""
         raise NotImplementedError
 
     async def resume(self, sandbox_id: str) -> None:
         """Likewise."""
         raise NotImplementedError
 
-    def check_transition(self, sandbox_id: str) -> None:
-        """Raise EngineFailure if a pause or a resume that was asked for was given up."""
-        return
-
     def pod(self, sandbox_id: str) -> Pod | None:
-        """The sandbox's pod, as last seen."""
-        return next(iter(self.cluster.pods.by(sandbox_id)), None)
+        """The sandbox's pod, as last seen; one that is going away only if there is no other."""
+        found = self.cluster.pods.by(sandbox_id)
+        return min(found, key=lambda pod: pod.metadata.deletion_timestamp is not None, default=None)
+
+    async def look(self, sandbox_id: str) -> None:
+        """Ask the API server how the pod is, where the object knows more than the pods' watch has told."""
+        query = {"labelSelector": f"{names.ID}={sandbox_id}"}
+        found = await self.cluster.client.list(PODS, self.cluster.namespace, KubeList[Pod], query)
+        for pod in found.items or []:
+            self.cluster.pods.put(pod)
 
     async def find_pod(self, sandbox_id: str) -> Pod | None:
         """The sandbox's pod, also where it is not among those that are followed."""
         return self.pod(sandbox_id)
+
+    async def starved(self, sandbox_id: str) -> str | None:
+        """Why the pool that a sandbox waits for has no pod for it; None if it has, or nothing can be told."""
+        return None
 
     def subject(self, sandbox_id: str) -> Meta | None:
         """The object of which the cluster's events also speak, besides the pod."""

@@ -22,10 +22,9 @@ from shoal_k8s.api import ApiError
 from shoal_k8s.api.failures import QUOTA_EXCEEDED
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.informer import Changed, Gone
-from shoal_k8s.pods import quota
-from shoal_k8s.pods.defaults import RUNTIME_DIR
+from shoal_k8s.pods import gate, quota
 from shoal_k8s.pods.objects import PODS, Pod, PodSpec
-from shoal_k8s.pods.spec import pod_spec
+from shoal_k8s.pods.spec import pod_spec, spec_defaults
 from shoal_k8s.pods.status import MAIN, judge
 from shoal_k8s.providers import template
 from shoal_k8s.providers.edits import Edits
@@ -75,11 +74,7 @@ class PodProvider(WorkloadProvider):
         return await client.get(PODS, namespace, plan.id, Pod)  # an earlier try, cut off, made it
 
     async def remove(self, sandbox_id: str) -> None:
-        try:
-            await self.cluster.client.delete(PODS, self.cluster.namespace, sandbox_id)
-        except ApiError as error:
-            if not error.not_found:
-                raise
+        await self.cluster.ending.end(self.cluster.namespace, sandbox_id)
 
     def held(self, sandbox_id: str) -> Held | None:
         pod = self._held(sandbox_id)
@@ -103,12 +98,15 @@ class PodProvider(WorkloadProvider):
         return [
             _workload(pod.metadata.labels[names.ID], pod)
             for pod in self.cluster.pods
-            if not pod.metadata.deletion_timestamp and pod.metadata.name == pod.metadata.labels.get(names.ID)
+            if self._is_held(pod) and pod.metadata.name == pod.metadata.labels.get(names.ID)
         ]
 
     def _held(self, sandbox_id: str) -> Pod | None:
         pod = self.cluster.pods.get(self.cluster.namespace, sandbox_id)
-        return None if pod is None or pod.metadata.deletion_timestamp else pod
+        return pod if pod is not None and self._is_held(pod) else None
+
+    def _is_held(self, pod: Pod) -> bool:
+        return not self.cluster.ending.removed(pod.metadata)
 
 
 def _expiry(pod: Pod) -> str | None:
@@ -134,7 +132,7 @@ def _manifest(plan: WorkloadPlan, spec: dict[str, Any]) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": plan.id, "labels": labels, "annotations": annotations},
-        "spec": {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, **spec},
+        "spec": {"terminationGracePeriodSeconds": 0, **spec_defaults(spec, plan)},
     }
 
 
@@ -183,4 +181,4 @@ def _entrypoint(noted: str | None, command: list[str]) -> list[str]:
         words = None
     if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
         return words
-    return command[1:] if command[:1] == [f"{RUNTIME_DIR}/bootstrap.sh"] else command
+    return gate.bare(command)

@@ -29,7 +29,6 @@ _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 class CapturedContainer(KubeStruct):
     container_name: str = ""
     image_uri: str = ""
-    image_digest: str | None = None
 
 
 class SnapshotSpec(KubeStruct):
@@ -70,7 +69,7 @@ def image_of(thing: SnapshotObject) -> str | None:
         return None
     if status.format not in (None, "", _ROOTFS):
         raise EngineFailure(FAILED, f"A snapshot of the format {status.format!r} cannot be restored from here.")
-    return _reference(_main(status.containers))
+    return _main(status.containers).image_uri
 
 
 def _main(containers: list[CapturedContainer]) -> CapturedContainer:
@@ -84,10 +83,14 @@ def _main(containers: list[CapturedContainer]) -> CapturedContainer:
     return own[0]
 
 
-def _reference(container: CapturedContainer) -> str:
-    """By digest where the controller tells it: a tag may be moved."""
-    uri, digest = container.image_uri, container.image_digest or ""
-    return f"{uri}@{digest}" if _DIGEST.fullmatch(digest) and "@" not in uri else uri
+def restorable(reference: str) -> str:
+    """The image of a snapshot as some registry serves it.
+
+    References that were stored as ``imageUri@imageDigest`` name a digest that no registry knows: that of the image's
+    configuration. A reference with both a tag and a digest is none of a caller's, and is read without the digest.
+    """
+    tagged, _, digest = reference.partition("@")
+    return tagged if _DIGEST.fullmatch(digest) and ":" in tagged.rpartition("/")[2] else reference
 
 
 def _why(conditions: list[Condition]) -> str:

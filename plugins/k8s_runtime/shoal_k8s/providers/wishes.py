@@ -1,0 +1,48 @@
+"""What a BatchSandbox was asked to become, and how far its controller has come with it (contract/kubernetes.md 16).
+
+The controller acknowledges a wish by ``status.pauseObservedGeneration``, then moves the phase. Until then, and for as
+long as it is stopped, the wish stands in ``spec.pause`` alone.
+"""
+
+from __future__ import annotations
+
+from shoal.models.workload import Phase
+from shoal_k8s.pods.objects import Condition
+from shoal_k8s.pods.status import Verdict
+
+_RUNS = (None, "Succeed", "Running")
+
+
+def transition(pause: bool | None, phase: str | None, conditions: list[Condition], *, seen: bool) -> Verdict | None:
+    """Where it is between running and paused; None if it is not about that.
+
+    Args:
+        seen: the controller has acknowledged the present wish, or is one that acknowledges none.
+    """
+    match phase:
+        case "Pausing":
+            return _pausing()
+        case "Resuming":
+            return _resuming()
+        case "Paused" if pause is False:
+            failed = _given_up(conditions, "ResumeFailed") if seen else None
+            return _resuming() if failed is None else Verdict(Phase.PAUSED, "RESUME_FAILED", failed)
+        case "Paused":
+            return Verdict(Phase.PAUSED, "PAUSED", "The sandbox is paused.")
+    if pause and phase in _RUNS:
+        failed = _given_up(conditions, "PauseFailed") if seen else None
+        return _pausing() if failed is None else Verdict(Phase.RUNNING, "PAUSE_FAILED", failed)
+    return None
+
+
+def _given_up(conditions: list[Condition], kind: str) -> str | None:
+    found = next((each for each in conditions if each.type == kind and each.status == "True"), None)
+    return None if found is None else f"{kind}: {found.message or found.reason or 'no reason'}"
+
+
+def _pausing() -> Verdict:
+    return Verdict(Phase.PAUSING, "PAUSING", "The sandbox is being paused.")
+
+
+def _resuming() -> Verdict:
+    return Verdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")
