@@ -1,9 +1,4 @@
-"""What the stand-ins of the controllers keep to, asserted of them and, where they are at hand, of the real ones.
-
-The real ones run on the cluster of SHOAL_TEST_REAL_KUBECONFIG, look at every namespace, and are not to run on the
-cluster that has the stand-ins. A pause needs a registry that their flags name; SHOAL_TEST_REAL_NAMESPACE may name a
-namespace with the secrets that it takes.
-"""
+"""What the stand-ins of the controllers keep to, asserted of them and, where they are at hand, of the real ones."""
 
 from __future__ import annotations
 
@@ -17,9 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests import real
 from tests.k8s_runtime.agent_controller import AgentController
-from tests.k8s_runtime.conftest import NAMESPACES
+from tests.k8s_runtime.conftest import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, KINDS, POOL, SNAPSHOT, Object
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
 from tests.k8s_runtime.snapshot_controller import SnapshotController
@@ -89,29 +83,23 @@ class Place:
 
 @pytest.fixture(params=[STAND_IN, REAL])
 async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
-    there = request.param == "real"
-    client = KubeClient(Connection(real.part("controllers") if there else os.environ["KUBECONFIG"]))
-    given = os.environ.get("SHOAL_TEST_REAL_NAMESPACE") if there else None
-    namespace = given or f"shoal-test-{uuid.uuid4().hex[:10]}"
-    if given is None:
-        await client.create(NAMESPACES, None, {"metadata": {"name": namespace}}, msgspec.Raw)
-    place = Place(client, namespace)
-    try:
-        async with AsyncExitStack() as stack:
-            if not there:
-                await install_pools(client)
-                for stand_in in (
-                    PoolController(client, namespace, newer=False),
-                    AgentController(client, namespace),
-                    SnapshotController(client, namespace),
-                ):
-                    await stack.enter_async_context(stand_in.running())
-            yield place
-            await place.clear()
-    finally:
-        if given is None:
-            await client.delete(NAMESPACES, None, namespace)
-        client.close()
+    async with AsyncExitStack() as stack:
+        if request.param == "real":
+            client, namespace = await stack.enter_async_context(real_controllers())
+        else:
+            client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+            stack.callback(client.close)
+            namespace = await stack.enter_async_context(fresh_namespace(client))
+            await install_pools(client)
+            for stand_in in (
+                PoolController(client, namespace, newer=False),
+                AgentController(client, namespace),
+                SnapshotController(client, namespace),
+            ):
+                await stack.enter_async_context(stand_in.running())
+        place = Place(client, namespace)
+        yield place
+        await place.clear()
 
 
 def template(command: list[str] = SLEEP, image: str = IMAGE, **spec: Any) -> Object:

@@ -6,13 +6,16 @@ import asyncio
 import os
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import real
 from tests.k8s_runtime.agent_controller import AgentController
 from tests.k8s_runtime.batch_controller import BatchController
+from tests.k8s_runtime.conftest import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, Controller
 
 from shoal.config.settings import RuntimeSettings, Settings
@@ -21,6 +24,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s.api import KubeClient, Resource
+from shoal_k8s.api.connection import Connection
 from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
 from shoal_k8s.pods.objects import PODS
 from shoal_k8s.providers.agent_sandbox import dns_1035
@@ -82,15 +86,32 @@ def runtime_for(namespace: str, provider: str, **settings: Any) -> KubernetesRun
     return KubernetesRuntime(shared, kubernetes, SecureRuntimeSettings())
 
 
-@pytest.fixture(params=["batchsandbox", "agent-sandbox"])
-async def site(request: pytest.FixtureRequest, client: KubeClient, namespace: str) -> AsyncIterator[Site]:
-    batch = request.param == "batchsandbox"
-    controller = BatchController(client, namespace) if batch else AgentController(client, namespace)
-    async with controller.running():
-        runtime = runtime_for(namespace, request.param)
+KINDS = [
+    *(pytest.param((provider, "stand-in"), id=provider) for provider in ("batchsandbox", "agent-sandbox")),
+    *(
+        pytest.param((provider, "real"), id=f"{provider}-real", marks=pytest.mark.needs("real", parts=["controllers"]))
+        for provider in ("batchsandbox", "agent-sandbox")
+    ),
+]
+
+
+@pytest.fixture(params=KINDS)
+async def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    provider, which = request.param
+    kind = BatchController if provider == "batchsandbox" else AgentController
+    async with AsyncExitStack() as stack:
+        if which == "real":
+            monkeypatch.setenv("KUBECONFIG", real.part("controllers"))
+            controller = kind(*await stack.enter_async_context(real_controllers()))
+        else:
+            client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+            stack.callback(client.close)
+            controller = kind(client, await stack.enter_async_context(fresh_namespace(client)))
+            await stack.enter_async_context(controller.running())
+        runtime = runtime_for(controller.namespace, provider)
         await runtime.start()
         try:
-            yield Site(runtime, controller, BATCH if batch else AGENT)
+            yield Site(runtime, controller, controller.resource)
         finally:
             for workload in await runtime.list():
                 await runtime.delete(workload.id)
@@ -213,11 +234,11 @@ spec:
         await runtime.stop()
 
 
-async def test_two_replicas_that_pause_at_once_are_told_apart(site: Site, namespace: str) -> None:
+async def test_two_replicas_that_pause_at_once_are_told_apart(site: Site) -> None:
     plan = await site.create()
     if site.resource is AGENT:
         pytest.skip("its controller takes a repeated wish for the same wish")
-    second = runtime_for(namespace, "batchsandbox")
+    second = runtime_for(site.controller.namespace, "batchsandbox")
     await second.start()
     both = await asyncio.gather(site.runtime.pause(plan.id), second.pause(plan.id), return_exceptions=True)
     assert any(not isinstance(outcome, BaseException) for outcome in both)

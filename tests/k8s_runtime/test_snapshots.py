@@ -150,6 +150,7 @@ async def test_another_sandboxs_snapshot_of_that_name_is_left_alone(
 async def test_preflight(runtime: KubernetesRuntime, client: KubeClient) -> None:
     source = await made(runtime)
     await runtime.pause(source.id)
+    await until(lambda: [each.phase for each in runtime._provider.all()] == [Phase.PAUSED])
     with pytest.raises(Conflict) as refused:
         await runtime.check_snapshot(source.id)
     assert refused.value.code == "SNAPSHOT::RUNTIME_PREFLIGHT_FAILED"

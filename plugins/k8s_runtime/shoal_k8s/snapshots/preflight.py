@@ -19,7 +19,7 @@ class RuntimeClass(KubeStruct):
 
 async def check(client: KubeClient, pod: Pod | None) -> None:
     """Raise Conflict unless the pod runs, on a container runtime whose file systems can be committed."""
-    if pod is None or pod.status.phase != "Running":
+    if pod is None or pod.status.phase != "Running" or pod.metadata.deletion_timestamp is not None:
         raise Conflict(PREFLIGHT_FAILED, "The sandbox has no running pod to capture.")
     name = pod.spec.runtime_class_name
     if name is None:
