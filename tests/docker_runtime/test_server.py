@@ -265,7 +265,7 @@ type = ""
         ("pids_limit = 512=>pids_limit = -1", "pids_limit"),
         ("pids_limit = 512=>pids_limit = 0", None),
         ("pids_limit = 512=>pids_limitt = 1", "pids_limit"),
-        ("[ingress]=>[kubernetes]\nnamespace = 'x'\n[ingress]", "kubernetes"),
+        ("[ingress]=>[kubernetes]\nnamespace = 'x'\n[ingress]", None),
     ],
 )
 def test_a_file_of_the_peer_is_read(tmp_path: Path, change: str, complaint: str | None) -> None:

@@ -19,6 +19,7 @@ from shoal_docker import labels
 from shoal_docker.adoption import forget_peer_files
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
+from shoal_docker.killer import Killer
 from shoal_docker.observe import Family, Summary, has_ended, labels_of, state_of
 
 log = structlog.get_logger("shoal.docker")
@@ -27,7 +28,6 @@ ABANDONED_SECONDS: Final = 600.0
 """Age at which what belongs to nobody is removed; a create of another server on this engine takes less."""
 RETIRE_SECONDS: Final = 2.0
 """How long a sandbox's command must have ended before its sidecars are stopped: somebody may be restarting it."""
-_GOING: Final = "is already in progress"
 
 Release = Callable[[str, Mapping[str, str]], Awaitable[None]]
 """Lets go of volumes: the sandbox's id, and the labels of its container (empty if there was none)."""
@@ -42,6 +42,7 @@ class Remover:
 
     def __init__(self, engine: Engine, census: Census, release: Release, known: Callable[[str], bool]) -> None:
         self._engine = engine
+        self._killer = Killer(engine)
         self._census = census
         self._release = release
         self._known = known
@@ -64,7 +65,7 @@ class Remover:
         if family.main is not None:
             found = labels_of(family.main)
             self._owed[family.id] = found
-            await self._kill(family.main)
+            await self._killer.kill(str(family.main["Id"]), runs=state_of(family.main) == "running")
         await asyncio.gather(*map(self._end, family.sidecars))
         if family.sidecars:
             await self.volume(labels.runtime_volume(family.id))
@@ -122,36 +123,18 @@ class Remover:
         finally:
             self._retiring.pop(family.id, None)
 
-    async def _halt(self, sidecar: Summary) -> None:
-        """Stop a sidecar within its own stop time. Never raises but for a cancellation."""
+    async def _halt(self, sidecar: Summary) -> bool:
+        """Stop a sidecar within its own stop time; whether it has ended. Never raises but for a cancellation."""
         try:
-            await self._engine.call("stop", sidecar["Id"])
-        except (EngineError, ShoalError) as error:
-            if not (isinstance(error, EngineError) and error.status == 404):
-                log.debug("sidecar did not stop", container=sidecar["Id"][:12], error=str(error))
-
-    async def _kill(self, container: Summary) -> None:
-        """Kill and remove, with the anonymous volumes that its image declares."""
-        try:
-            await self._engine.call("remove_container", container["Id"], v=True, force=True)
-        except EngineError as error:
-            if error.status == 409 and _GOING in error.explanation:
-                await self._gone(str(container["Id"]))
-            elif error.status != 404:
-                raise
+            return await self._killer.stop(str(sidecar["Id"]))
+        except ShoalError as error:
+            log.debug("sidecar did not stop", container=sidecar["Id"][:12], error=str(error))
+            return False
 
     async def _end(self, sidecar: Summary) -> None:
         """Give a sidecar its own stop time, then remove it."""
-        if state_of(sidecar) == "running":
-            await self._halt(sidecar)
-        await self._kill(sidecar)
-
-    async def _gone(self, container: str) -> None:
-        try:
-            await self._engine.call("wait", container, condition="removed")
-        except EngineError as error:
-            if error.status != 404:
-                raise
+        runs = state_of(sidecar) == "running" and not await self._halt(sidecar)
+        await self._killer.kill(str(sidecar["Id"]), runs=runs)
 
 
 def _is_abandoned(family: Family, oldest: float) -> bool:
