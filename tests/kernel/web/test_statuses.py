@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import httpx
+import opensandbox.api.lifecycle.api
 import pytest
 from tests.kernel.web.conftest import Web
 
@@ -43,6 +46,17 @@ def test_there_is_a_status_for_every_failure_on_every_route(method: str, route: 
         left = told == 501 or (method in REPEATED_METHODS and told in REPEATED)
         if status not in NO_CAUSE.get((method, route), ()):
             assert told in PARSED[method, route] or left, status
+
+
+def test_the_table_is_what_the_sdk_parses() -> None:
+    found: dict[tuple[str, str], frozenset[int]] = {}
+    for file in Path(opensandbox.api.lifecycle.api.__path__[0]).glob("*/*.py"):
+        source = file.read_text()
+        url, method = re.search(r'"url": "([^"]+)"', source), re.search(r'"method": "([a-z]+)"', source)
+        if url and method:
+            statuses = {int(number) for number in re.findall(r"status_code == (\d+)", source)}
+            found[method[1].upper(), url[1]] = frozenset(status for status in statuses if status >= 400)
+    assert found == PARSED
 
 
 def test_the_table_has_every_route_that_sdks_call() -> None:
