@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,17 @@ from tests.local_runtime.layouts import docker_archive, layer, layout, tools
 from tests.local_runtime.machine import ignore, local, plan, run
 
 from shoal.errors import ConfigError, EngineFailure, InvalidRequest
+from shoal_local.bounds import Bounds
 from shoal_local.images import Catalog, Kind, Source, parse
 from shoal_local.rootfs import RootFsCache
 from shoal_local.rootpath import resolve
 from shoal_local.runtime import LocalRuntime
 from shoal_local.unpack import Unpacker
+
+
+@pytest.fixture
+async def runtime(start: Start, isolation: str, tmp_path: Path) -> LocalRuntime:
+    return await start(local(isolation=isolation, image_roots=[str(tmp_path)]))
 
 
 def unpack(root: Path, *layers: bytes) -> Path:
@@ -195,7 +202,7 @@ def test_table_exact_then_longest_pattern(tmp_path: Path) -> None:
 def test_bad_names_and_tables(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"local\.images\.x"):
         Catalog({"x": "docker.io/library/alpine"})
-    catalog = Catalog({}, (tmp_path / "state",))
+    catalog = Catalog({}, (tmp_path / "state",), ["/"])
     (tmp_path / "state/inner").mkdir(parents=True)
     for name in (
         "dir:relative",
@@ -241,7 +248,7 @@ async def test_a_directory_as_root(runtime: LocalRuntime, tmp_path: Path) -> Non
 
 
 async def test_without_overlay_an_image_is_read_only(start: Start, isolation: str, tmp_path: Path) -> None:
-    runtime = await start(local(isolation=isolation, overlay="off"))
+    runtime = await start(local(isolation=isolation, overlay="off", image_roots=[str(tmp_path)]))
     folder = layout(tmp_path / "image", [layer([*tools(), ("srv/x", "1"), ("tmp/", "")])])
     script = "touch /srv/y || echo read-only; touch /tmp/z && echo private"
     _, output = await run(runtime, plan("sh", "-c", script, image=f"oci-layout:{folder}"))
@@ -258,6 +265,73 @@ async def test_a_missing_loader_is_named(runtime: LocalRuntime, tmp_path: Path) 
         await runtime.delete(wanted.id)
 
 
-def _cache(tmp_path: Path) -> RootFsCache:
+def _cache(tmp_path: Path, bounds: Bounds = Bounds()) -> RootFsCache:  # noqa: B008 - frozen
     (tmp_path / "cache").mkdir(exist_ok=True)
-    return RootFsCache(tmp_path / "cache", None)
+    return RootFsCache(tmp_path / "cache", None, bounds)
+
+
+# --- What may be an image, and how much of one ------------------------------------------------------------------------
+
+
+def test_requests_name_images_below_the_roots_only(tmp_path: Path) -> None:
+    for folder in ("roots/one", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "roots/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/image.tar").touch()
+    catalog = Catalog({"named": f"dir:{tmp_path}/elsewhere"}, (), [str(tmp_path / "roots")])
+    assert catalog.resolve(f"dir:{tmp_path}/roots/one").path == tmp_path / "roots/one"
+    assert catalog.resolve("named").path == tmp_path / "elsewhere"
+    refused = (
+        f"dir:{tmp_path}/elsewhere",
+        f"dir:{tmp_path}/roots/link",
+        f"dir:{tmp_path}/rootsx",
+        f"docker-archive:{tmp_path}/elsewhere/image.tar",
+        "dir:/root",
+        "oci-layout:/no/such/place",
+        "docker-archive:/proc/kmsg",
+    )
+    for name in refused:
+        with pytest.raises(InvalidRequest, match="image_roots"):
+            catalog.resolve(name)
+        with pytest.raises(InvalidRequest, match="image_roots"):
+            Catalog({}).resolve(name)
+
+
+def test_pipes_and_devices_are_no_archives(tmp_path: Path) -> None:
+    """Opening or reading one would hold a thread for good."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidRequest, match="no regular file"):
+        Catalog({}, (), ["/"]).resolve(f"docker-archive:{tmp_path}/pipe")
+    with pytest.raises(EngineFailure, match="not a regular file"):
+        _cache(tmp_path).get(Source(Kind.DOCKER_ARCHIVE, tmp_path / "pipe"))
+    folder = layout(tmp_path / "image", [layer([("a", "1")])])
+    for blob in (folder / "blobs/sha256").iterdir():
+        blob.unlink()
+        os.mkfifo(blob)
+    with pytest.raises(EngineFailure, match="not a regular file"):
+        _cache(tmp_path).get(Source(Kind.OCI_LAYOUT, folder))
+
+
+@pytest.mark.parametrize("kind", [Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE])
+@pytest.mark.parametrize(
+    ("bounds", "name"),
+    [
+        (Bounds(size=2_000_000), "image_max_bytes"),
+        (Bounds(entries=40), "image_max_entries"),
+        (Bounds(seconds=-1), "image_unpack_seconds"),
+    ],
+)
+def test_an_image_that_is_too_much_is_refused_and_leaves_nothing(
+    tmp_path: Path, kind: Kind, bounds: Bounds, name: str
+) -> None:
+    content = [layer([*((f"f{n}", "x") for n in range(50)), ("zeros", "0" * 4_000_000)], compressed=True)]
+    path = layout(tmp_path / "i", content) if kind is Kind.OCI_LAYOUT else docker_archive(tmp_path / "i.tar", content)
+    with pytest.raises(EngineFailure, match=name):
+        _cache(tmp_path, bounds).get(Source(kind, path))
+    assert {path.name for path in (tmp_path / "cache").iterdir()} <= {".lock"}
+    assert (_cache(tmp_path).get(Source(kind, path)).path / "zeros").stat().st_size == 4_000_000
+
+
+def test_a_header_cannot_fill_the_memory(tmp_path: Path) -> None:
+    with pytest.raises(EngineFailure, match="header is too large"):
+        unpack(tmp_path / "root", layer([("n" * 3_000_000, "x")]))

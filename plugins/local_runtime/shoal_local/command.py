@@ -52,7 +52,8 @@ def _check(root: Path, inside: str, command: str) -> None:
     if not executable(file):
         raise EngineFailure(CODE, f"cannot start: {command} is not an executable file")
     try:
-        with file.open("rb") as stream:
+        handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as stream:
             head = stream.read(_HEAD)
     except PermissionError:
         return  # executable but not readable: only execve can tell

@@ -27,6 +27,14 @@ class LocalSettings(Section):
     gid: UnprivilegedId = 64000
     images: dict[str, str] = field(default_factory=dict)
     """Other names (may end in ``*``) → ``host``, ``dir:/…``, ``oci-layout:/…[:ref]``, ``docker-archive:/…[:ref]``."""
+    image_roots: list[str] = []
+    """Directories in which a request may name an image by path; empty = only names in ``images``, and ``host``."""
+    image_max_bytes: Positive = 32 * 1024**3
+    """Of one image, unpacked."""
+    image_max_entries: Positive = 2_000_000
+    """Files, directories and links of one image."""
+    image_unpack_seconds: Positive = 1800
+    """How long reading and unpacking one image may take."""
     env: dict[str, str] = field(default_factory=dict)
     """Environment of every sandbox, below the request's."""
     hidden_paths: list[str] = field(default_factory=list)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,13 +34,15 @@ class Catalog:
 
     Args:
         table: ``[local.images]``: exact names, or patterns that end in ``*``, to the forms of `parse`.
-        private: directories of the server that no image may contain or lie in.
+        private: paths of the server that no image may contain or lie in.
+        roots: directories in which a request may name an image by its path.
     """
 
-    def __init__(self, table: Mapping[str, str], private: tuple[Path, ...] = ()) -> None:
+    def __init__(self, table: Mapping[str, str], private: tuple[Path, ...] = (), roots: Sequence[str] = ()) -> None:
         self._exact: dict[str, Source] = {}
         self._patterns: list[tuple[str, Source]] = []
         self._private = private
+        self._roots = [Path(os.path.realpath(Path(root).expanduser())) for root in roots]
         for name, target in table.items():
             try:
                 source = parse(target)
@@ -57,10 +59,21 @@ class Catalog:
         source = self._exact.get(name) or next((s for p, s in self._patterns if fnmatchcase(name, p)), None)
         if source is None:
             try:
-                source = parse(name)
+                source = self._named_by_path(parse(name))
             except ValueError as error:
                 raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {error}") from None
+        source = Source(source.kind, Path(os.path.realpath(source.path)), source.ref)
         self._check(name, source)
+        return source
+
+    def _named_by_path(self, source: Source) -> Source:
+        """A source that a request itself names. Raises ValueError outside the roots, whatever is there."""
+        real = Path(os.path.realpath(source.path))
+        if source.kind is not Kind.HOST and not any(real.is_relative_to(root) for root in self._roots):
+            raise ValueError(
+                "images are named by path only below [local] image_roots; the administrator can add a root, "
+                "or a name in [local.images]"
+            )
         return source
 
     def _check(self, name: str, source: Source) -> None:
@@ -69,18 +82,16 @@ class Catalog:
         wants_directory = source.kind is not Kind.DOCKER_ARCHIVE
         there = source.path.is_dir() if wants_directory else source.path.is_file()
         if not there:
-            what = "directory" if wants_directory else "file"
+            what = "directory" if wants_directory else "regular file"
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: there is no {what} {source.path}")
         if source.kind is Kind.OCI_LAYOUT and not (source.path / "index.json").is_file():
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {source.path} has no index.json")
-        if source.kind is Kind.DIRECTORY:
-            self._check_private(name, source.path)
+        self._check_private(name, source.path)
 
     def _check_private(self, name: str, path: Path) -> None:
-        real = Path(os.path.realpath(path))
-        if real == Path("/"):
+        if path == Path("/"):
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: this machine's own root is the image 'host'")
-        if any(real.is_relative_to(secret) or secret.is_relative_to(real) for secret in self._private):
+        if any(path.is_relative_to(secret) or secret.is_relative_to(path) for secret in self._private):
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: the server keeps files of its own there")
 
 

@@ -21,18 +21,20 @@ from shoal.errors import ConfigError, Conflict, NotFound
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload
 from shoal_local import describe, freeze, probe
+from shoal_local.bounds import Bounds
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups, detect
 from shoal_local.config import LocalSettings
 from shoal_local.files.trees import remove_tree
 from shoal_local.images import Catalog
 from shoal_local.maker import Maker
-from shoal_local.observe import describe_exit, observe
+from shoal_local.observe import alive, describe_exit, observe
 from shoal_local.reaper import collect, discard, stop
 from shoal_local.rootfs import RootFsCache
 from shoal_local.scripts import Drop
+from shoal_local.secrets import masks, secret_paths
 from shoal_local.spawn import Isolation, Method
-from shoal_local.state import StateDirectory, hidden_paths
+from shoal_local.state import StateDirectory
 from shoal_local.volumes import HostVolumes
 
 log: Final = structlog.get_logger("shoal.local")
@@ -46,11 +48,11 @@ class Keeper:
     """One server's sandboxes. `open` comes first; every method may block and may be called from any thread."""
 
     def __init__(self, settings: Settings, local: LocalSettings, config: Path | None = None) -> None:
-        self._config = config
         self._settings = settings
         self._local = local
         self.state = StateDirectory(settings, local)
-        self._catalog = Catalog(local.images, (self.state.path,))
+        self._secrets = secret_paths(settings, local, self.state, config)
+        self._catalog = Catalog(local.images, self._secrets, local.image_roots)
         self._groups = Cgroups({})
         self._server_lock: int | None = None
         self._isolation: Isolation | None = None
@@ -68,9 +70,9 @@ class Keeper:
         isolation = self._isolation = self._choose()
         if isolation.method == "none" and isolation.drop is not None:
             self.state.let_pass()
-        images = RootFsCache(self.state.images, isolation.owner)
+        images = RootFsCache(self.state.images, isolation.owner, Bounds.of(self._local))
         images.sweep()
-        volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner)
+        volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner, self._secrets)
         self.maker = Maker(self._local, isolation, self._groups, self._catalog, images, volumes, self.state.trash)
         words = {key.lower().replace(" ", "_"): text for key, text in self._isolation_words().items()}
         log.info("isolation of sandboxes", **words, **self.maker.enforced_words())
@@ -168,7 +170,7 @@ class Keeper:
     def _choose(self) -> Isolation:
         drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None
         tools, state = probe.find_tools(), self.state
-        hidden = hidden_paths(self._settings, self._local, state, self._config)
+        hidden = masks(self._secrets)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
             return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev, state.templates)
@@ -193,7 +195,7 @@ class Keeper:
         found = []
         for box in self.state.boxes():
             started = box.started()
-            if started is not None and box.locked():
+            if started is not None and alive(box, started):
                 found.append((box, started))
         return found
 

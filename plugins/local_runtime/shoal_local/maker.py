@@ -23,6 +23,7 @@ from shoal_local.describe import masked
 from shoal_local.images import Catalog, Kind
 from shoal_local.limits import Enforcement, Limits
 from shoal_local.mounts import make_directory
+from shoal_local.observe import alive
 from shoal_local.probe import describe
 from shoal_local.reaper import discard, stop
 from shoal_local.root import Root
@@ -93,7 +94,7 @@ class Maker:
     def _make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
         if box.path.exists():
             started = box.started()
-            if started is not None and box.spec() is not None and box.locked():
+            if started is not None and box.spec() is not None and alive(box, started):
                 return started
             stop(box, self._groups, 0)
             discard(box, self._groups, self._trash)

@@ -19,14 +19,19 @@ def observe(box: Box, groups: Cgroups) -> Workload | None:
     spec = box.spec()
     if spec is None:
         return None
-    alive, started = box.locked(), box.started()
+    started = box.started()
     if started is None:
         # Half made: without its plan nobody can complete it, so it is not offered for adoption.
         message = "The sandbox is being started."
         return Workload(id=box.id, phase=Phase.PENDING, reason="PROCESS_STARTING", message=message, labels=spec.labels)
-    if alive:
+    if alive(box, started):
         return _running(spec, started, paused=frozen(box, groups))
     return _ended(box, spec, oom=groups.oom_killed(box.id))
+
+
+def alive(box: Box, started: Started) -> bool:
+    """Does the sandbox's frame live? Its lock may have been let go of from inside; the process itself is the proof."""
+    return box.locked() or started.top.alive()
 
 
 def _running(spec: Spec, started: Started, *, paused: bool) -> Workload:

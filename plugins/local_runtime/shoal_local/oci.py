@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Struct, field
 
 from shoal.errors import EngineFailure
+from shoal_local.bounds import CODE, Budget, Member, Metered, open_regular
 from shoal_local.images import Kind, Source
-from shoal_local.unpack import CODE
 
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 REF_NAME: Final = "org.opencontainers.image.ref.name"
@@ -119,7 +119,7 @@ class LayoutImage(Image):
 
     def layers(self) -> Iterator[IO[bytes]]:
         for descriptor in self._layers:
-            with self._blob(descriptor).open("rb") as stream:
+            with open_regular(self._blob(descriptor)) as stream:
                 checked = _Hashing(stream)
                 with _decompressed(checked) as layer:
                     yield layer
@@ -153,8 +153,9 @@ class LayoutImage(Image):
 class ArchiveImage(Image):
     """An image of a ``docker save`` archive; its key is the digest of its configuration."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, budget: Budget) -> None:
         self._path = source.path
+        self._budget = budget
         with self._open() as archive:
             entries = _decode(self._file(archive, "manifest.json"), list[ArchiveEntry], "manifest.json")
             entry = self._choose(entries, source.ref)
@@ -179,16 +180,19 @@ class ArchiveImage(Image):
     @contextmanager
     def _open(self) -> Iterator[tarfile.TarFile]:
         try:
-            with tarfile.open(self._path, "r:*") as archive:
-                yield archive
-        except tarfile.TarError as error:
+            with open_regular(self._path) as file:
+                metered = cast("IO[bytes]", Metered(file, self._budget, sized=False))
+                with tarfile.open(fileobj=metered, mode="r:*", tarinfo=Member) as archive:
+                    yield archive
+        except (tarfile.TarError, EOFError) as error:
             raise EngineFailure(CODE, f"{self._path.name} is not a readable tar archive: {error}") from None
 
     def _member(self, archive: tarfile.TarFile, name: str) -> tarfile.TarInfo:
-        try:
-            return archive.getmember(name)
-        except KeyError:
-            raise EngineFailure(CODE, f"the archive has no {name}") from None
+        for member in archive:
+            self._budget.entry()
+            if member.name == name:
+                return member
+        raise EngineFailure(CODE, f"the archive has no {name}")
 
     def _file(self, archive: tarfile.TarFile, name: str) -> bytes:
         member = self._member(archive, name)
@@ -205,9 +209,9 @@ class ArchiveImage(Image):
         return fitting[0]
 
 
-def open_image(source: Source) -> Image:
-    """The image behind a source. Raises EngineFailure if it is damaged, ambiguous or for another platform."""
-    image: Image = LayoutImage(source) if source.kind is Kind.OCI_LAYOUT else ArchiveImage(source)
+def open_image(source: Source, budget: Budget) -> Image:
+    """The image behind a source. Raises EngineFailure if it is damaged, ambiguous, too large or for another machine."""
+    image: Image = LayoutImage(source) if source.kind is Kind.OCI_LAYOUT else ArchiveImage(source, budget)
     if not _runs_here(image.config.os, image.config.architecture):
         made_for = f"{image.config.os}/{image.config.architecture}"
         raise EngineFailure(CODE, f"the image is for {made_for}, not for this machine")
@@ -228,7 +232,7 @@ class _Hashing:
 
     def verify(self, digest: str) -> None:
         while self.read(1 << 20):
-            pass
+            pass  # behind the end of the archive: digests cover it, and files do not
         if self._digest.hexdigest() != _hex(digest):
             raise EngineFailure(CODE, f"a layer does not have the digest {digest}")
 
@@ -284,12 +288,11 @@ def _hex(digest: str) -> str:
 
 
 def _small(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > _DOCUMENT_LIMIT:
-            raise EngineFailure(CODE, f"{path.name} is too large for a manifest")
-        return path.read_bytes()
-    except OSError as error:
-        raise EngineFailure(CODE, f"{path.name} of the image cannot be read: {error.strerror}") from None
+    with open_regular(path) as file:
+        content = file.read(_DOCUMENT_LIMIT + 1)
+    if len(content) > _DOCUMENT_LIMIT:
+        raise EngineFailure(CODE, f"{path.name} is too large for a manifest")
+    return content
 
 
 def _document(path: Path, kind: type[T]) -> T:

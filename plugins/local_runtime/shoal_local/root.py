@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -89,10 +90,23 @@ class Root:
                 continue
             if path.is_dir():
                 yield Mount("tmpfs", f"/{inside}", options="size=4k,mode=755", read_only=True)
-            elif path.exists():
+            elif not self._white_out(inside) and path.exists():
                 empty = self._box / "empty"
                 empty.touch(mode=0o444)
                 yield Mount("bind", f"/{inside}", str(empty), read_only=True)
+
+    def _white_out(self, inside: str) -> bool:
+        """Hide a file of a layered directory for good, whoever replaces it there (overlayfs.rst, "whiteouts")."""
+        top, _, rest = inside.partition("/")
+        if top not in self._blueprint.layered:
+            return False
+        parts = rest.split("/")
+        folder = mirror(self._rootfs.path / top, self._box / f"upper-{top}", parts[:-1], self._place.owner)
+        try:
+            os.mknod(folder / parts[-1], stat.S_IFCHR, 0)
+        except OSError:
+            return False  # not for every user before Linux 5.8
+        return True
 
     def _inside(self, path: str) -> str:
         """The path without symlinks and leading slash; in a private directory, which is empty, nothing is resolved."""

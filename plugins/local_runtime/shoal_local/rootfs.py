@@ -12,6 +12,7 @@ import msgspec
 import structlog
 from msgspec import Struct
 
+from shoal_local.bounds import Bounds, Budget
 from shoal_local.files.trees import remove_tree
 from shoal_local.images import Kind, Source
 from shoal_local.oci import Image, open_image
@@ -41,11 +42,13 @@ class RootFsCache:
     Args:
         folder: where unpacked images live.
         owner: (uid, gid) of the files; None leaves them to this process.
+        bounds: how much each image may take.
     """
 
-    def __init__(self, folder: Path, owner: tuple[int, int] | None) -> None:
+    def __init__(self, folder: Path, owner: tuple[int, int] | None, bounds: Bounds = Bounds()) -> None:  # noqa: B008 - frozen
         self._folder = folder
         self._owner = owner
+        self._bounds = bounds
         self._keys: dict[Source, tuple[tuple[int, int, int], RootFs]] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -60,8 +63,9 @@ class RootFsCache:
         known = self._keys.get(source)
         if known is not None and known[0] == stamp:
             return known[1]
-        image = open_image(source)
-        rootfs = self._unpacked(image)
+        budget = Budget(self._bounds)
+        image = open_image(source, budget)
+        rootfs = self._unpacked(image, budget)
         self._keys[source] = (stamp, rootfs)
         return rootfs
 
@@ -70,7 +74,7 @@ class RootFsCache:
         for entry in self._folder.glob(f"{_TEMPORARY}*"):
             remove_tree(entry)
 
-    def _unpacked(self, image: Image) -> RootFs:
+    def _unpacked(self, image: Image, budget: Budget) -> RootFs:
         with self._guard:
             lock = self._locks.setdefault(image.key, threading.Lock())
         target = self._folder / image.key
@@ -78,11 +82,11 @@ class RootFsCache:
             if not target.exists():
                 fcntl.flock(file, fcntl.LOCK_EX)  # another server on the same state directory
             if not target.exists():
-                self._unpack(image, target)
+                self._unpack(image, target, budget)
             meta = msgspec.json.decode((target / "meta.json").read_bytes(), type=_Meta)
         return RootFs(target / "root", env=meta.env, workdir=meta.workdir)
 
-    def _unpack(self, image: Image, target: Path) -> None:
+    def _unpack(self, image: Image, target: Path, budget: Budget) -> None:
         log.info("unpacking image", digest=image.key)
         draft = self._folder / f"{_TEMPORARY}{image.key}"
         remove_tree(draft)
@@ -90,7 +94,7 @@ class RootFsCache:
         root.mkdir(parents=True)
         if self._owner is not None:
             os.chown(root, *self._owner)
-        unpacker = Unpacker(root, self._owner)
+        unpacker = Unpacker(root, self._owner, budget)
         try:
             for layer in image.layers():
                 unpacker.apply(layer)

@@ -20,6 +20,7 @@ from shoal_local.blueprint import Drawer, Place
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups
 from shoal_local.command import CODE, locate
+from shoal_local.keyring import leave_session_keyring
 from shoal_local.limits import Limits
 from shoal_local.mounts import bubblewrap, fstab
 from shoal_local.process import Process, children, ended, identify, open_pidfd
@@ -170,6 +171,7 @@ def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:
 
 
 def _spawn(box: Box, isolation: Isolation, command: list[str]) -> Started:
+    leave_session_keyring()
     reader, writer = os.pipe2(os.O_CLOEXEC)
     handles = [writer]
     try:

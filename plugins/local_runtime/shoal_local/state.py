@@ -6,7 +6,6 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError
@@ -76,21 +75,3 @@ class StateDirectory:
         """Every sandbox directory, complete or not."""
         with os.scandir(self.sandboxes) as entries:
             return [Box(Path(entry.path)) for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-
-CLIENT_CONFIG: Final = "~/.opensandbox/config.toml"
-"""Where OpenSandbox's command line keeps its API key."""
-
-
-def hidden_paths(
-    settings: Settings, local: LocalSettings, state: StateDirectory, config: Path | None
-) -> tuple[Path, ...]:
-    """What the ``host`` image must not show: the server's state, store, keys and configuration, and what that adds."""
-    store = settings.store.file.absolute()
-    found = [state.path, settings.store.keys_dir.absolute()]
-    found += [store.with_name(f"{store.name}{suffix}") for suffix in ("", "-wal", "-shm")]
-    found.append(Path(CLIENT_CONFIG).expanduser())
-    if config is not None:
-        found.append(config.absolute())
-    found += [Path(path).expanduser() for path in local.hidden_paths]
-    return tuple(Path(os.path.realpath(path)) for path in found)

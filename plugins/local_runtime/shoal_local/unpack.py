@@ -12,12 +12,12 @@ import os
 import shutil
 import tarfile
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from shoal.errors import EngineFailure
+from shoal_local.bounds import CODE, Bounds, Budget, Member, Metered
 from shoal_local.rootpath import resolve
 
-CODE: Final = "LOCAL::IMAGE_INVALID"
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"
 
@@ -27,11 +27,13 @@ class Unpacker:
 
     Args:
         owner: (uid, gid) that every file is given; None leaves them to this process.
+        budget: how much may still be read; None = as much as the defaults.
     """
 
-    def __init__(self, root: Path, owner: tuple[int, int] | None) -> None:
+    def __init__(self, root: Path, owner: tuple[int, int] | None, budget: Budget | None = None) -> None:
         self._root = root
         self._owner = owner
+        self._budget = budget or Budget(Bounds())
         self._modes: dict[Path, int] = {}
         self.skipped_devices = 0
 
@@ -39,8 +41,10 @@ class Unpacker:
         """Apply one uncompressed tar stream. Raises EngineFailure if it is damaged or tries to escape."""
         fresh: set[Path] = set()
         try:
-            with tarfile.open(fileobj=layer, mode="r|") as archive:
+            metered = cast("IO[bytes]", Metered(layer, self._budget))
+            with tarfile.open(fileobj=metered, mode="r|", tarinfo=Member) as archive:
                 for member in archive:
+                    self._budget.entry()
                     self._member(archive, member, fresh)
         except (tarfile.TarError, EOFError) as error:
             raise EngineFailure(CODE, f"a layer is not a readable tar archive: {error}") from None

@@ -20,11 +20,13 @@ class HostVolumes:
     Args:
         allowed: ``storage.allowed_host_paths``; empty refuses all.
         owner: (uid, gid) that a directory made here is given; None leaves it to this process.
+        private: paths of the server that no volume may contain or lie in.
     """
 
-    def __init__(self, allowed: Sequence[str], owner: Owner) -> None:
+    def __init__(self, allowed: Sequence[str], owner: Owner, private: Sequence[Path] = ()) -> None:
         self._allowed = [prefix.rstrip("/") or "/" for prefix in allowed]
         self._owner = owner
+        self._private = private
 
     def check(self, volumes: Sequence[Volume]) -> None:
         """Raises InvalidRequest with the contract's code for the first volume that cannot be. Blocks."""
@@ -130,6 +132,9 @@ class HostVolumes:
                 "VOLUME::HOST_PATH_NOT_ALLOWED",
                 f"volume {volume.name}: {path} is not below any of storage.allowed_host_paths",
             )
+        if any(path.is_relative_to(secret) or secret.is_relative_to(path) for secret in self._private):
+            text = f"volume {volume.name}: the server keeps files of its own in {path}"
+            raise InvalidRequest("VOLUME::HOST_PATH_NOT_ALLOWED", text)
 
 
 def _around(volume: Volume, binds: Sequence[Bind]) -> Bind | None:
