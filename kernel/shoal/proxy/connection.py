@@ -7,6 +7,7 @@ waits while the transport holds more than its high-water mark of the request.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import select
 from typing import TYPE_CHECKING, cast
 
@@ -23,14 +24,17 @@ READ_AHEAD = 256 * 1024
 """Bytes of an answer that may wait to be taken before reading stops; one more read may come on top."""
 WRITE_AHEAD = 256 * 1024
 """High-water mark of the request's bytes in the transport."""
+_births = itertools.count()
 
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection. `begin` an exchange, write, read `head` and body to `complete`; then it is `reusable`, or not.
 
     Attributes:
+        born: a number that is higher the later the connection was made.
         closed: the transport is gone.
-        reused: it served an exchange before this one.
+        idle_since: when it was parked last, by the clock of the loop.
+        served: exchanges that it began.
         reading_paused, writing_paused: back-pressure is on, in that direction.
         silent: nothing was heard in this exchange, or nothing that is an answer.
         on_lost: called once, when the transport is gone.
@@ -41,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_deadline",
         "_failure",
         "_idle",
+        "_last",
         "_loop",
         "_poll",
         "_reader",
@@ -49,10 +54,12 @@ class UpstreamConnection(asyncio.Protocol):
         "_response_limit",
         "_transport",
         "_writer",
+        "born",
         "closed",
+        "idle_since",
         "on_lost",
         "reading_paused",
-        "reused",
+        "served",
         "silent",
         "writing_paused",
     )
@@ -72,20 +79,26 @@ class UpstreamConnection(asyncio.Protocol):
         self._request_sent = False
         self._response_limit = 0.0
         self._idle = False
+        self._last = False
+        self.born = next(_births)
         self.closed = False
-        self.reused = False
+        self.idle_since = 0.0
+        self.served = 0
         self.silent = True
         self.on_lost: Callable[[UpstreamConnection], None] | None = None
 
     # One exchange.
 
-    def begin(self, *, headless: bool, response_limit: float) -> None:
+    def begin(self, *, headless: bool, response_limit: float, last: bool = False) -> None:
         """Start an exchange.
 
         Args:
             headless: the answer has no body whatever it states (HEAD).
             response_limit: seconds from the request's last byte to the answer's head.
+            last: the request asks the upstream to close the connection after it.
         """
+        self.served += 1
+        self._last = last
         self._response.begin(headless=headless)
         self._response_limit = response_limit
         self._request_sent = False
@@ -183,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Both sides said all they had to, and the upstream expects more."""
-        return self.complete and self._response.keep_alive and self._request_sent and not self._lost
+        return self.complete and self._response.keep_alive and self._request_sent and not self._last and not self._lost
 
     @property
     def closing(self) -> bool:
@@ -216,6 +229,7 @@ class UpstreamConnection(asyncio.Protocol):
     def park(self, limit: float) -> None:
         """Keep the connection for reuse, ``limit`` seconds at most."""
         self._idle = True
+        self.idle_since = self._loop.time()
         self._deadline.set(limit)
 
     def unpark(self) -> bool:
@@ -225,7 +239,10 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self._idle = False
         self._deadline.clear()
-        self.reused = True
+        return self.is_open()
+
+    def is_open(self) -> bool:
+        """Whether an idle connection is open and nothing came on it; asks the socket."""
         return not self._lost and not self._has_input()
 
     def await_close(self, limit: float) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})  # RFC 9110 section 9.2.2
 GATHER_BYTES: Final = 64 * 1024
 """A body announced as no longer than this is read whole before the upstream is asked: one write, and repeatable."""
+_CLOSE: Final = b"connection: close\r\n\r\n"
 
 
 def gathers(request: RequestHeaders) -> bool:
@@ -34,8 +35,8 @@ def repeatable(method: str, request: RequestHeaders) -> bool:
 class Exchange:
     """`ask`, then `answer`.
 
-    A request that is not repeatable goes out on a connection that served nobody before. On any other the upstream may
-    be closing just now, which nobody can tell from having done what it was asked (RFC 9112 section 9.3.1).
+    A request that is not repeatable goes out on a new connection, or on one that is vouched for. On any other the
+    upstream may be closing just now, which nobody can tell from having done what it was asked (RFC 9112 section 9.3.1).
 
     Args:
         response_limit: seconds from the request's last byte to the answer's head.
@@ -65,8 +66,9 @@ class Exchange:
         """
         body = await self._short_body(request)
         if not repeatable(method, request):
-            lease = await self._pool.connect(self._place, fresh=True)
-            return await self._ask(lease, method, head, request, body)
+            lease = self._pool.vouched(self._place) or await self._pool.connect(self._place, fresh=True)
+            last = body is not None and not self._pool.keeps(self._place, lease)
+            return await self._ask(lease, method, head, request, body, last=last)
         lease = self._pool.reuse(self._place) or await self._pool.connect(self._place)
         try:
             return await self._ask(lease, method, head, request, body)
@@ -87,11 +89,19 @@ class Exchange:
         return body
 
     async def _ask(
-        self, lease: Lease, method: str, head: bytes, request: RequestHeaders, body: bytes | None
+        self,
+        lease: Lease,
+        method: str,
+        head: bytes,
+        request: RequestHeaders,
+        body: bytes | None,
+        *,
+        last: bool = False,
     ) -> ResponseHead:
         self._lease = lease
+        head = head[:-2] + _CLOSE if last else head
         try:
-            lease.begin(headless=method == "HEAD", response_limit=self._response_limit)
+            lease.begin(headless=method == "HEAD", response_limit=self._response_limit, last=last)
             lease.write(head + body if body else head)
             if body is None:
                 self._client.pump(lease, chunked=request.chunked, expects_continue=request.expects_continue)

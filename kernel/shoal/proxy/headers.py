@@ -282,4 +282,5 @@ def response_framing(headers: Headers) -> tuple[int | None, bool]:
 
 def is_event_stream(headers: Headers) -> bool:
     """Whether an answer is ``text/event-stream``."""
-    return any(name == b"content-type" and value.lower().startswith(_EVENT_STREAM) for name, value in headers)
+    kinds = [value for name, value in headers if name == b"content-type"]
+    return any(kind.lower().startswith(_EVENT_STREAM) for kind in kinds) if kinds else False

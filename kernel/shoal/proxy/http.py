@@ -6,10 +6,10 @@ environment proxy. Only a Location that begins at the service's root is led back
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from shoal.proxy.client import Client
-from shoal.proxy.exchange import Exchange, gathers, repeatable
+from shoal.proxy.exchange import Exchange
 from shoal.proxy.failures import ServiceFailure, refused
 from shoal.proxy.headers import (
     forwarded_headers,
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from shoal.proxy.headers import RequestHeaders
     from shoal.proxy.seam import Directory
     from shoal.proxy.target import ProxyTarget
-
-_CLOSE: Final = (b"connection", b"close")
 
 
 class HttpProxy:
@@ -103,11 +101,8 @@ class HttpProxy:
         headers = with_endpoint_headers(request.kept, endpoint_headers) if endpoint_headers else request.kept
         forwarded = forwarded_headers(scope["scheme"], request.host, scope["client"])
         target = path + b"?" + query if query else path
-        method: str = scope["method"]
         lines = [*headers, *forwarded, *hop_count(request), *framing(request)]
-        if gathers(request) and not repeatable(method, request):
-            lines.append(_CLOSE)  # its connection is fresh and used once; the upstream need not keep it
-        return request_head(method.encode(), target, authority, lines)
+        return request_head(scope["method"].encode(), target, authority, lines)
 
 
 def upstream_host(target: ProxyTarget, request: RequestHeaders, authority: bytes) -> bytes:

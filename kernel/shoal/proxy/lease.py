@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from shoal.proxy.failures import response_failed
 
@@ -11,6 +11,16 @@ if TYPE_CHECKING:
 
     from shoal.proxy.connection import UpstreamConnection
     from shoal.proxy.response import ResponseHead
+
+
+class _Nobody:
+    """Stands for the connection of a lease that is over."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise response_failed("has been let go")
+
+
+_NOBODY = cast("UpstreamConnection", _Nobody())
 
 
 class Lease:
@@ -24,12 +34,17 @@ class Lease:
     __slots__ = ("_connection",)
 
     def __init__(self, connection: UpstreamConnection) -> None:
-        self._connection: UpstreamConnection | None = connection
+        self._connection = connection
+
+    @property
+    def over(self) -> bool:
+        """The hold has ended."""
+        return self._connection is _NOBODY
 
     def surrender(self) -> UpstreamConnection | None:
         """End the hold; the connection, or None where it had ended before."""
-        connection, self._connection = self._connection, None
-        return connection
+        connection, self._connection = self._connection, _NOBODY
+        return None if connection is _NOBODY else connection
 
     def abort(self) -> None:
         """End the hold and drop the connection."""
@@ -39,60 +54,60 @@ class Lease:
 
     def fail(self, error: Exception) -> None:
         """End the exchange with ``error`` and drop the connection."""
-        if self._connection is not None:
+        if not self.over:
             self._connection.fail(error)
-
-    def _held(self) -> UpstreamConnection:
-        if self._connection is None:
-            raise response_failed("has been let go")
-        return self._connection
 
     # The exchange, as `UpstreamConnection` has it.
 
-    def begin(self, *, headless: bool, response_limit: float) -> None:
+    def begin(self, *, headless: bool, response_limit: float, last: bool = False) -> None:
         """Start the exchange."""
-        self._held().begin(headless=headless, response_limit=response_limit)
+        self._connection.begin(headless=headless, response_limit=response_limit, last=last)
 
     def write(self, data: bytes) -> None:
         """Queue a piece of the request."""
-        self._held().write(data)
+        self._connection.write(data)
 
     def write_chunk(self, data: bytes) -> None:
         """Queue a piece of the request's body as one chunk."""
-        self._held().write_chunk(data)
+        self._connection.write_chunk(data)
 
     def drain(self) -> Awaitable[None]:
         """Wait until the transport takes more."""
-        return self._held().drain()
+        return self._connection.drain()
 
     def end_request(self) -> None:
         """The request's last byte is queued."""
-        self._held().end_request()
+        self._connection.end_request()
 
     def go_ahead(self, limit: float) -> Awaitable[bool]:
         """Whether to send the body, after ``Expect: 100-continue``."""
-        return self._held().go_ahead(limit)
+        return self._connection.go_ahead(limit)
 
     def head(self) -> Awaitable[ResponseHead]:
         """The answer's head."""
-        return self._held().head()
+        return self._connection.head()
 
     def read(self, limit: float) -> Awaitable[bytes]:
         """The next piece of the body."""
-        return self._held().read(limit)
+        return self._connection.read(limit)
 
     @property
     def complete(self) -> bool:
         """The answer ended, and all of it was read."""
-        return self._held().complete
+        return self._connection.complete
 
     @property
     def request_sent(self) -> bool:
         """The request's last byte is queued."""
-        return self._held().request_sent
+        return self._connection.request_sent
 
     @property
     def stale(self) -> bool:
         """The connection served somebody before, and now gave no answer at all: it had been closed, or was spoilt."""
-        connection = self._held()
-        return connection.reused and connection.silent
+        connection = self._connection
+        return connection.served > 1 and connection.silent
+
+    @property
+    def connection(self) -> UpstreamConnection:
+        """For the pool, while the hold lasts."""
+        return self._connection

@@ -20,6 +20,10 @@ from shoal.proxy.lease import Lease
 
 MAX_CONNECTIONS = 4096
 """Upstream connections of the whole process."""
+WITNESS_SECONDS, VOUCHED_SECONDS = 1.0, 0.1
+"""How long a witness must have been idle, and how long a connection may have been for which it vouches."""
+RESTING = 2
+"""Idle connections of a lane that are kept though nothing vouches for them: they become witnesses."""
 CLOSE_SECONDS = 1.0
 """How long an upstream that said it closes the connection may take over it."""
 
@@ -49,6 +53,15 @@ class _Lane:
         self.open = 0
         self.callers = 0  # that wait or dial; the lane stays while there are any
         self.waiters: deque[asyncio.Future[None]] = deque()
+
+    def has_witness(self, now: float, served: int, born: int) -> bool:
+        """Whether an open connection is idle since `WITNESS_SECONDS`, older than ``born``, and has served more."""
+        for witness in self.idle:  # the longest idle comes first
+            if now - witness.idle_since < WITNESS_SECONDS:
+                return False
+            if witness.served > served and witness.born < born and witness.is_open():
+                return True
+        return False
 
 
 class ConnectionPool:
@@ -94,6 +107,35 @@ class ConnectionPool:
                 return Lease(connection)
             connection.abort()
         return None
+
+    def vouched(self, place: Destination) -> Lease | None:
+        """An idle connection that the upstream is surely not just closing, or None.
+
+        Upstreams close a connection that was idle for long, served many requests, or is old. A witness is ahead of the
+        connection in all three, and open: were the upstream about to close the one, it had closed the other before.
+        """
+        lane = self._lanes.get(place.authority)
+        if lane is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        for connection in reversed(lane.idle):
+            if now - connection.idle_since > VOUCHED_SECONDS:
+                break
+            if lane.has_witness(now, connection.served, connection.born):
+                lane.idle.remove(connection)
+                del self._idle[connection]
+                if connection.unpark():
+                    return Lease(connection)
+                connection.abort()
+        return None
+
+    def keeps(self, place: Destination, lease: Lease) -> bool:
+        """Whether the connection is of use after one more request that is not repeatable."""
+        lane = self._lanes.get(place.authority)
+        if lane is None or len(lane.idle) < RESTING:
+            return True
+        now = asyncio.get_running_loop().time()
+        return lane.has_witness(now, lease.connection.served + 1, lease.connection.born)
 
     async def connect(self, place: Destination, *, fresh: bool = False) -> Lease:
         """A new connection or, when it takes waiting and unless it must be ``fresh``, one that was put back meanwhile.

@@ -20,6 +20,7 @@ MAX_HEAD_BYTES = 64 * 1024
 """Bound of a head, its interim heads and its trailers together; and of what may come without amounting to anything."""
 MAX_INTERIMS = 256
 """Interim answers (1xx) before the final one; a 102 each second fits into the time that an answer may take."""
+_BLANK = (b"\r\n", b"\n\n")
 
 
 class ResponseHead(NamedTuple):
@@ -109,17 +110,26 @@ class ResponseParser:
     def _parse(self, data: bytes) -> None:
         try:
             if data[-1:] == b"\n":
-                # An end of line behind the answer's end is skipped by the parser, and would go unnoticed.
-                self._parser.feed_data(memoryview(data)[:-1])
-                if self.complete:
-                    self.keep_alive = False
-                data = b"\n"
-            self._parser.feed_data(data)
+                self._parse_line(data)
+            else:
+                self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.complete:
                 raise FramingError("not an HTTP response") from error
             self._spent = True
             self.keep_alive = False
+
+    def _parse_line(self, data: bytes) -> None:
+        """Parse what ends with a line's end; one behind the answer's end would be skipped, and go unnoticed."""
+        if data[-2:] in _BLANK:
+            self._parser.feed_data(memoryview(data)[:-1])
+            if self.complete:
+                self.keep_alive = False
+            self._parser.feed_data(b"\n")
+        else:
+            self._parser.feed_data(data)
+            if self.complete and not (self.parts and data.endswith(self.parts[-1])):
+                self.keep_alive = False
 
     def eof(self) -> bool:
         """The upstream closed its side in good order; whether that is where the answer ends."""
