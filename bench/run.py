@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import creates, docker_runtime, k8s_runtime, proxy, reads, records, renewal, restart, sockets
+from bench import creates, docker_runtime, k8s_runtime, posts, proxy, reads, records, renewal, restart, sockets
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
         records,
         restart,
         proxy,
+        posts,
         sockets,
         renewal,
         *([docker_runtime] if "--docker" in argv else []),
