@@ -15,10 +15,11 @@ from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import EXECD, IMAGE
 from tests.servers import ServerProcess
 
-from shoal.errors import EngineFailure
+from shoal.errors import EngineFailure, InvalidRequest
+from shoal.models.requests import ClaimVolume, Volume
 from shoal.models.workload import Phase
 from shoal_docker.engine import Engine
-from shoal_docker.execd import VOLUME, Execd
+from shoal_docker.execd import VOLUME, ExecdVolumes
 from shoal_docker.images import Image
 from shoal_docker.runtime import DockerRuntime
 
@@ -120,25 +121,78 @@ async def test_a_volume_that_is_gone_is_filled_again(runtime: DockerRuntime, ben
     assert volume in volumes_of(bench)
 
 
-async def test_one_that_a_crash_left_half_filled_is_completed(make: Make, bench: Bench) -> None:
-    tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=half-filled")
-    name = bench.volumes[-1]
-    bench.client.volumes.create(name, labels={VOLUME: name})
+async def used_by(runtime: DockerRuntime, bench: Bench) -> str:
+    """The volume that a new sandbox has execd from."""
     plan = bench.plan(command=LOOK)
+    assert (await create(runtime, plan)).phase is Phase.RUNNING
+    assert "bootstrap.sh" in output(bench, plan.id, "writable")
+    name: str = bench.container(plan.id).attrs["Config"]["Labels"][VOLUME]
+    await runtime.delete(plan.id)
+    return name
+
+
+def shell(bench: Bench, volume: str, script: str) -> str:
+    """What a shell says that has the volume at ``/v``."""
+    run = bench.client.containers.run
+    return str(run(IMAGE, ["sh", "-c", script], volumes={volume: {"bind": "/v"}}, remove=True).decode())
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["rm /v/execd", "echo evil >/v/bootstrap.sh", "chmod 777 /v/execd", "rm /v/execd; ln -s /bin/sh /v/execd"],
+)
+async def test_files_that_are_not_what_was_put_in_are_put_in_again(make: Make, bench: Bench, harm: str) -> None:
+    tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=changed")
+    sums = "ls -l /v; cat /v/* | sha256sum"
     async with make(execd_image=tag) as runtime:
-        assert (await create(runtime, plan)).phase is Phase.RUNNING
-        assert "bootstrap.sh" in output(bench, plan.id, "writable")
-        await runtime.delete(plan.id)
+        name = await used_by(runtime, bench)
+    before = shell(bench, name, sums)
+    shell(bench, name, harm)
+    async with make(execd_image=tag) as runtime:
+        assert await used_by(runtime, bench) == name
+    assert shell(bench, name, sums) == before
+
+
+async def test_a_volume_that_somebody_else_made_is_not_used(make: Make, bench: Bench) -> None:
+    tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=foreign")
+    name = bench.volumes[-1]
+    bench.volumes.append(f"{name}-2")
+    bench.client.volumes.create(name, labels={"opensandbox.io/volume-managed-by": "server"})
+    shell(bench, name, "echo evil >/v/execd; echo evil >/v/bootstrap.sh; chmod 755 /v/*")
+    async with make(execd_image=tag) as runtime:
+        assert await used_by(runtime, bench) == f"{name}-2"
+
+
+async def test_a_caller_cannot_claim_a_volume_of_that_name(make: Make, bench: Bench) -> None:
+    claim = Volume(name="v", mount_path="/v", pvc=ClaimVolume(claim_name="opensandbox-execd-0123456789abcdef"))
+    async with make() as runtime:
+        with pytest.raises(InvalidRequest):
+            await runtime.check(bench.plan(volumes=[claim]))
+
+
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Never"])
+async def test_an_image_that_was_pruned_is_not_missed(make: Make, bench: Bench, policy: str) -> None:
+    tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=pruned")
+    async with make(execd_image=tag, image_pull_policy=policy) as runtime:
+        name = await used_by(runtime, bench)
+        bench.client.images.remove(tag, force=True)
+        assert await used_by(runtime, bench) == name
+    async with make(execd_image=tag, image_pull_policy=policy) as runtime:  # the start's sweep leaves it
+        assert await used_by(runtime, bench) == name
+    shell(bench, name, "echo evil >/v/bootstrap.sh")
+    async with make(execd_image=tag, image_pull_policy=policy) as runtime:
+        with pytest.raises(EngineFailure):
+            await create(runtime, bench.plan())
 
 
 async def test_a_container_that_a_crash_left_is_swept_and_one_that_is_swept_is_made_again(
     make: Make, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tag = image_without(bench, "COPY --from=shoal-test/execd:latest /execd /bootstrap.sh /\nLABEL of=swept")
-    name, container = bench.volumes[-1], Execd._container
+    name, container = bench.volumes[-1], ExecdVolumes._container
     left: list[str] = []
 
-    async def container_swept_once(execd: Execd, volume: str, image: Image) -> str:
+    async def container_swept_once(execd: ExecdVolumes, volume: str | None, image: Image) -> str:
         made = await container(execd, volume, image)
         if not left:
             left.append(made)
@@ -146,7 +200,7 @@ async def test_a_container_that_a_crash_left_is_swept_and_one_that_is_swept_is_m
                 pass
         return made
 
-    monkeypatch.setattr(Execd, "_container", container_swept_once)
+    monkeypatch.setattr(ExecdVolumes, "_container", container_swept_once)
     plan = bench.plan()
     async with make(execd_image=tag) as runtime:
         assert (await create(runtime, plan)).phase is Phase.RUNNING

@@ -30,8 +30,8 @@ log = structlog.get_logger("shoal.docker")
 SERVER: Final = "server"
 VOLUME_FOR: Final = PREFIX + "volume-for"
 """The sandbox with which a volume goes."""
-INTERNAL: Final = ("opensandbox-runtime-", "opensandbox-win-oem-")
-"""Names of volumes that hold what runs inside other sandboxes; others of that kind are told by their labels."""
+INTERNAL: Final = ("opensandbox-runtime-", "opensandbox-win-oem-", "opensandbox-execd-")
+"""How the names of volumes begin that hold what runs inside other sandboxes."""
 ABANDONED_SECONDS: Final = 600.0
 """Age at which a volume of a sandbox without a container is removed; between the two comes a moment at most."""
 _OF_CLAIMS: Final = frozenset({MANAGED_VOLUMES, VOLUME_FOR})
