@@ -152,9 +152,9 @@ class Box:
             (self.path / "paused").unlink(missing_ok=True)
 
     def add_event(self, kind: str, message: str = "", at: datetime | None = None) -> None:
-        """Note what happened; a directory that is gone meanwhile is fine."""
+        """Note what happened, if there is room for it; a directory that is gone meanwhile is fine."""
         line = msgspec.json.encode(Event(at or datetime.now(UTC), kind, message)) + b"\n"
-        with suppress(FileNotFoundError), (self.path / "events").open("ab") as file:
+        with suppress(OSError), (self.path / "events").open("ab") as file:
             file.write(line)
 
     def events(self) -> list[Event]:

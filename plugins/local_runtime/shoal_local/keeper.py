@@ -29,6 +29,7 @@ from shoal_local.files.trees import remove_tree
 from shoal_local.images import Catalog
 from shoal_local.maker import Maker
 from shoal_local.observe import alive, describe_exit, observe
+from shoal_local.probe import Verdict
 from shoal_local.reaper import collect, discard, stop
 from shoal_local.rootfs import RootFsCache
 from shoal_local.scripts import Drop
@@ -41,6 +42,8 @@ log: Final = structlog.get_logger("shoal.local")
 
 LOCK_SECONDS: Final = 3.0
 """A killed server's lock lives on in a child that it was just spawning, until that has executed its program."""
+LEAST_BYTES: Final = 256 * 1024
+"""Free space below which no sandbox can be made."""
 _POLL: Final = 0.02
 
 
@@ -56,6 +59,8 @@ class Keeper:
         self._groups = Cgroups({})
         self._server_lock: int | None = None
         self._isolation: Isolation | None = None
+        self._verdict: Verdict | None = None
+        self._images: RootFsCache
         self.maker: Maker | None = None
         """None until `open`."""
 
@@ -67,16 +72,48 @@ class Keeper:
         if self._local.cgroups == "auto":
             self._groups = detect(self.state.name)
         self._remove_leftovers()
-        isolation = self._isolation = self._choose()
-        if isolation.method == "none" and isolation.drop is not None:
+        verdict = self._choose()
+        assert verdict is not None  # noqa: S101 - None only where there is something to be better than
+        if verdict.isolation.method == "none" and verdict.isolation.drop is not None:
             self.state.let_pass()
-        images = RootFsCache(self.state.images, isolation.owner, Bounds.of(self._local))
-        images.sweep()
-        volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner, self._secrets)
-        self.maker = Maker(self._local, isolation, self._groups, self._catalog, images, volumes, self.state.trash)
-        words = {key.lower().replace(" ", "_"): text for key, text in self._isolation_words().items()}
-        log.info("isolation of sandboxes", **words, **self.maker.enforced_words())
+        self._images = RootFsCache(self.state.images, verdict.isolation.owner, Bounds.of(self._local))
+        self._images.sweep()
+        self._use(verdict)
         return self._running()
+
+    @property
+    def doubtful(self) -> bool:
+        """May another look at this machine find a better form of isolation?"""
+        return self._verdict is not None and bool(self._verdict.doubts)
+
+    def revise(self) -> None:
+        """Look again; sandboxes made from now on are isolated as well as this machine can. Raises nothing."""
+        verdict = self._verdict
+        if verdict is None:
+            return
+        try:
+            unproven = verdict.unproven
+            better = self._choose(None if unproven else verdict.isolation)
+        except ConfigError as error:
+            log.error("sandboxes can probably not be isolated", error=str(error))
+            return
+        if better is not None and (better.isolation != verdict.isolation or not better.doubts):
+            self._use(better)
+
+    def _use(self, verdict: Verdict) -> None:
+        isolation = verdict.isolation
+        volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner, self._secrets)
+        maker = Maker(self._local, isolation, self._groups, self._catalog, self._images, volumes, self.state.trash)
+        self._verdict, self._isolation, self.maker = verdict, isolation, maker
+        words = {key.lower().replace(" ", "_"): text for key, text in self._isolation_words().items()}
+        log.info("isolation of sandboxes", **words, **maker.enforced_words())
+        if verdict.doubts:
+            log.warning(
+                "sandboxes may be isolated worse than this machine can; it will be looked at again",
+                method=isolation.method,
+                overlay=isolation.overlay,
+                doubts="; ".join(verdict.doubts),
+            )
 
     def close(self) -> None:
         """Let another server have the state directory; the sandboxes go on. Without any, leave nothing outside it."""
@@ -90,7 +127,9 @@ class Keeper:
 
     def writable(self) -> bool:
         """Can sandboxes still be made?"""
-        return os.access(self.state.sandboxes, os.W_OK | os.X_OK)
+        disk = os.statvfs(self.state.sandboxes)
+        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        return free >= LEAST_BYTES and os.access(self.state.sandboxes, os.W_OK | os.X_OK)
 
     def all(self) -> list[Workload]:
         """Every sandbox; a directory without a specification is none."""
@@ -129,7 +168,10 @@ class Keeper:
         if spec is not None:
             spec.adoption.expires_at = record.expires_at
             spec.adoption.metadata = record.metadata
-            box.write_spec(spec)
+            try:
+                box.write_spec(spec)
+            except OSError as error:  # a full disk: the store has it
+                log.warning("a change is not kept beside the sandbox", sandbox_id=box.id, error=str(error))
 
     def ended(self, box: Box, pid: int) -> Workload | None:
         """The sandbox's frame has ended: collect it, make sure that nothing is left, and say how it ended."""
@@ -167,7 +209,7 @@ class Keeper:
             except Exception as error:  # whatever is wrong with one, the others are still to go
                 log.warning("files cannot be removed", path=str(entry), error=str(error))
 
-    def _choose(self) -> Isolation:
+    def _choose(self, better_than: Isolation | None = None) -> Verdict | None:
         drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None
         tools, state = probe.find_tools(), self.state
         hidden = masks(self._secrets)
@@ -175,7 +217,7 @@ class Keeper:
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
             return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev, state.templates)
 
-        return probe.choose(self._local, make, state.sandboxes, state.trash)
+        return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
 
     def _isolation_words(self) -> dict[str, str]:
         return {} if self._isolation is None else probe.describe(self._isolation, self._groups)
@@ -202,7 +244,8 @@ class Keeper:
     def _shifted(self, box: Box, kind: str) -> Workload:
         now, started = datetime.now(UTC), box.started()
         if started is not None:
-            box.write_started(Started(started.top, started.init, started.at, now))
+            with suppress(OSError):  # on a full disk the time is not kept; it is paused all the same
+                box.write_started(Started(started.top, started.init, started.at, now))
         box.add_event(kind, at=now)
         return self.see(box)
 

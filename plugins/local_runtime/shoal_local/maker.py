@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -29,12 +28,10 @@ from shoal_local.reaper import discard, stop
 from shoal_local.root import Root
 from shoal_local.rootfs import RootFs, RootFsCache
 from shoal_local.scripts import Workload
-from shoal_local.spawn import TOOL_PATH, Isolation, MountsMoved, Order, start
+from shoal_local.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
 from shoal_local.volumes import HostVolumes
 
 HOME: Final = "/root"
-MOVED_TRIES: Final = 20
-"""Tries of a start that met a mount of this machine which had just gone."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -86,10 +83,12 @@ class Maker:
 
     def make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
         """Make the sandbox run, or find it running. Raises EngineFailure or InvalidRequest."""
-        for _ in range(MOVED_TRIES - 1):
-            with suppress(MountsMoved):
-                return self._make(box, plan, tell)
-        return self._make(box, plan, tell)
+        try:
+            return beside_moving_mounts(lambda: self._make(box, plan, tell))
+        except OSError as error:
+            if no_space(error):
+                raise DiskFull from None
+            raise
 
     def _make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
         if box.path.exists():

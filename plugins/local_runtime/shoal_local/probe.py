@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from msgspec import Struct
+
 from shoal.errors import ConfigError, EngineFailure
 from shoal_local.blueprint import Drawer
 from shoal_local.box import Box
@@ -17,7 +19,7 @@ from shoal_local.limits import Limits
 from shoal_local.reaper import discard, stop
 from shoal_local.rootfs import RootFs
 from shoal_local.scripts import Tools, Workload
-from shoal_local.spawn import TOOL_PATH, Isolation, Method, Order, start
+from shoal_local.spawn import TOOL_PATH, DiskFull, Isolation, Method, Order, beside_moving_mounts, no_space, start
 
 _HELP: Final = (
     "install bubblewrap (for example: apt-get install bubblewrap), or allow user namespaces for this user "
@@ -39,24 +41,56 @@ def find_tools() -> Tools:
     return Tools(shell, which("unshare"), which("mount"), which("setpriv"), which("stat"), which("bwrap"))
 
 
+class Verdict(Struct, frozen=True):
+    """How sandboxes are kept in, and what may be wrong about that.
+
+    Attributes:
+        doubts: why better forms failed, or this one could not be tried; another look may find otherwise.
+        unproven: it could not be tried.
+    """
+
+    isolation: Isolation
+    doubts: tuple[str, ...] = ()
+    unproven: bool = False
+
+
 def choose(
-    settings: LocalSettings, make: Callable[[Method, bool, bool], Isolation], boxes: Path, trash: Path
-) -> Isolation:
+    settings: LocalSettings,
+    make: Callable[[Method, bool, bool], Isolation],
+    boxes: Path,
+    trash: Path,
+    better_than: Isolation | None = None,
+) -> Verdict | None:
     """The first form of isolation that starts a real sandbox here.
+
+    On a full disk nothing can be tried: the first form that has its programs is taken, with that doubt.
 
     Args:
         make: builds an `Isolation` from the method, whether it uses overlays, and whether bubblewrap's root is staged.
         boxes, trash: directories for the trial's files.
+        better_than: only forms that come before this one count; None is returned if there is none.
 
     Raises ConfigError that says what failed and what to do.
     """
     tried: list[str] = []
+    doubts: list[str] = []
     for method, overlay, staged in _candidates(settings):
         isolation = make(method, overlay, staged)
-        problem = _missing(isolation) or _try(isolation, boxes, trash)
+        if isolation == better_than:
+            return None
+        name = f"{method}{' with overlay' if overlay else ''}"
+        missing = _missing(isolation)
+        if missing is not None:
+            tried.append(f"{name}: {missing}")
+            continue
+        try:
+            problem = _try(isolation, boxes, trash)
+        except DiskFull as full:
+            return Verdict(isolation, (*doubts, f"{name}: {full.message}"), unproven=True)
         if problem is None:
-            return isolation
-        tried.append(f"{method}{' with overlay' if overlay else ''}: {problem}")
+            return Verdict(isolation, tuple(doubts))
+        doubts.append(f"{name}: {problem}")
+        tried.append(doubts[-1])
     raise ConfigError(f"the local runtime cannot isolate sandboxes here ({'; '.join(tried)}): {_HELP}")
 
 
@@ -92,18 +126,23 @@ def _missing(isolation: Isolation) -> str | None:
 
 
 def _try(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
-    """Start and remove a sandbox that does nothing; the reason if that fails."""
+    """Start and remove a sandbox that does nothing; the reason if that fails. Raises DiskFull."""
+    try:
+        return beside_moving_mounts(lambda: _trial(isolation, boxes, trash))
+    except (EngineFailure, OSError) as error:
+        if no_space(error):
+            raise DiskFull from None
+        return error.message if isinstance(error, EngineFailure) else str(error)
+
+
+def _trial(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
     box = Box(boxes / f"probe-{os.getpid()}")
     none = Cgroups({})
-    box.path.mkdir(mode=0o700)
     workload = Workload((isolation.tools.sh, "-c", "exec sleep 60"), {"PATH": TOOL_PATH, "OPENSANDBOX_ID": box.id}, "/")
+    order = Order(box, RootFs(Path("/"), host=True), workload, (), Limits())
     try:
-        start(
-            Order(box, RootFs(Path("/"), host=True), workload, (), Limits()), isolation, Drawer(isolation.place), none
-        )
-    except (EngineFailure, OSError) as error:
-        return error.message if isinstance(error, EngineFailure) else str(error)
-    else:
+        box.path.mkdir(mode=0o700)
+        start(order, isolation, Drawer(isolation.place), none)
         return None if box.locked() else "a trial sandbox ended at once"
     finally:
         stop(box, none, 0)

@@ -35,6 +35,8 @@ LOG_INTERVAL_BUSY: Final = 0.1
 """Seconds between two looks at the logs; the second while one grows by a good part of its limit in between."""
 SWEEP_INTERVAL: Final = 60.0
 """Seconds between two tries to remove files that could not be removed with their sandbox."""
+REVISIONS: Final = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
+"""Seconds before each further look at a machine that seemed able to less than it may be."""
 SPARE_THREADS: Final = 4
 """For reads (logs, inspect, list) while all others are busy making and removing."""
 
@@ -65,6 +67,7 @@ class LocalRuntime(Runtime):
             self._follow(box, started)
         self._task(self._tend_logs())
         self._task(self._sweep())
+        self._task(self._revise())
 
     async def stop(self) -> None:
         """Let go of everything; the sandboxes go on."""
@@ -82,7 +85,9 @@ class LocalRuntime(Runtime):
     async def ping(self) -> None:
         """The state directory must still be there and writable."""
         if not await self._call(self._keeper.writable):
-            raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime's state directory cannot be written")
+            raise Unavailable(
+                "LOCAL::UNAVAILABLE", "the local runtime's state directory cannot be written, or its disk is full"
+            )
 
     async def check(self, plan: WorkloadPlan) -> None:
         await self._call(self._maker().check, plan)
@@ -181,6 +186,13 @@ class LocalRuntime(Runtime):
         workload = await self._call(self._keeper.ended, box, pid)
         if workload is not None:
             self._feed.publish(workload)
+
+    async def _revise(self) -> None:
+        for pause in REVISIONS:
+            if not self._keeper.doubtful:
+                return
+            await asyncio.sleep(pause)
+            await self._call(self._keeper.revise)
 
     async def _sweep(self) -> None:
         while True:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -45,11 +47,14 @@ from shoal_local.scripts import (
 
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS: Final = 30.0
+MOVED_TRIES: Final = 20
+"""Tries of a start that met a mount of this machine which had just gone."""
 _ERROR_LIMIT: Final = 4096
 _MOUNT_GONE: Final = re.compile(r"mount point (does not exist|not mounted)")
 _POLL: Final = 0.002
 SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted")
 
+T = TypeVar("T")
 Method = Literal["bubblewrap", "unshare", "none"]
 
 
@@ -290,11 +295,35 @@ class MountsMoved(EngineFailure):
     """
 
 
+def beside_moving_mounts(attempt: Callable[[], T]) -> T:
+    """What ``attempt`` returns, tried again while mounts of this machine move. Raises what the last try raises."""
+    for _ in range(MOVED_TRIES - 1):
+        with suppress(MountsMoved):
+            return attempt()
+    return attempt()
+
+
+class DiskFull(EngineFailure):
+    """There is no room for a sandbox's files."""
+
+    def __init__(self) -> None:
+        super().__init__(CODE, "cannot start: no space is left on the disk of local.state_dir")
+
+
+def no_space(error: Exception) -> bool:
+    """Does it say that a disk, or a quota, is full?"""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, DiskFull)
+
+
 def _failure(box: Box, said: bytes) -> EngineFailure:
     text = said.decode(errors="replace").strip()
     if not text:
         with suppress(OSError):
             text = box.log.read_bytes()[-_ERROR_LIMIT:].decode(errors="replace").strip()
+    if "No space left on device" in text or "Disk quota exceeded" in text:
+        return DiskFull()
     kind = MountsMoved if _MOUNT_GONE.search(text) else EngineFailure
     return kind(CODE, f"cannot start: {' / '.join(text.splitlines()) or 'the sandbox ended during set-up'}")
 
