@@ -48,7 +48,8 @@ async def real_controllers() -> AsyncIterator[tuple[KubeClient, str]]:
     """Where the real controllers run: a client, and a namespace that they look at (``needs("real")``).
 
     They look at all, so they are not to run on a cluster that has their stand-ins. A pause of a BatchSandbox needs the
-    registry that their flags name; SHOAL_TEST_REAL_NAMESPACE may name a namespace with the secrets that it takes.
+    registry that their flags name; SHOAL_TEST_REAL_NAMESPACE may name a namespace with the secrets that it takes, and
+    with no sandboxes but those of the tests.
     """
     client = KubeClient(Connection(real.part("controllers")))
     given = os.environ.get("SHOAL_TEST_REAL_NAMESPACE")
