@@ -8,10 +8,12 @@
     ├── Forbidden               403     a known caller without the right
     ├── NotFound                404
     ├── MethodNotAllowed        405
+    ├── RequestTimeout          408     the client did not send the request in time
     ├── Conflict                409     the state does not allow it
     ├── PayloadTooLarge         413
     ├── ValidationFailed        422     a schema failure; also carries ``detail``
     ├── RateLimited             429     carries Retry-After
+    ├── HeadTooLarge            431     the head or the trailers exceed a bound
     ├── InternalError           500
     │   └── EngineFailure       500     an engine refused or broke; may carry ``retry_after``
     ├── NotSupported            501     a capability the runtime did not declare
@@ -93,6 +95,12 @@ class MethodNotAllowed(ShoalError):
     status = 405
 
 
+class RequestTimeout(ShoalError):
+    """The client did not send the whole request in the time that the server gives it."""
+
+    status = 408
+
+
 class Conflict(ShoalError):
     """The present state does not allow the operation."""
 
@@ -127,6 +135,12 @@ class RateLimited(ShoalError):
     def __init__(self, code: str, message: str, *, retry_after: float) -> None:
         seconds = max(1, -int(-retry_after // 1))
         super().__init__(code, message, headers={"Retry-After": str(seconds)})
+
+
+class HeadTooLarge(ShoalError):
+    """The head, the trailers or a chunk's extensions exceed ``server.max_head_bytes`` or ``max_head_fields``."""
+
+    status = 431
 
 
 class InternalError(ShoalError):

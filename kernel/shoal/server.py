@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import resource
 import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import cast
 
 import structlog
 import uvicorn
@@ -21,7 +22,7 @@ from shoal.config.loader import Loaded
 from shoal.config.settings import ServerSettings
 from shoal.errors import ConfigError, ShoalError
 from shoal.proxy.websocket import UpgradeProtocol
-from shoal.web.cork import CorkedHttpProtocol
+from shoal.web.http1 import Gate, HttpProtocol, Limits, TrustedPeers
 
 log = structlog.get_logger("shoal.server")
 
@@ -33,7 +34,6 @@ def serve(loaded: Loaded) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code. Raises ConfigError if the server must not start."""
     app = Shoal(loaded)
     logs.configure(app.settings.log)
-    logging.getLogger("uvicorn.error").addFilter(_is_news)
     _raise_file_limit()
     try:
         with asyncio.Runner(loop_factory=_loop_factory(app.settings.server.loop)) as runner:
@@ -70,18 +70,13 @@ def _settle_collector() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not what uvicorn says of an answer that was cut off: the edge has told of it, with the cause."""
-    return record.msg != "ASGI callable returned without completing response."
-
-
 def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app.asgi,
         lifespan="off",
         log_config=None,
         access_log=False,
-        http="h11" if settings.http == "h11" else CorkedHttpProtocol,
+        http=cast("type[asyncio.Protocol]", partial(HttpProtocol, Gate(Limits.of(settings), TrustedPeers.of()))),
         ws=UpgradeProtocol,
         timeout_keep_alive=settings.timeout_keep_alive,
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,

@@ -37,10 +37,24 @@ class ServerSettings(Section):
     """Upper bound of a create's ``timeout``, in seconds; renewals are not bound by it."""
     max_body_bytes: Positive = 8 * 1024 * 1024
     """Largest body of a control-plane request; proxied bodies are streamed and not bounded. Beyond the contract."""
+    max_head_bytes: Annotated[int, Meta(ge=1024)] = 65536
+    """Of a request's head; of a body's trailers, and of a line between its chunks, as well. Beyond the contract."""
+    max_head_fields: Annotated[int, Meta(ge=16)] = 200
+    """Header fields of a request, and trailers of a body. Beyond the contract."""
+    timeout_head: Annotated[float, Meta(gt=0)] = 20.0
+    """From a connection's start, or from a head's first byte on a kept one, to the head's end. Beyond the contract."""
+    timeout_body: Annotated[float, Meta(gt=0)] = 30.0
+    """Longest silence within a body that is waited for. Beyond the contract."""
+    timeout_send: Annotated[float, Meta(gt=0)] = 60.0
+    """Longest time in which a client takes nothing of an answer. Beyond the contract."""
     timeout_keep_alive: Positive = 30
     timeout_graceful_shutdown: Positive | None = 5
     limit_concurrency: NotNegative | None = 1024
-    """Connections and requests in flight before 503; 0 = no limit."""
+    """Requests in flight before 503; 0 = no limit."""
+    limit_connections: NotNegative | None = None
+    """Open at once; None = half of the descriptors that the process may open; 0 = no limit. Beyond the contract."""
+    limit_address_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """Part of both limits that one address may hold; 1 = all. Beyond the contract."""
     backlog: Positive = 2048
     thread_pool_size: Positive = 200
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"

@@ -10,6 +10,17 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
+TARGET = "shoal.target"
+"""Key of a scope: the request's target as it came, in origin form; tells an empty query from none."""
+
 Header: TypeAlias = tuple[bytes, bytes]
 Headers: TypeAlias = Iterable[Header]
 """Names in lower case, repeats apart and in order."""
+
+
+def query_part(scope: Scope) -> bytes:
+    """The query with its question mark, as the client wrote it; empty without one."""
+    query: bytes = scope["query_string"]
+    if query:
+        return b"?" + query
+    return b"?" if scope.get(TARGET, b"").endswith(b"?") else b""

@@ -114,7 +114,11 @@ class Client:
         """Whether the client is still there at the end of its body."""
         send = lease.write_chunk if chunked else lease.write
         while True:
-            message = await self._receive()
+            try:
+                message = await self._receive()
+            except ShoalError as failure:  # the body is no HTTP, or came too slowly
+                lease.fail(failure)
+                return False
             if message["type"] == "http.disconnect":
                 self._leave()
                 return False

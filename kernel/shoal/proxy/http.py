@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from shoal.proxy.asgi import query_part
 from shoal.proxy.client import Client
 from shoal.proxy.exchange import Exchange
 from shoal.proxy.failures import ServiceFailure, refused
@@ -97,10 +98,9 @@ class HttpProxy:
         self, scope: Scope, request: RequestHeaders, authority: bytes, path: bytes, endpoint_headers: list[Header]
     ) -> bytes:
         """The request's head as the upstream gets it; path and query byte for byte."""
-        query = scope["query_string"]
         headers = with_endpoint_headers(request.kept, endpoint_headers) if endpoint_headers else request.kept
         forwarded = forwarded_headers(scope["scheme"], request.host, scope["client"])
-        target = path + b"?" + query if query else path
+        target = path + query_part(scope)
         lines = [*headers, *forwarded, *hop_count(request), *framing(request)]
         return request_head(scope["method"].encode(), target, authority, lines)
 

@@ -22,6 +22,7 @@ from shoal.web.authentication import PUBLIC_PATHS, Authentication
 from shoal.web.exchange import KEY, Exchange
 from shoal.web.forward import Forward
 from shoal.web.hosts import ClaimedHosts
+from shoal.web.http1.cycle import REFUSED, STREAMED
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, App, Proxy, SocketProxy
 from shoal.web.strangers import Strangers
@@ -75,6 +76,8 @@ class Edge:
             await self._http(scope, receive, send)
         elif kind == "websocket":
             await self._websockets(scope, receive, send)
+        elif kind == REFUSED:
+            await self._refused(scope, receive, send)
         else:
             await self._live(receive, send)
 
@@ -93,9 +96,16 @@ class Edge:
         finally:
             self._access(exchange.entry(scope))
 
+    async def _refused(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the connection could not read as a request is answered and told like any other failure."""
+        exchange = Exchange(scope, receive, send)
+        await _fail(scope, exchange, scope["error"])
+        self._access(exchange.entry(scope))
+
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         claimed = self._hosts.claimed(exchange)
         if claimed is not None:
+            scope[STREAMED] = True
             scope, onto = await self._hosts.admit(scope, exchange, claimed)
             await self._proxy(scope, receive, exchange.send, onto)
             return
@@ -112,6 +122,7 @@ class Edge:
             raise refusal
         if target is not None:
             note(exchange, target)
+            scope[STREAMED] = True
             await self._proxy(exchange.onward(scope), receive, exchange.send, target)
             return
         try:

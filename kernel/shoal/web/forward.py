@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from shoal.proxy.asgi import Header, Message, Receive, Scope
+from shoal.proxy.asgi import TARGET, Header, Message, Receive, Scope
 from shoal.proxy.target import ProxyTarget
 
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
@@ -30,7 +30,7 @@ class Forward(Exception):
         headers = [header for header in scope["headers"] if header[0] not in _FRAMING]
         if self._body:
             headers.append((b"content-length", b"%d" % len(self._body)))
-        return {**scope, "headers": headers, "query_string": b""}
+        return {**scope, "headers": headers, "query_string": b"", TARGET: b""}
 
     def receive(self, receive: Receive) -> Receive:
         """The client's ``receive``, with the body given back before what comes next."""

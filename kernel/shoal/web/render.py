@@ -52,6 +52,8 @@ def status(error: ShoalError, method: str, path: str, agent: str | None) -> int:
 def headers(error: ShoalError, content: bytes) -> Headers:
     """The response headers of a failure, for ASGI."""
     own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
+    if error.status == 503 and "Retry-After" not in error.headers:
+        own.append((b"retry-after", b"1"))
     return [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content)), *own]
 
 

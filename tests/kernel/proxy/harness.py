@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import httpx
 import uvicorn
@@ -15,6 +16,7 @@ from shoal.config.settings import ProxySettings
 from shoal.errors import NotFound, ShoalError
 from shoal.proxy import HttpProxy, ResponseCut, parse_target
 from shoal.proxy.asgi import Header, Receive, Scope, Send
+from shoal.web.http1 import REFUSED, Gate, HttpProtocol, Limits, TrustedPeers
 
 PATIENCE = 30.0
 """Seconds after which a wait in a test is given up; no test passes or fails by how long it takes below that."""
@@ -169,6 +171,8 @@ class Edge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.under_way += 1
         try:
+            if scope["type"] == REFUSED:
+                raise scope["error"]
             target = parse_target(scope["raw_path"])
             assert target is not None, scope["raw_path"]
             await self.proxy(scope, receive, send, target)
@@ -218,6 +222,11 @@ class Front:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
 
+def http_protocol(limits: Limits | None = None) -> type[asyncio.Protocol]:
+    """The server's own protocol, as uvicorn takes it."""
+    return cast("type[asyncio.Protocol]", partial(HttpProtocol, Gate(limits or Limits(), TrustedPeers())))
+
+
 @contextlib.asynccontextmanager
 async def front(
     *, settings: ProxySettings | None = None, eip: str | None = None, sandboxes: Sandboxes | None = None, **at: str
@@ -227,7 +236,14 @@ async def front(
     proxy = HttpProxy(sandboxes, settings or ProxySettings(), eip=eip)
     edge = Edge(proxy)
     config = uvicorn.Config(
-        edge, host="127.0.0.1", port=0, lifespan="off", log_config=None, proxy_headers=False, server_header=False
+        edge,
+        host="127.0.0.1",
+        port=0,
+        http=http_protocol(),
+        lifespan="off",
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
     )
     config.load()
     server = uvicorn.Server(config)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import uvicorn
-from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, header
+from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, header, http_protocol
 from tests.kernel.web.fakes import AccessLog, MemorySandboxes
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -21,7 +21,7 @@ from shoal.proxy.websocket import UpgradeProtocol, WebSocketProxy
 from shoal.proxy.websocket.frames import masked
 from shoal.proxy.websocket.handshake import accept_value
 from shoal.web.app import build
-from shoal.web.cork import CorkedHttpProtocol
+from shoal.web.http1 import Limits
 
 Heard = list[tuple[int, bytes]]
 """First bytes and payloads of frames."""
@@ -73,6 +73,7 @@ class SocketFront:
     """A running server, whose sandbox ``box`` has all its ports at one address."""
 
     def __init__(self, server: uvicorn.Server, sandboxes: Sandboxes, access: AccessLog) -> None:
+        self.server = server
         self.port: int = server.servers[0].sockets[0].getsockname()[1]
         self.sandboxes = sandboxes
         self.access = access
@@ -95,7 +96,6 @@ async def socket_front(
     settings: ProxySettings | None = None,
     authenticators: Sequence[Authenticator] = (),
     ingresses: Sequence[Ingress] = (),
-    http: str = "httptools",
     limit: int | None = None,
 ) -> AsyncIterator[SocketFront]:
     """Serve the edge with uvicorn in this loop, as `shoal.server` does."""
@@ -123,7 +123,7 @@ async def socket_front(
         port=0,
         lifespan="off",
         log_config=None,
-        http="h11" if http == "h11" else CorkedHttpProtocol,
+        http=http_protocol(Limits(requests=limit or 0)),
         ws=UpgradeProtocol,
         limit_concurrency=limit,
         server_header=False,

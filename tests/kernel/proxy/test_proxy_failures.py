@@ -258,7 +258,7 @@ async def test_a_cancellation_from_elsewhere_is_not_swallowed() -> None:
         await until(lambda: upstream.connections)
         for task in server.server.server_state.tasks:
             task.cancel()
-        assert (await request)[0] == 500  # uvicorn's word for an application that was cancelled
+        assert (await request)[0] == 503  # the server's word for an application that was cancelled
         await until(lambda: server.proxy.pool.open == 0)
 
 

@@ -59,9 +59,8 @@ async def test_what_the_service_is_told() -> None:
 
 
 @pytest.mark.parametrize("path", ["/sandboxes/box/proxy/1/x", "/v1/sandboxes/b%6Fx/proxy/8080/x"])
-@pytest.mark.parametrize("http", ["httptools", "h11"])
-async def test_both_mounts_and_both_parsers(path: str, http: str) -> None:
-    async with service() as backend, socket_front(backend.address, http=http) as front:
+async def test_both_mounts(path: str) -> None:
+    async with service() as backend, socket_front(backend.address) as front:
         async with front.connect(path) as client:
             await client.send("hi")
             assert await client.recv() == "hi"
@@ -241,7 +240,7 @@ async def test_a_handshake_that_is_none(what: str, instead: str, status: int) ->
         assert (b"sec-websocket-version: 13\r\n" in answer) is (status == 426)
 
 
-@pytest.mark.parametrize(("target", "status"), [("http://else.test{path}", 101), ("http://else.test", 400)])
+@pytest.mark.parametrize(("target", "status"), [("http://else.test{path}", 101), ("http://else.test", 403)])
 async def test_a_target_in_absolute_form(target: str, status: int) -> None:
     request = "\r\n".join([*HANDSHAKE, "", ""]).replace("{path}", target).format(path=PATH).encode()
     async with service() as backend, socket_front(backend.address) as front:
@@ -261,7 +260,12 @@ async def test_open_ones_leave_room_for_requests() -> None:
         clients = [await front.connect() for _ in range(5)]
         async with session.get(f"http://127.0.0.1:{front.port}/health") as answer:
             assert answer.status == 200
-        idle = [await asyncio.open_connection("127.0.0.1", front.port) for _ in range(3)]
+        idle = [await asyncio.open_connection("127.0.0.1", front.port) for _ in range(5)]
+        async with front.connect():
+            pass
+        for _, writer in idle[:3]:
+            writer.write(b"POST /v1/sandboxes HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{")
+        await until(lambda: len(front.server.server_state.tasks) >= 3)
         with pytest.raises(InvalidStatus) as refused:
             await front.connect()
         assert refused.value.response.status_code == 503

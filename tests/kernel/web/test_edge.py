@@ -14,10 +14,11 @@ import pytest
 from tests.kernel.web.conftest import Web, no_socket
 from tests.kernel.web.fakes import WordAuthenticator
 
-from shoal.errors import BadGateway
+from shoal.errors import BadGateway, HeadTooLarge
 from shoal.models.sandbox import State
 from shoal.proxy.failures import ResponseCut
 from shoal.web.app import build
+from shoal.web.http1 import REFUSED
 
 Connect = Callable[[], httpx.AsyncClient]
 
@@ -295,3 +296,18 @@ async def test_an_answer_has_exactly_one_date(client: httpx.AsyncClient) -> None
     answer = await client.get("/health")
     (date,) = answer.headers.get_list("date")
     assert abs(parsedate_to_datetime(date).timestamp() - time.time()) < 60
+
+
+async def test_what_is_no_request_is_answered_like_any_failure(web: Web) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    error = HeadTooLarge("GENERAL::HEAD_TOO_LARGE", "Too large.")
+    scope = {"type": REFUSED, "error": error, "method": "", "path": "", "client": ("1.2.3.4", 5), "headers": []}
+    await web.app()(scope, _request, send)
+    assert sent[0]["status"] == 431
+    assert b"x-request-id" in dict(sent[0]["headers"])
+    assert b"GENERAL::HEAD_TOO_LARGE" in sent[1]["body"]
+    assert (web.access.entries[-1].status, web.access.entries[-1].client) == (431, "1.2.3.4")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from shoal.errors import RateLimited
 from shoal.models.codes import UNKNOWN_ERROR
+from shoal.proxy.asgi import query_part
 from shoal.proxy.failures import ServiceFailed, ServiceFailure, refused
 from shoal.proxy.headers import forwarded_headers, hop_count, read_request, request_head, with_endpoint_headers
 from shoal.proxy.http import upstream_host
@@ -147,6 +148,5 @@ def _head(
     """The handshake as the sandbox gets it; path and query byte for byte."""
     headers = request_headers(with_endpoint_headers(request.kept, endpoint_headers), key)
     headers += forwarded_headers(scope["scheme"], request.host, scope["client"]) + hop_count(request)
-    query = scope["query_string"]
-    path = place.prefix + target.path + (b"?" + query if query else b"")
+    path = place.prefix + target.path + query_part(scope)
     return request_head(b"GET", path, upstream_host(target, request, place.authority), headers)

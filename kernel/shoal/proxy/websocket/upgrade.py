@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
+from shoal.proxy.asgi import TARGET
 from shoal.proxy.websocket.frames import ABNORMAL, CLOSE, close_payload, frame
 from shoal.proxy.websocket.handshake import PROTOCOL, Refusal, elements, refusal, switching_head
 from shoal.proxy.websocket.proxy import SOCKET
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _EARLY_BYTES: Final = 64 * 1024
 """What a client may send before it is accepted, which it should not do at all."""
 _PHRASES: Final = {400: b"Bad Request", 403: b"Forbidden", 426: b"Upgrade Required", 500: b"Internal Server Error"}
-_BUSY: Final = Refusal(503, "Service Unavailable")
+_BUSY: Final = Refusal(503, "Service Unavailable", ((b"retry-after", b"1"),))
 _NO_PATH: Final = Refusal(400, "The target must be a path of ASCII characters.")
 
 
@@ -67,11 +68,11 @@ class UpgradeProtocol(asyncio.Protocol):
     # From uvicorn and the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by uvicorn's HTTP protocol, which hands the connection on, wrapped or not (`shoal.web.cork`)."""
-        self._transport = cast("asyncio.Transport", getattr(transport, "wrapped", transport))
+        """Called by the HTTP protocol, which hands the connection on."""
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """The first call has the whole request, rebuilt by uvicorn; what follows came too early, or too late."""
+        """The first call has the whole request, rebuilt; what follows came too early, or too late."""
         if self._task is None and not self._answered:
             self._begin(data)
         elif not self._answered:
@@ -100,15 +101,15 @@ class UpgradeProtocol(asyncio.Protocol):
             return
         self._key = given[b"sec-websocket-key"]
         self._offered = elements(headers, PROTOCOL)
-        self._task = self._loop.create_task(self._run(self._scope(path, query, headers)))
+        self._task = self._loop.create_task(self._run(self._scope(url, path, query, headers)))
         self._server.tasks.add(self._task)
         self._task.add_done_callback(self._server.tasks.discard)
 
     def _is_full(self) -> bool:
         limit = self._config.limit_concurrency
-        return limit is not None and max(len(self._server.connections), len(self._server.tasks)) >= limit
+        return limit is not None and len(self._server.tasks) >= limit
 
-    def _scope(self, path: bytes, query: bytes, headers: list[Header]) -> Scope:
+    def _scope(self, target: bytes, path: bytes, query: bytes, headers: list[Header]) -> Scope:
         root = self._config.root_path
         return {
             "type": "websocket",
@@ -121,6 +122,7 @@ class UpgradeProtocol(asyncio.Protocol):
             "path": root + unquote(path.decode("ascii")),
             "raw_path": root.encode("ascii") + path,
             "query_string": query,
+            TARGET: target,
             "headers": headers,
             "subprotocols": [name.decode("latin-1") for name in self._offered],
             "state": self._app_state.copy(),
