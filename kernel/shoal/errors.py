@@ -18,7 +18,7 @@
     │   └── EngineFailure       500     an engine refused or broke; may carry ``retry_after``
     ├── NotSupported            501     a capability the runtime did not declare
     ├── BadGateway              502
-    ├── Unavailable             503
+    ├── Unavailable             503     carries Retry-After
     ├── GatewayTimeout          504
     └── LoopDetected            508     a proxied request that comes back again and again
     ConfigError                 -       the configuration or a plugin is wrong; the process does not start
@@ -133,8 +133,7 @@ class RateLimited(ShoalError):
     status = 429
 
     def __init__(self, code: str, message: str, *, retry_after: float) -> None:
-        seconds = max(1, -int(-retry_after // 1))
-        super().__init__(code, message, headers={"Retry-After": str(seconds)})
+        super().__init__(code, message, headers={"Retry-After": _seconds(retry_after)})
 
 
 class HeadTooLarge(ShoalError):
@@ -175,9 +174,18 @@ class BadGateway(ShoalError):
 
 
 class Unavailable(ShoalError):
-    """A part that is needed is away; the same request may succeed later."""
+    """A part that is needed is away; the same request may succeed later.
+
+    Args:
+        retry_after: seconds until it is worth another try, where nothing better is known (rounded up, at least 1).
+    """
 
     status = 503
+
+    def __init__(
+        self, code: str, message: str, *, headers: Mapping[str, str] | None = None, retry_after: float = 1.0
+    ) -> None:
+        super().__init__(code, message, headers={"Retry-After": _seconds(retry_after), **(headers or {})})
 
 
 class StoreFull(Unavailable):
@@ -198,6 +206,11 @@ class LoopDetected(ShoalError):
 
 class ConfigError(Exception):
     """The configuration, or a plugin that it asks for, is wrong: one clear line, no traceback, exit code 1."""
+
+
+def _seconds(after: float) -> str:
+    """Whole ones, at least 1, for the header."""
+    return str(max(1, -int(-after // 1)))
 
 
 def _sentence(problem: FieldProblem) -> str:

@@ -141,4 +141,5 @@ def _refused(answer: httpx.Response) -> bool:
         return False
     assert (answer.status_code, answer.json()["code"]) == (503, "KUBERNETES::API_ERROR"), answer.text
     assert "API server" in answer.json()["message"]
+    assert int(answer.headers["Retry-After"]) >= 1
     return True

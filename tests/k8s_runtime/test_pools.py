@@ -200,6 +200,7 @@ def test_any_pool_and_what_a_restarted_server_knows(server: ServerProcess, api: 
     eventually(lambda: "allocation" in api.get(path).json())
     before = api.get(path).json()
     assert before["allocation"]["poolRef"] == "warm"
+    assert code(api.post(f"{path}/resume")) == (409, "KUBERNETES::INVALID_STATE")
     server.kill()
     for file in tmp_path.glob("shoal.db*"):
         file.unlink()

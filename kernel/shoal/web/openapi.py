@@ -36,7 +36,7 @@ _STATUS_TEXT = {
     500: "The server, or an engine behind it, failed",
     501: "The runtime does not support it",
     502: "What the request is handed to could not be reached, or does not speak HTTP",
-    503: "A part that is needed is away",
+    503: "A part that is needed is away; Retry-After says when to try again",
     504: "What the request is handed to did not answer in time",
 }
 
@@ -114,7 +114,7 @@ def _success(row: Operation, refs: dict[str, Document]) -> Document:
 
 
 def _response(status: int, content: Document, headers: Iterable[str] = ()) -> Document:
-    names = ["X-Request-ID", *headers, *(["Retry-After"] if status == 429 else [])]
+    names = ["X-Request-ID", *headers, *(["Retry-After"] if status in (429, 503) else [])]
     response: Document = {
         "description": _STATUS_TEXT[status],
         "headers": {name: {"schema": {"type": "string"}} for name in names},

@@ -56,6 +56,7 @@ class KubernetesRuntime(Runtime):
 
     name = "kubernetes"
     scope = "KUBERNETES"
+    wrong_state = "INVALID_STATE"
     concurrency = 1_000  # creates wait for their pods here; how many requests are under way is the client's to bound
 
     def __init__(

@@ -78,6 +78,8 @@ class Runtime(Component, ABC):
         capabilities: fixed once `start` has returned.
         concurrency: how many engine operations may run side by side; more wait, first come first served.
         resync_interval: seconds between two full comparisons of `list` with the view.
+        wrong_state: the machine word of each 409 for what a sandbox's state does not allow; None: the operation's own
+            (``SANDBOX_NOT_RUNNING``, ``SANDBOX_NOT_PAUSED``).
         pools: those that the engine keeps by itself; set if ``capabilities.pools``.
         truth: set if the engine holds expiry and metadata itself, for several servers; `apply` is not called then.
     """
@@ -86,6 +88,7 @@ class Runtime(Component, ABC):
     capabilities: Capabilities = Capabilities()
     concurrency: int = 8
     resync_interval: float = 60.0
+    wrong_state: str | None = None
     pools: NativePools | None = None
     truth: SharedTruth | None = None
 
