@@ -135,6 +135,8 @@ class Judge:
         state = self._state(record, workload.phase)
         if state is not None and state is not record.state:
             await self._ledger.write(record, state=state, reason=workload.reason, message=workload.message)
+        elif state is record.state and self._truth is not None and workload.message != record.message:
+            await self._ledger.write(record, reason=workload.reason, message=workload.message)
         elif _is_remains(record):
             await self._remover.clear(record)
         elif self._made_elsewhere(record) and workload.reason is not None:
@@ -151,6 +153,8 @@ class Judge:
         if self._truth is None or record.state is State.STOPPING or record.purge_at is not None:
             return None
         held = self._truth.held(record.id)
+        if held is not None and not held.readable:
+            held = Held(expires_at=record.expires_at, metadata=held.metadata)
         return None if held == Held(expires_at=record.expires_at, metadata=record.metadata) else held
 
     def _made_elsewhere(self, record: SandboxRecord) -> bool:

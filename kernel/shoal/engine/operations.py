@@ -61,12 +61,14 @@ class Operations:
             raise self.wrong_state(record, "SANDBOX_STOPPING", "renewable")
 
         def moved(held: Held) -> Held:
-            if held.expires_at is None:
+            if held.expires_at is None and held.readable:
                 message = "This sandbox has no expiry: it is removed only when deleted."
                 raise Conflict(codes.INVALID_EXPIRATION, message)
             if expires_at <= utcnow():
                 raise InvalidRequest(codes.INVALID_EXPIRATION, "expiresAt must be in the future.")
-            return held if only_later and expires_at <= held.expires_at else replace(held, expires_at=expires_at)
+            if only_later and held.expires_at is not None and expires_at <= held.expires_at:
+                return held
+            return replace(held, expires_at=expires_at, readable=True)
 
         held, changed = await self._edit(record, moved)
         if changed is not None:
@@ -93,7 +95,7 @@ class Operations:
 
     def wrong_state(self, record: SandboxRecord, reason: str, wanted: str) -> Conflict:
         """The 409 for an operation that the present state does not allow."""
-        code = codes.scoped(self._hosts.scope(record), reason)
+        code = codes.scoped(self._hosts.scope(record), self._hosts.of(record).runtime.wrong_state or reason)
         return Conflict(code, f"The sandbox is {record.state.value}, not {wanted}.")
 
     async def _edit(self, record: SandboxRecord, change: Callable[[Held], Held]) -> tuple[Held, Entry | None]:
@@ -104,6 +106,8 @@ class Operations:
         if runtime is not None and runtime.truth is not None:
             with own_cancellation():
                 held = await runtime.truth.edit(record.id, change)
+            if not held.readable:
+                held = Held(expires_at=record.expires_at, metadata=held.metadata)
         else:
             held = change(known)
         if held == known:

@@ -66,6 +66,13 @@ def write_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
+def expiry_told(message: str | None, said: str | None) -> str | None:
+    """The status message, with a word on an expiry that cannot be read."""
+    if not said or read_time(said) is not None:
+        return message
+    return f"{message or ''} Its expiry {said[:80]!r} cannot be read: nothing ends it until it is renewed.".strip()
+
+
 def read_time(text: str | None) -> datetime | None:
     """The time, or None if there is none or it cannot be read; one without a zone is UTC."""
     try:

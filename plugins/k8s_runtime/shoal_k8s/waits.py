@@ -16,11 +16,13 @@ from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Progress
 from shoal_k8s.api.failures import QUOTA_EXCEEDED, over_quota
 from shoal_k8s.config import KubernetesSettings
-from shoal_k8s.pods.status import judge
+from shoal_k8s.pods.status import PULLING, judge, refused_image
 from shoal_k8s.pools.pooled import EXHAUSTED
 from shoal_k8s.providers.interface import UNEXPLAINED, WorkloadProvider
 
 SCOPE: Final = "KUBERNETES"
+REFUSALS: Final = 2
+"""How often a registry may say that there is no such image before a create is given up; the first may be too early."""
 
 
 class Waits:
@@ -53,6 +55,7 @@ class Waits:
         NotFound once it is gone: somebody deleted it.
         """
         last: Workload | None = None
+        pulls = _Pulls()
         patience = _Patience(self._most_patient)
         deadline = time.monotonic() + self._settings.sandbox_create_timeout_seconds
         with self._listening(sandbox_id) as changed:
@@ -65,12 +68,14 @@ class Waits:
                     return self._provider.find(sandbox_id) or workload
                 if patience.over(workload):
                     raise self._exhausted(workload)
+                pulls.see(workload)
                 if workload != last:
                     progress(workload.reason or "PENDING", workload.message or "The pod is starting.")
                     last = workload
                 await _next(changed, min(deadline, patience.until))
         said = await self._late(sandbox_id, last)
-        raise EngineFailure(QUOTA_EXCEEDED if over_quota(said) else f"{SCOPE}::POD_READY_TIMEOUT", said)
+        reason = last.reason if last is not None and last.reason in PULLING else "POD_READY_TIMEOUT"
+        raise EngineFailure(QUOTA_EXCEEDED if over_quota(said) else f"{SCOPE}::{reason}", said)
 
     async def allocated(self, sandbox_id: str) -> None:
         """Returns once the pool's controller has given it a pod, or something else than a pod keeps it waiting.
@@ -161,6 +166,23 @@ class _Patience:
         self._since = now if waiting else None
         self.until = now + self._limit - self._spent if waiting else float("inf")
         return waiting and self._spent >= self._limit
+
+
+class _Pulls:
+    """Counts an image's failed pulls."""
+
+    def __init__(self) -> None:
+        self._failed = False
+        self._refusals = 0
+
+    def see(self, workload: Workload) -> None:
+        """Raise EngineFailure once a registry has refused it for the second time."""
+        failed = workload.reason == "ErrImagePull"
+        if failed and not self._failed and refused_image(workload.message or ""):
+            self._refusals += 1
+            if self._refusals == REFUSALS:
+                raise EngineFailure(f"{SCOPE}::{workload.reason}", workload.message or "The image cannot be pulled.")
+        self._failed = failed
 
 
 async def _next(changed: asyncio.Event, until: float) -> None:

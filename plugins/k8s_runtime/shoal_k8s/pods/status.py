@@ -7,6 +7,7 @@ way (`Phase.RESTARTING`) until it runs.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from msgspec import Struct
@@ -23,9 +24,7 @@ HOPELESS: Final = frozenset(
     {
         BACK_OFF,
         "ErrImageNeverPull",
-        "ErrImagePull",
         "ImageInspectError",
-        "ImagePullBackOff",
         "InvalidImageName",
         "CreateContainerConfigError",
         "CreateContainerError",
@@ -35,6 +34,16 @@ HOPELESS: Final = frozenset(
 """Reasons of a waiting container after which it will not start by itself soon."""
 _SIGNALLED: Final = (137, 143)
 """Exit codes of a command that somebody ended."""
+PULLING: Final = frozenset({"ErrImagePull", "ImagePullBackOff"})
+"""Reasons after which the kubelet pulls the image again, in ten seconds at first."""
+_DEFINITE: Final = re.compile(
+    r"not found|manifest unknown|does not exist|denied|no basic auth|unauthori[sz]ed|invalid reference", re.IGNORECASE
+)
+
+
+def refused_image(said: str) -> bool:
+    """Whether the registry answered that it has no such image, or not for us; anything else may pass."""
+    return _DEFINITE.search(said) is not None
 
 
 class Verdict(Struct, frozen=True):
@@ -95,8 +104,10 @@ def _over(pod: Pod) -> Verdict | None:
         return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
     if pod.status.phase == "Failed":
         stuck = _stuck(pod)
+        if stuck is not None and stuck.hopeless:
+            return stuck
         reason = pod.status.reason or "POD_FAILED"
-        return stuck or Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
+        return Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
     return None
 
 
@@ -158,6 +169,9 @@ def _stuck(pod: Pod) -> Verdict | None:
     """The first container that will not start, with the engine's own words."""
     for container in [*pod.status.init_container_statuses, *pod.status.container_statuses]:
         waiting, ended = container.state.waiting, container.state.terminated
+        if waiting is not None and waiting.reason in PULLING:
+            said = f"The image of container {container.name!r} cannot be pulled: {waiting.message or waiting.reason}"
+            return Verdict(Phase.PENDING, waiting.reason, said)
         if waiting is not None and waiting.reason in HOPELESS:
             said = f"Container {container.name!r} cannot start: {waiting.message or waiting.reason}"
             return Verdict(Phase.FAILED, waiting.reason, said, hopeless=True)

@@ -214,7 +214,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             id=sandbox_id,
             phase=verdict.phase,
             reason=verdict.reason,
-            message=verdict.message,
+            message=names.expiry_told(verdict.message, self.expiry(thing)),
             host=self.host(thing, pod) if verdict.phase in (Phase.RUNNING, Phase.PAUSING) else None,
             headers={"OpenSandbox-Secure-Access": token} if token else {},
             labels={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},

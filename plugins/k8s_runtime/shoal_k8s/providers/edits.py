@@ -8,12 +8,16 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
+import structlog
+
 from shoal.errors import Conflict, NotFound
 from shoal.plugin.interfaces import Held
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, KubeClient
 from shoal_k8s.informer import Informer
 from shoal_k8s.informer.cache import KubeObject
+
+log = structlog.get_logger("shoal.k8s")
 
 T = TypeVar("T", bound=KubeObject)
 
@@ -45,11 +49,22 @@ class Edits(Generic[T]):
         self._kind = kind
         self._expiry = expiry
         self._expiry_patch = expiry_patch
+        self._unreadable: dict[str, str] = {}
 
     def held(self, thing: T) -> Held:
         """What the object says."""
-        expires_at = names.read_time(self._expiry(thing))
-        return Held(expires_at=expires_at, metadata=names.metadata_of(thing.metadata.labels))
+        said = self._expiry(thing)
+        expires_at = names.read_time(said)
+        readable = expires_at is not None or not said
+        if not readable:
+            self._warn(thing, str(said))
+        return Held(expires_at=expires_at, metadata=names.metadata_of(thing.metadata.labels), readable=readable)
+
+    def _warn(self, thing: T, said: str) -> None:
+        """Once per text."""
+        if self._unreadable.get(thing.metadata.name) != said:
+            self._unreadable[thing.metadata.name] = said
+            log.warning("expiry cannot be read, nothing ends it", name=thing.metadata.name, expiry=said[:80])
 
     async def edit(self, thing: T, change: Callable[[Held], Held]) -> Held:
         """Raises NotFound, Conflict if others keep changing it, ApiError, and what ``change`` raises."""

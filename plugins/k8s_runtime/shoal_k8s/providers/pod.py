@@ -145,7 +145,7 @@ def _workload(sandbox_id: str, pod: Pod) -> Workload:
         id=sandbox_id,
         phase=verdict.phase,
         reason=verdict.reason,
-        message=verdict.message,
+        message=names.expiry_told(verdict.message, _expiry(pod)),
         since=names.read_time(since.last_transition_time) if since and verdict.phase is Phase.RUNNING else None,
         host=pod.status.pod_ip or None,
         headers={"OpenSandbox-Secure-Access": token} if token else {},
