@@ -72,8 +72,11 @@ def _process_behind(url: str) -> int | None:
     for process in Path("/proc").iterdir():
         try:
             command = process.joinpath("cmdline").read_text().split("\0")
+            elsewhere = process.joinpath("ns/net").readlink() != Path("/proc/self/ns/net").readlink()
         except OSError:
             continue
+        if elsewhere:
+            continue  # another network has an address of its own under that name
         if command[0].endswith("kube-apiserver") and f"--secure-port={parts.port}" in command:
             return int(process.name)
     return None
