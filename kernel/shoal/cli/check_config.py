@@ -14,7 +14,9 @@ from typing import NoReturn
 from structlog.testing import capture_logs
 
 from shoal.cli import first_key
+from shoal.cli.places import unwritable
 from shoal.config.loader import Loaded
+from shoal.config.settings import Settings
 from shoal.errors import ConfigError
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.components import Components
@@ -40,7 +42,7 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     server = manager.settings.server
     with capture_logs() as warnings:
         refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)
-        _check(components)
+        _check(manager.settings, components)
     print(f"runtimes: {', '.join(sorted(components.runtimes))}; default: {components.default_runtime}")
     print(f"authentication: {', '.join(each.name for each in components.authenticators) or 'none'}")
     print(f"listens on: {server.host}, port {server.port}")
@@ -49,9 +51,9 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     print("ok")
 
 
-def _check(components: Components) -> None:
-    """Ask every component, so that all problems are told at once. Raises ConfigError."""
-    problems = []
+def _check(settings: Settings, components: Components) -> None:
+    """Look where it would write, and ask every component; all problems are told at once. Raises ConfigError."""
+    problems = unwritable(settings, embedded_store=components.store is None)
     for component in components.all():
         try:
             component.check_config()

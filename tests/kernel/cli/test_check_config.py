@@ -136,6 +136,20 @@ def test_files_that_are_named_are_read(run: Run, config: Path, text: str, proble
     assert (code, err) == (1, f"shoal: {problem}\n")
 
 
+def test_files_that_could_not_be_written_are_told(run: Run, config: Path, home: Path) -> None:
+    (home / "file").touch()
+    config.write_text(
+        f'[server]\nhost = "127.0.0.1"\n[store]\npath = "{home}/file/x.db"\n'
+        f'[log]\nfile_enabled = true\nfile_path = "{home}"\naccess_file_path = "{home}/new/access.log"\n'
+    )
+    code, _, err = run("check-config", "--config", config)
+    assert (code, err.splitlines()) == (
+        1,
+        [f"shoal: store.path: {home}/file is not a directory", f"shoal: log.file_path: {home} is a directory"],
+    )
+    assert not (home / "new").exists()
+
+
 def test_nothing_is_opened(run: Run, home: Path) -> None:
     run("check-config")
     assert list(home.iterdir()) == []
