@@ -24,8 +24,8 @@ HOG = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived ${#x}"
         ("512Mi", 512 * 2**20),
         ("1G", 10**9),
         ("1.5Gi", 3 * 2**29),
-        ("1e3", 1000),
-        ("100", 100),
+        ("1e8", 10**8),
+        ("10000000", 10_000_000),
         ("128974848000m", 128974848),
     ],
 )
@@ -41,8 +41,22 @@ def test_cpu(text: str, value: float) -> None:
 @pytest.mark.parametrize("text", ["", "1 Gi", "abc", "-1", "0", "1GB", "1Kib", "9" * 40, "1E99E", "0m"])
 def test_bad_quantities(text: str) -> None:
     for reader in (memory_bytes, cpu_cores):
-        with pytest.raises(ValueError, match=r"quantity|amount|number"):
+        with pytest.raises(ValueError, match=r"quantity|less memory|number"):
             reader(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("512m", "m is a thousandth, 512Mi is mebibytes"), ("1Ki", "less memory than the 6Mi"), ("1E99", "quantity|more")],
+)
+async def test_memory_that_cannot_be_meant(runtime: LocalRuntime, text: str, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        await runtime.check(plan("true", limits={"memory": text}))
+
+
+async def test_the_least_memory_is_enough_for_a_shell(runtime: LocalRuntime) -> None:
+    _, output = await run(runtime, plan("sh", "-c", "echo here", limits={"memory": "6Mi"}))
+    assert output == "here\n"
 
 
 async def test_bad_limits_are_refused(runtime: LocalRuntime) -> None:

@@ -41,6 +41,10 @@ class LocalSettings(Section):
     """Further files and directories of this machine that the ``host`` image must not show."""
     pids_limit: NotNegative = 4096
     """Processes and threads of one sandbox, enforced by cgroup; 0 = no limit."""
+    disk_limit: str | None = None
+    """How much each sandbox may write, such as ``10Gi``, where the request does not say; None = no limit."""
+    disk_quota: Literal["auto", "loop", "tmpfs", "off"] = "auto"
+    """By what that is kept: loop = an ext4 image for each sandbox (root only), tmpfs = memory; off = not at all."""
     stop_grace_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.0
     """Time between SIGTERM and SIGKILL on delete; 0 = SIGKILL at once."""
     log_max_bytes: Positive = 10 * 1024 * 1024

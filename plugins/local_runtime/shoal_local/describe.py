@@ -71,6 +71,7 @@ def _limits(spec: Spec) -> dict[str, str]:
     asked = {
         "CPU": (None if limits.cpu is None else f"{limits.cpu:.2f} cores", enforced.cpu),
         "Memory": (None if limits.memory is None else f"{limits.memory / 2**20:.0f} MiB", enforced.memory),
+        "Disk": (None if limits.disk is None else f"{limits.disk / 2**20:.0f} MiB", enforced.disk),
         "PIDs": (str(limits.pids) if limits.pids else None, enforced.pids),
     }
     return {name: _limit(value, by) for name, (value, by) in asked.items()}

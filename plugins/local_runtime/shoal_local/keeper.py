@@ -20,7 +20,7 @@ from shoal.config.settings import Settings
 from shoal.errors import ConfigError, Conflict, NotFound
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload
-from shoal_local import describe, freeze, probe
+from shoal_local import describe, disk, freeze, probe
 from shoal_local.bounds import Bounds
 from shoal_local.box import Box, Started
 from shoal_local.cgroups import Cgroups, detect
@@ -127,8 +127,8 @@ class Keeper:
 
     def writable(self) -> bool:
         """Can sandboxes still be made?"""
-        disk = os.statvfs(self.state.sandboxes)
-        free = (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail) * disk.f_frsize
+        found = os.statvfs(self.state.sandboxes)
+        free = (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
         return free >= LEAST_BYTES and os.access(self.state.sandboxes, os.W_OK | os.X_OK)
 
     def all(self) -> list[Workload]:
@@ -215,7 +215,9 @@ class Keeper:
         hidden = masks(self._secrets)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
-            return Isolation(method, overlay, staged, drop, tools, state.mountpoint, hidden, state.dev, state.templates)
+            quota = disk.choose(self._local) if method == "unshare" or staged else None
+            places = (state.mountpoint, hidden, state.dev, state.templates)
+            return Isolation(method, overlay, staged, drop, tools, *places, disk=quota)
 
         return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
 

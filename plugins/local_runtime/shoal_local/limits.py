@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import Struct
 
@@ -15,11 +15,12 @@ T = TypeVar("T")
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
-    """``cpu`` in cores, ``memory`` in bytes, ``pids`` in processes and threads; None or 0 = no limit."""
+    """``cpu`` in cores, ``memory`` and ``disk`` in bytes, ``pids`` in processes and threads; None or 0 = no limit."""
 
     cpu: float | None = None
     memory: int | None = None
     pids: int = 0
+    disk: int | None = None
 
 
 class Enforcement(Struct, frozen=True, omit_defaults=True):
@@ -28,14 +29,26 @@ class Enforcement(Struct, frozen=True, omit_defaults=True):
     cpu: str | None = None
     memory: str | None = None
     pids: str | None = None
+    disk: str | None = None
 
 
-def parse(limits: Mapping[str, str], pids: int) -> Limits:
-    """A request's ``resourceLimits``; keys other than cpu and memory are ignored. Raises InvalidRequest."""
+_DISK_KEYS: Final = ("ephemeral-storage", "disk")
+
+
+def parse(limits: Mapping[str, str], pids: int, disk: str | None = None) -> Limits:
+    """A request's ``resourceLimits``: cpu, memory, and disk or ephemeral-storage; other keys are ignored.
+
+    ``disk`` is the limit where the request has none. Raises InvalidRequest.
+    """
+    asked = [key for key in _DISK_KEYS if key in limits]
+    if len(asked) > 1:
+        raise InvalidRequest(INVALID_PARAMETER, "resourceLimits: give either disk or ephemeral-storage")
+    key, given = (asked[0], limits) if asked else ("disk", {} if disk is None else {"disk": disk})
     return Limits(
         cpu=_read(limits, "cpu", quantities.cpu_cores),
         memory=_read(limits, "memory", quantities.memory_bytes),
         pids=pids,
+        disk=_read(given, key, quantities.disk_bytes),
     )
 
 

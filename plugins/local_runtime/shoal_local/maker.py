@@ -19,6 +19,7 @@ from shoal_local.box import Box, Spec, Started
 from shoal_local.cgroups import Cgroups
 from shoal_local.config import LocalSettings
 from shoal_local.describe import masked
+from shoal_local.disk import WORDS
 from shoal_local.images import Catalog, Kind
 from shoal_local.limits import Enforcement, Limits
 from shoal_local.mounts import make_directory
@@ -59,8 +60,8 @@ class Maker:
 
     def enforced_words(self) -> dict[str, str]:
         """For the log: by what limits would be enforced."""
-        by = self._enforced(Limits(cpu=1, memory=1, pids=1))
-        return {f"limit_{name}": getattr(by, name) or "not enforced" for name in ("cpu", "memory", "pids")}
+        by = self._enforced(Limits(cpu=1, memory=1, pids=1, disk=1))
+        return {f"limit_{name}": getattr(by, name) or "not enforced" for name in ("cpu", "memory", "pids", "disk")}
 
     def check(self, plan: WorkloadPlan) -> None:
         """Refuse what cannot be made here. Raises InvalidRequest."""
@@ -71,7 +72,7 @@ class Maker:
         source = self._catalog.resolve(plan.image)
         if self._isolation.method == "none" and (source.kind is not Kind.HOST or plan.volumes):
             raise InvalidRequest(INVALID_PARAMETER, 'without isolation there are only the image "host" and no volumes')
-        limit_rules.parse(plan.resource_limits, self._local.pids_limit)
+        self._limits(plan)
         if any("gpu" in amounts for amounts in (plan.resource_limits, plan.resource_requests)):
             raise InvalidRequest(INVALID_PARAMETER, "gpu: the local runtime hands out no GPUs")
         _check_text(plan)
@@ -80,6 +81,9 @@ class Maker:
             rootfs = RootFs(source.path, host=source.kind is Kind.HOST)
             for volume in plan.volumes:
                 Root(Path("/nonexistent"), rootfs, self._drawer).check_target(volume.mount_path)
+
+    def _limits(self, plan: WorkloadPlan) -> Limits:
+        return limit_rules.parse(plan.resource_limits, self._local.pids_limit, self._local.disk_limit)
 
     def make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
         """Make the sandbox run, or find it running. Raises EngineFailure or InvalidRequest."""
@@ -101,7 +105,7 @@ class Maker:
         if source.kind in (Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
             tell("IMAGE_PREPARING", f"preparing the image {plan.image}")
         rootfs = self._images.get(source)
-        limits = limit_rules.parse(plan.resource_limits, self._local.pids_limit)
+        limits = self._limits(plan)
         with self._volumes.prepared(plan.volumes) as binds:
             return self._start(box, plan, rootfs, limits, binds)
 
@@ -164,6 +168,7 @@ class Maker:
             cpu=None if limits.cpu is None else groups.label("cpu"),
             memory=None if limits.memory is None else memory,
             pids=groups.label("pids") if limits.pids else None,
+            disk=None if limits.disk is None or self._isolation.disk is None else WORDS[self._isolation.disk],
         )
 
 

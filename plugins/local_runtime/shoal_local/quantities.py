@@ -14,6 +14,9 @@ _FORM: Final = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)(?P<suffix>[numkMGTPE]|
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _LONGEST: Final = 32
+LEAST_MEMORY: Final = 6 * 2**20
+"""As Docker has it; with less, a shell does not start."""
+LEAST_DISK: Final = 8 * 2**20
 
 
 def parse(text: str) -> Decimal:
@@ -30,10 +33,22 @@ def parse(text: str) -> Decimal:
 
 
 def memory_bytes(text: str) -> int:
-    """Bytes, rounded up to whole ones. Raises ValueError, also for zero."""
+    """Bytes, rounded up to whole ones. Raises ValueError, also for less than any program can start with."""
+    return _bytes(text, LEAST_MEMORY, "memory")
+
+
+def disk_bytes(text: str) -> int:
+    """Bytes of a file system, rounded up to whole ones. Raises ValueError, also for too few to make one."""
+    return _bytes(text, LEAST_DISK, "disk")
+
+
+def _bytes(text: str, least: int, what: str) -> int:
     value = parse(text).to_integral_value(rounding="ROUND_CEILING")
-    if not 0 < value < 2**63:
-        raise ValueError(f"{text!r} is not a positive amount of memory")
+    if value < least:
+        hint = f"; m is a thousandth, {text.strip()[:-1]}Mi is mebibytes" if text.strip().endswith("m") else ""
+        raise ValueError(f"{text!r} is less {what} than the {least // 2**20}Mi that a sandbox needs{hint}")
+    if value >= 2**63:
+        raise ValueError(f"{text!r} is more {what} than there can be")
     return int(value)
 
 

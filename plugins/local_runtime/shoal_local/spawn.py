@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeVar
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
+from shoal_local import disk
 from shoal_local.binds import Bind, checks, placements
 from shoal_local.blueprint import Drawer, Place
 from shoal_local.box import Box, Started
@@ -63,6 +64,7 @@ class Isolation(Struct, frozen=True):
 
     Attributes:
         staged: bubblewrap only: is its root built before, in a mount namespace of unshare(1)?
+        disk: by what the bound of a sandbox's disk is kept; None = it is not.
         mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
     """
 
@@ -75,6 +77,7 @@ class Isolation(Struct, frozen=True):
     hidden: tuple[Path, ...]
     dev: Path
     templates: Path
+    disk: disk.Method | None = None
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -142,31 +145,39 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
         _write(box / "stage", begin + bare_stage(tools, drop, workload))
         return [tools.sh, str(box / "stage")]
     staged = isolation.method == "unshare" or isolation.staged
-    mounts = Root(box, order.rootfs, drawer).mounts(order.binds, workload.cwd, staged=staged)
+    layers = box
+    if order.limits.disk is not None and isolation.disk is not None:
+        layers = box / disk.FOLDER
+        layers.mkdir(mode=0o755)
+    mounts = Root(layers, order.rootfs, drawer).mounts(order.binds, workload.cwd, staged=staged)
     if not staged:
         _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
         _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, []))
         return [tools.sh, str(box / "stage")]
-    build = _build(order, isolation)
+    build = _build(order, isolation, layers)
     if isolation.method == "unshare":
-        _write(box / "fstab", fstab(mounts, top, box))
+        _write(box / "fstab", fstab(mounts, top, layers))
         _write(box / "inner", unshare_inner(tools, workload))
         _write(box / "stage", begin + unshare_stage(tools, drop, build, top))
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
         return unshare_command(tools, box / "stage", user=drop is None, isolate=True)
-    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, box))
+    _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, layers))
     _write(box / "args", bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload))
     _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build))
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
 
 
-def _build(order: Order, isolation: Isolation) -> list[str]:
-    """The commands that build the root: mount, check the volumes, place those that are in others."""
-    tools, box = isolation.tools, order.box.path
+def _build(order: Order, isolation: Isolation, layers: Path) -> list[str]:
+    """The commands that build the root: its disk, the mounts, checks of the volumes, and those that are in others."""
+    tools, box, size = isolation.tools, order.box.path, order.limits.disk
     stat, mount = tools.stat or "stat", tools.mount or "mount"
-    placed = placements(order.binds, box, isolation.mountpoint, stat, mount)
-    return [mount_all(tools), *checks(order.binds, box, stat), *placed]
+    own: list[str] = []
+    if layers != box and isolation.disk is not None and size is not None:
+        disk.prepare(isolation.disk, box, size)
+        own = disk.commands(isolation.disk, box, size, mount)
+    placed = placements(order.binds, layers, isolation.mountpoint, stat, mount)
+    return [*own, mount_all(tools), *checks(order.binds, layers, stat), *placed]
 
 
 def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:
