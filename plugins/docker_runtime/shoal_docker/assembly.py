@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import structlog
@@ -53,6 +53,7 @@ class Assembler:
         self._engine = engine
         self._docker = docker
         self._execd_init = settings.runtime.execd_run_as_init
+        self._init = docker.init
         self._security = Security(docker, secure)
         self._images = Images(engine)
         reference = settings.runtime.execd_image
@@ -102,15 +103,16 @@ class Assembler:
         beside = [await self._beside(plan, each, found) for each, found in zip(plan.sidecars, others, strict=True)]
         runtime_dir = await self._runtime_dir(plan)
         managed = [name for _, prepared in beside for name in prepared.managed]
+        variables = self._variables(plan, ports)
         sandbox = Parts(
             image=image.reference,
             carried=image.labels,
             platform=None if guest else platform_of(plan),
             invocation=environment.invocation(plan.command, execd=execd is not None, guest=guest),
-            env=environment.listed(self._variables(plan, ports)),
+            env=environment.listed(variables),
             binds=self._docker.sandbox_binds,
             mounts=[*own.mounts, *runtime_dir, *(execd.mounts if execd is not None else ())],
-            host=self._confinement(plan),
+            host={**self._confinement(plan), **self._reaper(variables, guest=guest)},
             labels={
                 **own.labels(*managed, *(mount["Source"] for mount in runtime_dir)),
                 **(execd.labels if execd is not None else {}),
@@ -123,6 +125,10 @@ class Assembler:
         """The sandbox's parts with its image fetched anew: the engine did not have it after all."""
         image = await self._image(plan, progress, self._images.ensure_again)
         return replace(assembly.sandbox, image=image.reference, carried=image.labels)
+
+    def without_init(self) -> None:
+        """The engine has no init of its own: sandboxes go without from now on."""
+        self._init = False
 
     def forget_execd(self) -> None:
         """The files of execd were not where they had been put: the next `assemble` looks again."""
@@ -175,6 +181,11 @@ class Assembler:
         if windows.is_guest(plan):
             return windows.variables(found, plan.resource_limits, wanted_ports(plan, ports))
         return found
+
+    def _reaper(self, variables: Mapping[str, str], *, guest: bool) -> dict[str, Any]:
+        """An init as process 1, unless execd is that, or the image boots a machine of its own."""
+        own = guest or environment.is_init(variables)
+        return {"Init": True} if self._init and not own else {}
 
     def _confinement(self, plan: WorkloadPlan) -> dict[str, Any]:
         guest = windows.is_guest(plan)

@@ -47,6 +47,8 @@ class DockerSettings(Section):
     """The path of a profile, ``unconfined``, or the profile itself as JSON."""
     pids_limit: Annotated[int, Meta(ge=0)] = 4096
     """Processes and threads of one sandbox; 0 = no limit."""
+    init: bool = True
+    """The engine's own init is process 1 of a sandbox and reaps what others leave; not where execd is process 1."""
     port_range_min: HighPort = 40000
     port_range_max: HighPort = 60000
     publish_host: str = "0.0.0.0"  # noqa: S104 - the contract's default: clients reach sandboxes directly

@@ -59,6 +59,11 @@ def _belongs(name: str, plan: WorkloadPlan) -> bool:
     return name == TRANSPARENT and any(sidecar.shares_runtime_dir for sidecar in plan.sidecars)
 
 
+def is_init(found: Mapping[str, str]) -> bool:
+    """Whether execd is process 1 of the sandbox, as its bootstrap reads it."""
+    return found.get(INIT_VARIABLE, "").strip().lower() in ("1", "true", "yes", "on")
+
+
 def listed(found: Mapping[str, str]) -> list[str]:
     """``NAME=value``, as the engine takes them."""
     return [f"{name}={value}" for name, value in found.items()]

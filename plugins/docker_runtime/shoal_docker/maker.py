@@ -46,6 +46,10 @@ class FilesLost(Exception):
     """A file that is bound into the sandbox is not on the engine's machine any more."""
 
 
+class InitMissing(Exception):
+    """The engine has no init to give to a container."""
+
+
 class Maker:
     """Makes sandboxes."""
 
@@ -93,6 +97,10 @@ class Maker:
                 await self._remover.clear(await self._census.one(plan.id))
                 if attempt == ATTEMPTS:
                     raise EngineFailure(START_FAILED, f"The sandbox could not be started: {error}") from None
+            except InitMissing as error:
+                log.warning("the engine has no init: orphans of a sandbox stay until it ends", error=str(error))
+                self._assembler.without_init()
+                await self._remover.clear(await self._census.one(plan.id))
             except PortTaken as error:
                 log.info("a host port was taken meanwhile", sandbox_id=plan.id, attempt=attempt)
                 await self._remover.clear(await self._census.one(plan.id))
@@ -171,6 +179,7 @@ class Maker:
             raise error.failure(START_FAILED, f"The sidecar {sidecar.name} could not be started") from None
 
 
+_NO_INIT: Final = ("docker-init", "container-init binary", "catatonit")
 _ABSENT: Final = ("does not exist", "no such file")
 
 
@@ -182,6 +191,8 @@ def _distinguished(error: EngineError) -> Exception:
     """The error, or what it means; Podman answers 500 to a name that is taken."""
     if error.status in (409, 500) and "name" in error.explanation and "is already in use" in error.explanation:
         return Taken()
+    if any(words in error.explanation for words in _NO_INIT):
+        return InitMissing(error.explanation)
     if VOLUME_PREFIX in error.explanation and any(words in error.explanation for words in _ABSENT):
         return FilesLost(error.explanation)
     return PortTaken(error.explanation) if is_conflict(error.explanation) else error
