@@ -5,7 +5,7 @@
     connection.py  `HttpProtocol`: one connection; requests one after another, deadlines, the end
     cycle.py       one request and its answer, as ASGI's ``receive`` and ``send``
     reader.py      bytes to requests, without I/O: framing, bounds, trailers
-    head.py        the head of a request: syntax, Host, what frames the body
+    head.py        the head of a request: syntax (llhttp), Host, what frames the body
     answer.py      the answer's head and framing
     linger.py      a connection that was answered before its client had sent everything
     gate.py        all connections: how many, from where, which are idle, which have run out of time

@@ -48,18 +48,15 @@ def answer_head(
     parts = [_LINES[status]]
     length: int | None = None
     bodiless = method == "HEAD" or status in _BODILESS
-    lines = 1
-    for group in (default, headers):
-        for name, value in group:
-            if name in _FRAMING:
-                if name == b"connection":
-                    keep_alive = keep_alive and b"close" not in value.lower()
-                    continue
-                if name == b"transfer-encoding" or length is not None:
-                    continue
-                length = int(value)
-            parts += (name, b": ", value, b"\r\n")
-            lines += 1
+    for name, value in (*default, *headers):
+        if name in _FRAMING:
+            if name == b"connection":
+                keep_alive = keep_alive and b"close" not in value.lower()
+                continue
+            if name == b"transfer-encoding" or length is not None:
+                continue
+            length = int(value)
+        parts.append(b"%b: %b\r\n" % (name, value))
     chunked = length is None and not bodiless and not http10
     if length is None and not bodiless and http10:
         keep_alive = False
@@ -67,10 +64,9 @@ def answer_head(
         parts.append(b"transfer-encoding: chunked\r\n")
     if not keep_alive:
         parts.append(b"connection: close\r\n")
-    lines += chunked + (not keep_alive)
     parts.append(b"\r\n")
-    head = b"".join(parts)
-    if head.count(b"\n") != lines + 1 or head.count(b"\r") != lines + 1 or b"\0" in head:
+    head, lines = b"".join(parts), len(parts)
+    if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise ValueError("a header holds a character that no header may hold")
     return Answer(head, None if bodiless else length, chunked, bodiless, keep_alive)
 

@@ -334,7 +334,7 @@ class HttpProtocol(asyncio.Protocol):
 
         ``expected``: the client waits to be asked for the body, and may or may not send it now.
         """
-        if self._stopping or (expected and not self.reader.done):
+        if expected:
             return False
         missing = self.reader.missing
         return self.reader.read_ahead() if missing is None else missing <= _DISCARDED

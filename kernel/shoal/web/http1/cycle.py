@@ -184,7 +184,7 @@ class Cycle:
 
     def _begin(self, message: Message) -> None:
         connection = self._connection
-        keep_alive = self.keep_alive and connection.may_stay(expected=self._continue)
+        keep_alive = self.keep_alive and (connection.reader.done or connection.may_stay(expected=self._continue))
         answer = answer_head(
             message["status"],
             connection.default_headers,

@@ -134,10 +134,11 @@ class Gate:
         limit = self.limits.requests
         if not limit:
             return False
-        place = self._places[member]
-        return requests >= limit or (
-            place is not None and bool(self._requests_per_address) and place[1].busy > self._requests_per_address
-        )
+        if requests >= limit:
+            return True
+        share = self._requests_per_address
+        place = self._places[member] if share else None
+        return place is not None and place[1].busy > share
 
     def tell(self, what: str) -> None:
         """Log that a limit was met, once in a while."""

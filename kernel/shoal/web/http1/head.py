@@ -7,20 +7,26 @@ here once, for everybody: what contradicts itself is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+import httptools
 
 from shoal.errors import InvalidRequest, NotSupported
 from shoal.models.codes import BAD_REQUEST, UNKNOWN_ERROR
 from shoal.proxy.asgi import Header
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_LINE: Final = re.compile(rb"([A-Z][A-Z\-]{0,31}+) ([!-~]++) HTTP/1\.([01])\r\n")
-FIELD: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([\t -~\x80-\xff]*+)\r\n|(?s:.)++")
+_TARGET: Final = re.compile(rb"[!-~]++")
+_VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
+_FIELD: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([\t -~\x80-\xff]*+)\r\n|(?s:.)++")
 """A header field; or, without a name, all that follows and is none."""
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*+)(.*+)")
 _NOTED: Final = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_UNCOMMON: Final = _NOTED - {b"connection", b"host"}
 
 
 class Head(NamedTuple):
@@ -52,53 +58,96 @@ def malformed(why: str) -> InvalidRequest:
     return InvalidRequest(BAD_REQUEST, why)
 
 
-def read_fields(block: bytes, start: int = 0) -> list[Header]:
-    """Lines of header fields, each with its CRLF. Raises InvalidRequest."""
-    fields = FIELD.findall(block, start)
+def check_fields(block: bytes) -> None:
+    """See that there are lines of header fields, each with its CRLF, and nothing else. Raises InvalidRequest."""
+    fields = _FIELD.findall(block)
     if fields and not fields[-1][0]:
         raise malformed("A header line is malformed.")
-    return [(name.lower(), value.rstrip(b" \t")) for name, value in fields]
 
 
-def read_head(block: bytes) -> Head:
-    """The head, each line with its CRLF, without the blank one. Raises InvalidRequest, NotSupported."""
-    line = _LINE.match(block)
-    if line is None:
-        raise malformed("The request line is malformed.")
-    method, target, minor = line.groups()
-    http10 = minor == b"0"
-    headers = read_fields(block, line.end())
-    hosts: list[bytes] = []
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    options = upgrade = b""
-    expects_continue = False
-    for name, value in headers:
-        if name not in _NOTED:
-            continue
-        if name == b"host":
-            hosts.append(value)
-        elif name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value)
-        elif name == b"connection":
-            options += value.lower() + b","
-        elif name == b"upgrade":
-            upgrade += value.lower() + b","
+class HeadParser:
+    """llhttp, for the syntax of heads that are whole; what it does not judge, or leaves open, is judged here."""
+
+    __slots__ = ("_headers", "_parser", "_url")
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpRequestParser | None = None
+        self._url = b""
+        self._headers: list[Header] = []
+
+    def on_url(self, url: bytes) -> None:
+        """Called by httptools."""
+        self._url = url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by httptools."""
+        self._headers.append((name.lower(), value))
+
+    def read(self, block: bytes) -> Head:
+        """One head, to its blank line. Raises InvalidRequest, NotSupported."""
+        version = block[block.find(b"\r\n") - 9 :][:9]
+        if version not in _VERSIONS:
+            raise malformed("The request line is malformed.")
+        parser = self._parser
+        if parser is None:
+            parser = httptools.HttpRequestParser(self)
+        self._parser = None
+        headers: list[Header] = []
+        self._headers = headers
+        try:
+            parser.feed_data(block)
+        except httptools.HttpParserUpgrade:
+            method = parser.get_method()
+        except httptools.HttpParserError as error:
+            raise malformed("The head is malformed.") from error
         else:
-            expects_continue = not http10 and value.lower() == b"100-continue"
-    target = _origin_form(method, target, hosts, headers, http10=http10)
-    length, chunked = _framing(lengths, codings, http10=http10) if lengths or codings else (0, False)
-    tokens = _tokens(options) if options else ()
-    websocket = not http10 and bool(upgrade) and b"upgrade" in tokens and b"websocket" in _tokens(upgrade)
+            method = parser.get_method()
+            self._parser = parser
+        if b" \r\n" in block or b"\t\r\n" in block:
+            headers = [(name, value.rstrip(b" \t")) for name, value in headers]
+        head = _read_head(method, self._url, headers, http10=version == _VERSIONS[1])
+        if head.chunked or head.length:
+            self._parser = None  # it would wait for the body, which is read elsewhere
+        return head
+
+
+def _read_head(method: bytes, target: bytes, headers: list[Header], *, http10: bool) -> Head:
+    """What the fields amount to. Raises InvalidRequest, NotSupported."""
+    if _TARGET.fullmatch(target) is None:
+        raise malformed("The request's target is malformed.")
+    given = dict(headers)
+    if len(given) == len(headers) and given.keys().isdisjoint(_UNCOMMON) and not http10:
+        # Most requests: no body, nothing that is asked for beyond an answer.
+        host, options = given.get(b"host", b""), given.get(b"connection", b"")
+        if target.startswith(b"/") and b"#" not in target and _HOST.fullmatch(host) is not None:
+            keep_alive = not options or b"close" not in _tokens([options])
+            return Head(method.decode(), target, False, headers, 0, False, keep_alive, False, False)
+    if len(given) == len(headers):
+        values = {name: [given[name]] for name in _NOTED & given.keys()}
+    else:
+        values = {name: [value for each, value in headers if each == name] for name in _NOTED & given.keys()}
+    target = _origin_form(method, target, values.get(b"host", ()), headers, http10=http10)
+    length, chunked = _framing(values, http10=http10) if values.keys() & _FRAMING else (0, False)
+    tokens = _tokens(values[b"connection"]) if b"connection" in values else ()
+    upgrade = values.get(b"upgrade")
+    websocket = upgrade is not None and not http10 and b"upgrade" in tokens and b"websocket" in _tokens(upgrade)
     if websocket and (length or chunked):
         raise malformed("A request to switch protocols has no body here.")
-    keep_alive = not http10 and b"close" not in tokens
-    return Head(method.decode(), target, http10, headers, length, chunked, keep_alive, expects_continue, websocket)
+    expect = values.get(b"expect")
+    return Head(
+        method.decode(),
+        target,
+        http10,
+        headers,
+        length,
+        chunked,
+        not http10 and b"close" not in tokens,
+        expect is not None and not http10 and expect[-1].lower() == b"100-continue",
+        websocket,
+    )
 
 
-def _origin_form(method: bytes, target: bytes, hosts: list[bytes], headers: list[Header], *, http10: bool) -> bytes:
+def _origin_form(method: bytes, target: bytes, hosts: Sequence[bytes], headers: list[Header], *, http10: bool) -> bytes:
     """The target without scheme and authority, which then replaces Host (RFC 9112 sections 3.2 and 3.2.2)."""
     if len(hosts) > 1 or (not hosts and not http10):
         raise malformed("A request names one Host.")
@@ -118,8 +167,9 @@ def _origin_form(method: bytes, target: bytes, hosts: list[bytes], headers: list
     return absolute[2] if absolute[2].startswith(b"/") else b"/" + absolute[2]
 
 
-def _framing(lengths: list[bytes], codings: list[bytes], *, http10: bool) -> tuple[int, bool]:
+def _framing(values: dict[bytes, list[bytes]], *, http10: bool) -> tuple[int, bool]:
     """Length and chunkedness (RFC 9112 section 6.3), where at least one header states them."""
+    lengths, codings = values.get(b"content-length", []), values.get(b"transfer-encoding", [])
     if codings:
         if lengths:
             raise malformed("Content-Length and Transfer-Encoding exclude one another.")
@@ -138,5 +188,5 @@ def _framing(lengths: list[bytes], codings: list[bytes], *, http10: bool) -> tup
     return int(lengths[0]), False
 
 
-def _tokens(value: bytes) -> list[bytes]:
-    return [token.strip() for token in value.split(b",")]
+def _tokens(values: list[bytes]) -> list[bytes]:
+    return [token.strip() for value in values for token in value.lower().split(b",")]

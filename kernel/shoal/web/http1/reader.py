@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from shoal.errors import HeadTooLarge, ShoalError
 from shoal.models.codes import HEAD_TOO_LARGE
-from shoal.web.http1.head import Head, malformed, read_fields, read_head
+from shoal.web.http1.head import Head, HeadParser, check_fields, malformed
 
 if TYPE_CHECKING:
     from shoal.web.http1.limits import Limits
@@ -38,6 +38,7 @@ class RequestReader:
         "_chunked",
         "_failure",
         "_fields",
+        "_heads",
         "_left",
         "_limit",
         "_overhead",
@@ -51,6 +52,7 @@ class RequestReader:
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.head_bytes
         self._fields = limits.head_fields
+        self._heads = HeadParser()
         self.rest = b""
         self.done = True
         self.pending = False
@@ -77,10 +79,10 @@ class RequestReader:
         if end < 0:
             self._searched = len(rest) - 3
             return None
-        block = rest[begin : end + 2]
-        if block.count(b"\r\n") - 1 > self._fields:
+        block = rest[begin:size]
+        if block.count(b"\r\n") - 2 > self._fields:
             raise _too_large(f"The head has more than {self._fields} fields.")
-        head = read_head(block)
+        head = self._heads.read(block)
         self.rest = rest[size:]
         self._begin_body(head)
         return head
@@ -209,7 +211,7 @@ class RequestReader:
         block = rest[position : end + 2]
         if block.count(b"\r\n") > self._fields:
             raise _too_large(f"There are more than {self._fields} trailers.")
-        read_fields(block)
+        check_fields(block)
         self.done = True
         return end + 4
 
