@@ -173,7 +173,7 @@ async def test_creating_twice_is_one(site: Site) -> None:
 
 async def test_a_pod_that_cannot_start_fails_the_create_with_its_own_words(site: Site) -> None:
     plan = new_plan(image="127.0.0.1:1/no/such:image")
-    with pytest.raises(EngineFailure, match="cannot start"):
+    with pytest.raises(EngineFailure, match="cannot be pulled"):
         await site.runtime.create(plan, lambda reason, message: None)
     await site.runtime.delete(plan.id)
 

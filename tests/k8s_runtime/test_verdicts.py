@@ -137,6 +137,16 @@ def test_what_ended_first_is_the_end(seen: Pod, phase: Phase, reason: str, over:
     assert (verdict.phase, verdict.reason, is_over(seen)) == (phase, reason, over)
 
 
+def test_a_failure_is_told_in_the_words_of_who_saw_it() -> None:
+    pulling = pod_of("Never", {"waiting": {"reason": "ErrImagePull", "message": "connection refused"}}, phase="Pending")
+    verdict = BATCH.verdict(batch({"phase": "Failed", "conditions": [condition("PodFailed", message="1/1")]}), pulling)
+    assert (verdict.phase, verdict.reason, "connection refused" in verdict.message) == (
+        Phase.FAILED,
+        "ErrImagePull",
+        True,
+    )
+
+
 @pytest.mark.parametrize("status", ["Succeed", "Pending", "Failed"])
 def test_a_pod_knows_of_an_end_before_its_controller(status: str) -> None:
     assert BATCH.verdict(batch({"phase": status}), pod_of("Never", ended(0))).phase is Phase.EXITED

@@ -110,7 +110,7 @@ class Waits:
             workload = self._provider.find(sandbox_id) or workload
         pod = self._provider.pod(sandbox_id)
         never = pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED"
-        if never or (workload.phase is Phase.FAILED and workload.reason in ("QUOTA_EXCEEDED", UNEXPLAINED)):
+        if never or (workload.phase is Phase.FAILED and workload.reason in ("QUOTA_EXCEEDED", UNEXPLAINED, *PULLING)):
             reason = "POD_FAILED" if workload.reason in (None, UNEXPLAINED) else workload.reason
             raise EngineFailure(f"{SCOPE}::{reason}", workload.message or "The pod failed.")
         return workload.phase in (Phase.RUNNING, Phase.EXITED, Phase.FAILED)

@@ -17,7 +17,7 @@ from shoal_k8s.api import ApiError, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods.objects import PODS, Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
-from shoal_k8s.pods.status import Verdict
+from shoal_k8s.pods.status import PULLING, Verdict, judge
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.native import ClusterPools
 from shoal_k8s.pools.objects import allocated, kept
@@ -148,7 +148,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         if said is not None:
             return said
         if status.phase == "Failed":
-            return self._failed(status)
+            return self._failed(status, pod)
         if status.phase in ("Succeed", "Running"):
             return Verdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
         exhausted = true(status.conditions, "PoolAllocationPending")
@@ -159,7 +159,11 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         again = ENDPOINTS in thing.metadata.annotations and _endpoint(thing) is None  # absent before the first pod
         return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.", again=again)
 
-    def _failed(self, status: BatchStatus) -> Verdict:
+    def _failed(self, status: BatchStatus, pod: Pod | None) -> Verdict:
+        """What is failed stays so, also if the kubelet gets the image later; it knows why it did not."""
+        seen = None if pod is None else judge(pod)
+        if seen is not None and seen.reason in PULLING:
+            return Verdict(Phase.FAILED, seen.reason, seen.message, hopeless=True)
         causes = (true(status.conditions, kind) for kind in ("PodFailed", "ResumeFailed", "PauseFailed"))
         cause = next((condition for condition in causes if condition is not None), None)
         said = (cause.message or cause.reason) if cause is not None else None
