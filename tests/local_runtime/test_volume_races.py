@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from itertools import permutations
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.local_runtime.conftest import Start
+from tests.local_runtime.layouts import layer, tools
 from tests.local_runtime.machine import ROOT, ignore, local, plan, run
 
 from shoal.errors import EngineFailure, InvalidRequest
@@ -16,6 +18,7 @@ from shoal.models.requests import HostVolume, Volume
 from shoal_local import spawn, volumes
 from shoal_local.files import walk
 from shoal_local.runtime import LocalRuntime
+from shoal_local.unpack import Unpacker
 
 OWNER = (64000, 64000)
 
@@ -192,6 +195,32 @@ async def test_a_place_swapped_for_a_link_is_noticed(
         await runtime.create(wanted, ignore)
     await runtime.delete(wanted.id)
     assert not marker.exists()
+
+
+async def test_a_link_swapped_into_an_image_is_not_mounted_on(
+    start: Start, isolation: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image that is a directory, changed at the last moment by somebody who may write to it."""
+    runtime = await start(local(isolation=isolation, image_roots=[str(tmp_path)]), (str(shared),))
+    image = tmp_path / "image"
+    image.mkdir()
+    tar = layer([*tools(), ("data/", "")])
+    subject = Unpacker(image, None)
+    subject.apply(io.BytesIO(tar))
+    subject.finish()
+    image.chmod(0o755)
+    real = spawn._spawn
+
+    def swapping(*args: object) -> object:
+        (image / "data").rename(image / "moved")
+        (image / "data").symlink_to("/usr/bin")
+        return real(*args)  # type: ignore[arg-type]  # handed through
+
+    monkeypatch.setattr(spawn, "_spawn", swapping)
+    wanted = plan("sh", "-c", "true", image=f"dir:{image}", volumes=(volume("v", shared / "b", "/data"),))
+    with pytest.raises(EngineFailure, match="no longer what it was"):
+        await runtime.create(wanted, ignore)
+    await runtime.delete(wanted.id)
 
 
 def test_descriptors_are_closed(shared: Path) -> None:

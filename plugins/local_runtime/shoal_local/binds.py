@@ -1,8 +1,9 @@
 """Volumes in the root of a sandbox: the mounts, and how each is known to be the right one.
 
 Each volume is first mounted in the sandbox's own directory, where only the server has a way, and compared there with
-what the server had opened. From there it goes to its place. A place that is in another volume may be changed by who
-writes to that one, up to the last moment: it is opened, compared, and mounted on through that descriptor.
+what the server had opened. From there it goes to its place. A place that is in another volume, or in an image that is a
+directory, may be changed by who writes to that one, up to the last moment: it is opened, compared, and mounted on
+through that descriptor.
 """
 
 from __future__ import annotations
@@ -46,15 +47,9 @@ def parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/") if part not in ("", "."))
 
 
-def mounts(binds: Sequence[Bind], places: Sequence[str], known: Sequence[Point]) -> list[Mount]:
-    """Every volume aside, and those in no other volume at their places."""
-    steps: list[Mount] = []
-    for number, bind in enumerate(binds):
-        aside = f"{BOX}/{_ASIDE}/{number}"
-        steps += _bind(bind, aside, known)
-        if bind.covers is None:
-            steps.append(Mount("bind", places[number], aside))
-    return steps
+def mounts(binds: Sequence[Bind], known: Sequence[Point]) -> list[Mount]:
+    """Every volume aside."""
+    return [step for number, bind in enumerate(binds) for step in _bind(bind, f"{BOX}/{_ASIDE}/{number}", known)]
 
 
 def direct(binds: Sequence[Bind], places: Sequence[str], known: Sequence[Point]) -> list[Mount]:
@@ -80,16 +75,16 @@ def checks(binds: Sequence[Bind], box: Path, stat: str) -> list[str]:
     ]
 
 
-def placements(binds: Sequence[Bind], box: Path, root: Path, stat: str, mount: str) -> list[str]:
-    """Shell commands that mount the volumes that are in another volume, in order."""
+def placements(binds: Sequence[Bind], places: Sequence[str], box: Path, root: Path, stat: str, mount: str) -> list[str]:
+    """Shell commands that mount the volumes at their places in ``root``, in order; ``places`` are without links."""
     here = "/proc/self/fd/9"
     found = []
-    for number, bind in enumerate(binds):
-        if bind.covers is not None:
-            step = join([mount, "--no-canonicalize", "--rbind", str(box / _ASIDE / str(number)), here])
-            text = f"volume {bind.name}: {bind.target} is no longer what it was when the sandbox was asked for"
-            place = quote(f"{root}/{'/'.join(parts(bind.target))}")
-            found.append(f"{{ {{ {_is(stat, here, bind.covers)} && {step}; }} 9<{place} || {_fail(text)}; }}")
+    for number, (bind, inside) in enumerate(zip(binds, places, strict=True)):
+        place = f"{root}/{'/'.join(parts(inside))}"
+        same = f'[ "$(readlink {here})" = {quote(place)} ]' if bind.covers is None else _is(stat, here, bind.covers)
+        step = join([mount, "--no-canonicalize", "--rbind", str(box / _ASIDE / str(number)), here])
+        text = f"volume {bind.name}: {bind.target} is no longer what it was when the sandbox was asked for"
+        found.append(f"{{ {{ {same} && {step}; }} 9<{quote(place)} || {_fail(text)}; }}")
     return found
 
 

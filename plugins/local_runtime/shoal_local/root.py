@@ -31,6 +31,8 @@ class Root:
         self._place = drawer.place
         self._blueprint: Blueprint = drawer.get(rootfs)
         self._whole = self._place.overlay and not rootfs.host
+        self.places: list[str] = []
+        """Where the volumes go, without links; known after `mounts`."""
 
     def mounts(self, binds: Sequence[Bind], workdir: str, *, staged: bool) -> list[Mount]:
         """Make the directories and return the steps, in order; sources and targets may hold `shoal_local.mounts.BOX`.
@@ -45,14 +47,14 @@ class Root:
         if self._whole:
             self._complete_image()
         self._ensure(workdir, directory=True)
-        places = [
+        self.places = [
             bind.target if bind.covers is not None else self._ensure(bind.target, directory=bind.directory)
             for bind in binds
         ]
         if not staged:
-            return steps + direct(binds, places, self._blueprint.known)
+            return steps + direct(binds, self.places, self._blueprint.known)
         make_aside(binds, self._box)
-        return steps + mounts(binds, places, self._blueprint.known)
+        return steps + mounts(binds, self._blueprint.known)
 
     def check_target(self, path: str) -> None:
         """Raises InvalidRequest if nothing can be mounted at ``path`` in this image."""

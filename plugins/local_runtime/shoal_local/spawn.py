@@ -149,12 +149,13 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
     if order.limits.disk is not None and isolation.disk is not None:
         layers = box / disk.FOLDER
         layers.mkdir(mode=0o755)
-    mounts = Root(layers, order.rootfs, drawer).mounts(order.binds, workload.cwd, staged=staged)
+    root = Root(layers, order.rootfs, drawer)
+    mounts = root.mounts(order.binds, workload.cwd, staged=staged)
     if not staged:
         _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
         _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, []))
         return [tools.sh, str(box / "stage")]
-    build = _build(order, isolation, layers)
+    build = _build(order, isolation, layers, root.places)
     if isolation.method == "unshare":
         _write(box / "fstab", fstab(mounts, top, layers))
         _write(box / "inner", unshare_inner(tools, workload))
@@ -168,15 +169,15 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
 
 
-def _build(order: Order, isolation: Isolation, layers: Path) -> list[str]:
-    """The commands that build the root: its disk, the mounts, checks of the volumes, and those that are in others."""
+def _build(order: Order, isolation: Isolation, layers: Path, places: list[str]) -> list[str]:
+    """The commands that build the root: its disk, the mounts, checks of the volumes, and these at their places."""
     tools, box, size = isolation.tools, order.box.path, order.limits.disk
     stat, mount = tools.stat or "stat", tools.mount or "mount"
     own: list[str] = []
     if layers != box and isolation.disk is not None and size is not None:
         disk.prepare(isolation.disk, box, size)
         own = disk.commands(isolation.disk, box, size, mount)
-    placed = placements(order.binds, layers, isolation.mountpoint, stat, mount)
+    placed = placements(order.binds, places, layers, isolation.mountpoint, stat, mount)
     return [*own, mount_all(tools), *checks(order.binds, layers, stat), *placed]
 
 
