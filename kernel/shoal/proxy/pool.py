@@ -22,6 +22,8 @@ MAX_CONNECTIONS = 4096
 """Upstream connections of the whole process."""
 WITNESS_SECONDS, VOUCHED_SECONDS = 1.0, 0.1
 """How long a witness must have been idle, and how long a connection may have been for which it vouches."""
+LOOKED_AT = 4
+"""Idle connections of a lane, newest first, for which a witness is sought."""
 RESTING = 2
 """Idle connections of a lane that are kept though nothing vouches for them: they become witnesses."""
 CLOSE_SECONDS = 1.0
@@ -118,7 +120,7 @@ class ConnectionPool:
         if lane is None:
             return None
         now = asyncio.get_running_loop().time()
-        for connection in reversed(lane.idle):
+        for connection in lane.idle[: -LOOKED_AT - 1 : -1]:
             if now - connection.idle_since > VOUCHED_SECONDS:
                 break
             if lane.has_witness(now, connection.served, connection.born):

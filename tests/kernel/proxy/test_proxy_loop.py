@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.kernel.proxy.harness import Sandboxes, answering, front, headers, ok
+from tests.kernel.proxy.sockets import service, socket_front
 
 from shoal.errors import LoopDetected
 from shoal.proxy.headers import HOPS, MAX_HOPS, hop_count, read_request
@@ -30,6 +31,17 @@ async def test_a_request_that_came_by_other_proxies_goes_through() -> None:
         assert (await server.get(PROXY, f"{HOPS.decode()}: 3", "X-Forwarded-Proto: https"))[0] == 200
         assert (await server.get(PROXY))[0] == 200
     assert [headers(head, HOPS) for head in upstream.heads] == [[b"1"], [b"4"], []]
+
+
+async def test_a_websocket_that_comes_back_again_and_again_is_closed() -> None:
+    async with service() as backend, socket_front(backend.address) as server:
+        code, reason = await server.refused(additional_headers={HOPS.decode(): "8"})
+        assert (code, backend.clients) == (1011, [])
+        assert "again and again" in reason
+        told = {HOPS.decode(): "7", "X-Forwarded-Proto": "http"}
+        async with server.connect(additional_headers=told):
+            assert backend.last.request is not None
+            assert backend.last.request.headers[HOPS.decode()] == "8"
 
 
 @pytest.mark.parametrize("count", [b"8", b"9", b"100", b"999999999999999999"])
