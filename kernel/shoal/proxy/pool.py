@@ -48,11 +48,19 @@ def destination(address: str) -> Destination:
 
 
 class _Lane:
-    __slots__ = ("callers", "idle", "open", "waiters")
+    """What concerns one address.
+
+    Attributes:
+        concurrent: the upstream has answered on one connection while it held another. One that serves its connections
+            one after another answers on a new one only when those before it are closed.
+    """
+
+    __slots__ = ("callers", "concurrent", "idle", "open", "waiters")
 
     def __init__(self) -> None:
         self.idle: list[UpstreamConnection] = []
         self.open = 0
+        self.concurrent = False
         self.callers = 0  # that wait or dial; the lane stays while there are any
         self.waiters: deque[asyncio.Future[None]] = deque()
 
@@ -134,7 +142,9 @@ class ConnectionPool:
     def keeps(self, place: Destination, lease: Lease) -> bool:
         """Whether the connection is of use after one more request that is not repeatable."""
         lane = self._lanes.get(place.authority)
-        if lane is None or len(lane.idle) < RESTING:
+        if lane is None or not lane.concurrent:
+            return False
+        if len(lane.idle) < RESTING:
             return True
         now = asyncio.get_running_loop().time()
         return lane.has_witness(now, lease.connection.served + 1, lease.connection.born)
@@ -146,6 +156,9 @@ class ConnectionPool:
         """
         lane = self._lanes.setdefault(place.authority, _Lane())
         lane.callers += 1
+        if fresh and not lane.concurrent:
+            for connection in lane.idle:
+                connection.close()
         try:
             lease = await self._turn(lane, place, fresh=fresh) if self._is_full(lane) else None
             return lease or Lease(await self._dial(lane, place))
@@ -158,10 +171,12 @@ class ConnectionPool:
         connection = lease.surrender()
         if connection is None:
             return
+        lane = self._lanes.get(place.authority)
+        if lane is not None and lane.idle and not lane.concurrent:
+            lane.concurrent = lane.idle[0].is_open()
         if connection.closing:
             connection.await_close(CLOSE_SECONDS)
             return
-        lane = self._lanes.get(place.authority)
         if lane is None or self._closed or not self._idle_limit or not connection.reusable:
             connection.abort()
             return

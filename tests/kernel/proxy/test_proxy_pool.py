@@ -209,9 +209,27 @@ async def test_the_upstream_closes_what_is_not_kept() -> None:
     async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
         for _ in range(5):
             assert (await server.get(PROXY, "Content-Length: 0", method="POST"))[0] == 200
-        await until(lambda: server.proxy.pool.open == 2)
-        assert server.proxy.pool.idle == 2
-    assert (told, first_to_close) == ([None] * 2 + [b"close"] * 3, [True] * 3)
+        await until(lambda: server.proxy.pool.open == 0)
+    assert (told, first_to_close) == ([b"close"] * 5, [True] * 5)
+
+
+async def test_a_service_that_serves_its_connections_one_after_another_is_never_waited_for() -> None:
+    """It reads from the kept connection until that is closed, and from a new one only then."""
+    turn = asyncio.Lock()
+
+    async def script(peer: Peer) -> None:
+        async with turn:
+            while head := await peer.head():
+                await peer.reader.readexactly(int(header(head, b"content-length") or 0))
+                close = header(head, b"connection") == b"close"
+                await peer.send(ok(b"ok", *[b"Connection: close"] * close))
+                if close:
+                    return
+
+    settings = ProxySettings(idle_connection_seconds=600)
+    async with Upstream(script).running() as upstream, front(s=upstream.address, settings=settings) as server:
+        for method in ["GET", "POST", "POST", "GET", "GET", "POST", "PATCH", "GET"]:
+            assert (await server.get(PROXY, "Content-Length: 2", method=method, body=b"{}"))[0] == 200
 
 
 async def test_an_upstream_that_began_to_answer_is_not_asked_again() -> None:
