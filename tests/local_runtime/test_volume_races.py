@@ -203,7 +203,8 @@ async def test_a_link_swapped_into_an_image_is_not_mounted_on(
     """An image that is a directory, changed at the last moment by somebody who may write to it."""
     runtime = await start(local(isolation=isolation, image_roots=[str(tmp_path)]), (str(shared),))
     image = tmp_path / "image"
-    image.mkdir()
+    for folder in (image, tmp_path / "outside"):
+        folder.mkdir()
     tar = layer([*tools(), ("data/", "")])
     subject = Unpacker(image, None)
     subject.apply(io.BytesIO(tar))
@@ -213,7 +214,7 @@ async def test_a_link_swapped_into_an_image_is_not_mounted_on(
 
     def swapping(*args: object) -> object:
         (image / "data").rename(image / "moved")
-        (image / "data").symlink_to("/usr/bin")
+        (image / "data").symlink_to(tmp_path / "outside")
         return real(*args)  # type: ignore[arg-type]  # handed through
 
     monkeypatch.setattr(spawn, "_spawn", swapping)
