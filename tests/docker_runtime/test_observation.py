@@ -189,7 +189,7 @@ async def test_a_name_that_somebody_elses_container_has(bench: Bench, make: Make
 
 async def test_a_start_that_the_engine_refuses(bench: Bench, make: Make) -> None:
     plan = bench.plan(command=["/no/such/program"])
-    async with make() as runtime:
+    async with make(init=False) as runtime:
         with pytest.raises(EngineFailure, match="no such file") as caught:
             await create(runtime, plan)
         assert caught.value.code == "DOCKER::SANDBOX_START_FAILED"
