@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import kubernetes.client
+import kubernetes.config
+
+
+def of_kubeconfig() -> kubernetes.client.Configuration:
+    """Where ``KUBECONFIG`` leads, and as whom."""
+    configuration = kubernetes.client.Configuration()
+    kubernetes.config.load_kube_config(os.environ["KUBECONFIG"], client_configuration=configuration)  # type: ignore[no-untyped-call]  # no types there
+    return configuration
 
 
 class Relay:
@@ -48,6 +58,21 @@ class Relay:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def kubeconfig(self, place: Path) -> Path:
+        """A file by which one reaches the API server over this relay."""
+        file = place / "kubeconfig"
+        file.write_text(
+            f"""
+apiVersion: v1
+kind: Config
+clusters: [{{name: c, cluster: {{server: "{self.url}"}}}}]
+users: [{{name: u, user: {{token: "{self.token}"}}}}]
+contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
+current-context: x
+"""
+        )
+        return file
 
     def cut(self) -> None:
         """Drop every connection, as a network or a dying server does."""

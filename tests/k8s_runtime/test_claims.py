@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 from tests.k8s_runtime.conftest import until
+from tests.k8s_runtime.relay import Relay, of_kubeconfig
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 
 from shoal.errors import Conflict, InvalidRequest
-from shoal.models.requests import ClaimVolume, Volume
+from shoal.models.requests import ClaimVolume, ImageAuth, Volume
+from shoal.models.secret import Secret
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import KubeClient, Resource
@@ -110,3 +112,23 @@ async def test_a_claim_that_the_cluster_refuses_is_the_callers(runtime: Kubernet
     assert runtime.truth is not None
     with pytest.raises(InvalidRequest, match="'odd' is refused"):
         await runtime.truth.accept(new_plan(volumes=[mounted("odd", access_modes=["Sometimes"])]))
+
+
+async def test_a_removal_asks_for_nothing_that_was_never_made(
+    client: KubeClient, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Relay(of_kubeconfig()) as relay:
+        monkeypatch.setenv("KUBECONFIG", str(relay.kubeconfig(tmp_path)))
+        runtime = runtime_for(namespace, "pod")
+        await runtime.start()
+        try:
+            for auth in (None, ImageAuth(username="u", password=Secret("p"))):
+                plan = new_plan(image_auth=auth, command=["sleep", "600"])
+                await runtime.create(plan, lambda reason, message: None)
+                before = len(relay.requests)
+                await runtime.delete(plan.id)
+                asked = [line.split("?")[0] for line in relay.requests[before:]]
+                assert not any("persistentvolumeclaims" in line for line in asked), asked
+                assert any("secrets" in line for line in asked) is (auth is not None), asked
+        finally:
+            await runtime.stop()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
-import kubernetes.client
-import kubernetes.config
 import msgspec
 import pytest
 from tests.k8s_runtime.conftest import until
-from tests.k8s_runtime.relay import Relay
+from tests.k8s_runtime.relay import Relay, of_kubeconfig
 
 from shoal_k8s.api import ApiError, ApiUnreachable, KubeClient, Resource
 from shoal_k8s.api.client import MERGE_PATCH
@@ -31,26 +30,13 @@ class ConfigMap(KubeStruct):
 
 @pytest.fixture
 async def relay() -> AsyncIterator[Relay]:
-    configuration = kubernetes.client.Configuration()
-    kubernetes.config.load_kube_config(os.environ["KUBECONFIG"], client_configuration=configuration)  # type: ignore[no-untyped-call]  # no types there
-    async with Relay(configuration) as relay:
+    async with Relay(of_kubeconfig()) as relay:
         yield relay
 
 
-def through(relay: Relay, tmp_path: Any) -> Connection:
+def through(relay: Relay, tmp_path: Path) -> Connection:
     """A connection that goes over the relay."""
-    file = tmp_path / "kubeconfig"
-    file.write_text(
-        f"""
-apiVersion: v1
-kind: Config
-clusters: [{{name: c, cluster: {{server: "{relay.url}"}}}}]
-users: [{{name: u, user: {{token: "{relay.token}"}}}}]
-contexts: [{{name: x, context: {{cluster: c, user: u}}}}]
-current-context: x
-"""
-    )
-    return Connection(str(file))
+    return Connection(str(relay.kubeconfig(tmp_path)))
 
 
 async def add(client: KubeClient, namespace: str, name: str, **labels: str) -> ConfigMap:
@@ -147,6 +133,41 @@ async def test_a_resync_repairs_what_the_stream_lost(client: KubeClient, namespa
         await maps.stop()
 
 
+async def test_a_resync_comes_from_the_watch_cache(
+    client: KubeClient, namespace: str, relay: Relay, tmp_path: Any
+) -> None:
+    maps = informer(through(relay, tmp_path), namespace, resync=1.0, watch_timeout=1.0)
+    await maps.start()
+    try:
+        await until(lambda: any("watch=1" in line for line in relay.requests))
+        await add(client, namespace, "one")  # from now on the cache is as new as what was seen
+        await until(lambda: len(maps) == 1)
+        seen = len(relay.requests)
+        maps._objects.clear()
+        maps._indexed.clear()
+        await until(lambda: len(maps) == 1)
+        lists = [line for line in relay.requests[seen:] if "watch=1" not in line]
+        assert lists
+        assert all("resourceVersion=0" in line and "limit=" not in line for line in lists)
+    finally:
+        await maps.stop()
+
+
+async def test_a_cache_that_is_older_than_what_was_seen_is_not_believed(
+    client: KubeClient, namespace: str, relay: Relay, tmp_path: Any
+) -> None:
+    await add(client, namespace, "there")
+    maps = informer(through(relay, tmp_path), namespace, resync=1.0, watch_timeout=1.0)
+    await maps.start()
+    try:
+        await until(lambda: any("watch=1" in line for line in relay.requests))
+        version = await asyncio.to_thread(maps._reflector._list_again, str(2**62))
+        assert int(version) < 2**62
+        assert "limit=" in [line for line in relay.requests if "watch=1" not in line][-1]
+    finally:
+        await maps.stop()
+
+
 async def test_an_idle_informer_asks_at_most_once_a_minute(
     client: KubeClient, namespace: str, relay: Relay, tmp_path: Any
 ) -> None:
@@ -189,9 +210,9 @@ async def test_our_own_write_is_there_at_once_and_never_goes_back(client: KubeCl
 
 async def test_the_first_list_tells_why_it_fails(relay: Relay, tmp_path: Any) -> None:
     relay.refusing = True
-    maps = informer(through(relay, tmp_path), "default")
+    maps = informer(through(relay, tmp_path), "default", first_list=2.0)
     with pytest.raises(ApiUnreachable):
-        await maps.start(timeout=2.0)
+        await maps.start()
     await maps.stop()
 
 

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from shoal.errors import Conflict, InvalidRequest, Unavailable
 from shoal.models import codes
@@ -17,7 +18,7 @@ from shoal_k8s.api.client import STRATEGIC_PATCH
 from shoal_k8s.api.failures import API_ERROR
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods import storage
-from shoal_k8s.pods.objects import CLAIMS, SECRETS
+from shoal_k8s.pods.objects import CLAIMS, SECRETS, PodSpec
 from shoal_k8s.pods.secrets import pull_secret, pull_secret_name
 
 MANAGED = f"{names.PREFIX}volume-managed-by"
@@ -30,6 +31,23 @@ class Owned(KubeStruct):
     metadata: Meta
 
 
+class Made(Struct, frozen=True):
+    """What may have been made for a sandbox."""
+
+    secret: bool
+    claims: bool
+
+
+def _planned(plan: WorkloadPlan) -> Made:
+    return Made(secret=pull_secret(plan) is not None, claims=any(volume.pvc is not None for volume in plan.volumes))
+
+
+def _seen(sandbox_id: str, spec: PodSpec) -> Made:
+    """By what its pod uses: an object that was changed since still owns the rest, and the cluster removes that."""
+    secret = any(each.name == pull_secret_name(sandbox_id) for each in spec.image_pull_secrets)
+    return Made(secret=secret, claims=any(each.persistent_volume_claim is not None for each in spec.volumes))
+
+
 class Belongings:
     """Made before the workload, so that its first pull finds the secret; owned by it afterwards; removed with it."""
 
@@ -37,9 +55,11 @@ class Belongings:
         self._client = client
         self._namespace = namespace
         self._default_size = default_size
+        self._made: dict[str, Made] = {}
 
     async def prepare(self, plan: WorkloadPlan) -> None:
         """Claims and secret, as far as they are not there. Raises Conflict, InvalidRequest, Unavailable, ApiError."""
+        self._made[plan.id] = _planned(plan)
         claims = {volume.pvc.claim_name: volume.pvc for volume in reversed(plan.volumes) if volume.pvc is not None}
         wanted = [self._prepare_claim(claim, plan.id) for claim in claims.values()]
         secret = pull_secret(plan)
@@ -58,15 +78,27 @@ class Belongings:
         for claim in storage.claims_to_make(plan.volumes):
             if claim.delete_on_sandbox_termination and await self._made_for(claim.claim_name, plan.id):
                 await self._patch(CLAIMS, claim.claim_name, reference)
+        self._made.pop(plan.id, None)  # from now on its object tells
 
-    async def remove(self, sandbox_id: str, *, secret: bool = True) -> None:
-        """What a sandbox leaves behind; absent is success."""
+    def note(self, sandbox_id: str, spec: PodSpec | None) -> None:
+        """Before a removal: what its object says was made for it, so that nothing else is asked for."""
+        if spec is not None:
+            self._made.setdefault(sandbox_id, _seen(sandbox_id, spec))
+
+    async def remove(self, sandbox_id: str) -> None:
+        """What a sandbox leaves behind; absent is success. Where nobody knows what was made, all is looked for."""
+        made = self._made.get(sandbox_id, Made(secret=True, claims=True))
+        if made.claims:
+            await self._remove_claims(sandbox_id)
+        if made.secret:
+            await self._delete(SECRETS, pull_secret_name(sandbox_id))
+        self._made.pop(sandbox_id, None)
+
+    async def _remove_claims(self, sandbox_id: str) -> None:
         ours = {"labelSelector": f"{names.ID}={sandbox_id},{MANAGED}={SERVER}"}
         claims = await self._client.list(CLAIMS, self._namespace, KubeList[Owned], ours)
         for claim in claims.items or []:
             await self._delete(CLAIMS, claim.metadata.name)
-        if secret:
-            await self._delete(SECRETS, pull_secret_name(sandbox_id))
 
     async def _prepare_claim(self, claim: ClaimVolume, sandbox_id: str) -> None:
         held = await self._claim(claim.claim_name)

@@ -42,6 +42,8 @@ class KubernetesSettings(Section):
     """Where sandboxes live; None = the namespace of the service account, else ``default``."""
     informer_resync_seconds: Positive = 300
     informer_watch_timeout_seconds: Positive = 60
+    informer_first_list_seconds: Positive = 60
+    """How long the first list of each kind may take; a start that has not got it then ends."""
     read_qps: Annotated[float, Meta(ge=0)] = 0
     read_burst: NotNegative = 0
     write_qps: Annotated[float, Meta(ge=0)] = 0

@@ -148,6 +148,7 @@ class KubernetesRuntime(Runtime):
             index=lambda pod: [pod.metadata.labels[names.ID]],
             resync=resync,
             watch_timeout=timeout,
+            first_list=float(kubernetes.informer_first_list_seconds),
         )
         self._ending = Ending(self._client, self._pods)
         cluster = Cluster(
@@ -158,6 +159,7 @@ class KubernetesRuntime(Runtime):
             self._ending,
             resync,
             timeout,
+            float(kubernetes.informer_first_list_seconds),
             batchsandbox_template=kubernetes.batchsandbox_template_file,
             plain_template=kubernetes.pod_template_file,
             agent_sandbox_template=self._agent.template_file,
@@ -232,6 +234,7 @@ class KubernetesRuntime(Runtime):
 
     async def delete(self, sandbox_id: str) -> None:
         """Returns once the API server has taken it; the pod ends behind that, on a node that answers or not."""
+        self._belongings.note(sandbox_id, self._provider.pod_spec(sandbox_id))
         with told():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)

@@ -73,6 +73,7 @@ class ClusterTruth(SharedTruth):
             return await self._provider.edit(sandbox_id, change)
 
     async def end(self, sandbox_id: str, now: datetime) -> bool:
+        self._belongings.note(sandbox_id, self._provider.pod_spec(sandbox_id))
         with told():
             return await self._provider.end(sandbox_id, now)
 

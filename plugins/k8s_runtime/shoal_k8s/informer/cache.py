@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from shoal_k8s.api.client import Resource
 from shoal_k8s.api.connection import Connection
-from shoal_k8s.api.failures import ApiError
+from shoal_k8s.api.failures import ApiError, ApiUnreachable
 from shoal_k8s.api.objects import Meta
 from shoal_k8s.informer.reflector import Reflector
 from shoal_k8s.informer.stream import Event
@@ -65,6 +65,7 @@ class Informer(Generic[T]):
         query: selectors (``labelSelector``, ``fieldSelector``).
         index: the keys under which `by` finds an object, such as a sandbox id in a label.
         resync, watch_timeout: seconds (contract/kubernetes.md section 2).
+        first_list: seconds that the first list may take.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Informer(Generic[T]):
         index: Indexer[T] = lambda _: (),
         resync: float = RESYNC,
         watch_timeout: float = WATCH_TIMEOUT,
+        first_list: float = START_SECONDS,
     ) -> None:
+        self._first_list = first_list
         self.resource = resource
         self._objects: dict[Key, T] = {}
         self._written: set[Key] = set()
@@ -106,18 +109,20 @@ class Informer(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._objects.values()))
 
-    async def start(self, timeout: float = START_SECONDS) -> None:  # noqa: ASYNC109 - a bound of its own, told as its own error
+    async def start(self) -> None:
         """Begin; returns once everything that there is was listed.
 
-        Raises what keeps it from listing: at once if it is a right, else if it did not pass within ``timeout`` seconds.
+        Raises what keeps it from listing: at once if it is a right, else if it did not pass in ``first_list`` seconds.
         """
         self._loop = asyncio.get_running_loop()
         self._reflector.start()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(self._first_list):
                 await self._synced.wait()
         except TimeoutError:
-            raise self._error or TimeoutError(f"{self.resource} could not be listed in {timeout:.0f} s") from None
+            raise self._error or ApiUnreachable(
+                f"list {self.resource}", f"no list in {self._first_list:.0f} s"
+            ) from None
         if not self._listed_once and self._error is not None:
             raise self._error
 

@@ -1,6 +1,7 @@
 """A thread that lists, then watches, for ever, and tells what it saw.
 
-It lists page by page, then watches from the list's version. A stream that ends or breaks is taken up where it was; a
+It lists page by page, then watches from the list's version. The first list is consistent; those at intervals come from
+the API server's watch cache. A stream that ends or breaks is taken up where it was; a
 version that the API server no longer has (410) means a new list. At intervals it lists anyway, to repair what a stream
 may have lost. An idle watch costs a request each time its time is up, at most one a minute on average, lists included.
 """
@@ -129,7 +130,8 @@ class Reflector(Generic[T]):
     def _follow(self, version: str | None) -> str:
         """One list if it is due, and one watch to its end; the version that was reached."""
         if version is None or time.monotonic() - self._listed_at >= self._resync:
-            version, self._listed_at = self._list(), time.monotonic()
+            version = self._list() if version is None else self._list_again(version)
+            self._listed_at = time.monotonic()
         self._version = version
         for event in self._watch(version):
             self._version = version = event.version or version
@@ -156,6 +158,20 @@ class Reflector(Generic[T]):
             if token is None:
                 self._listener.listed(objects, page.metadata.resource_version)
                 return page.metadata.resource_version
+
+    def _list_again(self, seen: str) -> str:
+        """The same from the memory of the API server, which its store does not feel; from the store only where that
+        memory is older than what was seen.
+        """
+        query = {**self._query, "resourceVersion": "0"}
+        content = self._get("list", query, urllib3.Timeout(connect=10.0, read=60.0)).data
+        page = msgspec.json.decode(content, type=KubeList[msgspec.Raw])
+        version = page.metadata.resource_version
+        if not (version.isdigit() and seen.isdigit() and int(version) >= int(seen)):
+            return self._list()
+        objects = [self._decoder.decode(raw) for raw in page.items or []]  # one by one: other threads run between
+        self._listener.listed(objects, version)
+        return version
 
     def _watch(self, version: str) -> Iterator[Event[T]]:
         lasting = self._watch_timeout * random.uniform(1.0, 2.0)  # noqa: S311 - spreads watches, hides nothing

@@ -92,7 +92,19 @@ class Container(KubeStruct):
     resources: Resources = field(default_factory=Resources)
 
 
+class PullSecret(KubeStruct):
+    name: str = ""
+
+
+class PodVolume(KubeStruct):
+    """``persistent_volume_claim``: given for a volume that is a claim."""
+
+    persistent_volume_claim: Any = None
+
+
 class PodSpec(KubeStruct):
+    image_pull_secrets: list[PullSecret] = []
+    volumes: list[PodVolume] = []
     containers: list[Container] = []
     init_containers: list[Container] = []
     node_name: str | None = None

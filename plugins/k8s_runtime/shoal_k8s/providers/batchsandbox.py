@@ -90,7 +90,11 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         self._template = template.read(cluster.batchsandbox_template, "kubernetes.batchsandbox_template_file")
         self.pools = self._pools = ClusterPools(cluster.client, cluster.namespace, cluster.pool_policy)
         self._captures = Captures(
-            cluster.client, cluster.namespace, resync=cluster.resync, watch_timeout=cluster.watch_timeout
+            cluster.client,
+            cluster.namespace,
+            resync=cluster.resync,
+            watch_timeout=cluster.watch_timeout,
+            first_list=cluster.first_list,
         )
 
     async def start(self, changed: Callable[[str], None]) -> None:

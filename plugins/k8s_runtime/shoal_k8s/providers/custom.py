@@ -54,6 +54,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             index=lambda thing: [thing.metadata.labels[names.ID]],
             resync=cluster.resync,
             watch_timeout=cluster.watch_timeout,
+            first_list=cluster.first_list,
         )
         self._edits = Edits(
             cluster.client, self.objects, self.struct, self.expiry, lambda at: {"spec": self.expiry_patch(at)}
@@ -148,6 +149,10 @@ class CustomProvider(WorkloadProvider, Generic[T]):
     async def end(self, sandbox_id: str, now: datetime) -> bool:
         thing = self._held(sandbox_id)
         return thing is None or await self._edits.end(thing, now)
+
+    def pod_spec(self, sandbox_id: str) -> PodSpec | None:
+        thing = self._any(sandbox_id)
+        return None if thing is None else self.pod_spec_of(thing)
 
     def subject(self, sandbox_id: str) -> Meta | None:
         held = self._any(sandbox_id)

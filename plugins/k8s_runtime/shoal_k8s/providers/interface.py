@@ -23,7 +23,7 @@ from shoal_k8s.informer import Informer
 from shoal_k8s.pods import placement
 from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.ending import Ending
-from shoal_k8s.pods.objects import PODS, Pod
+from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pools.pooled import pool_of
 from shoal_k8s.pools.template import TemplatePolicy
 
@@ -46,6 +46,7 @@ class Cluster(Struct, frozen=True):
     ending: Ending
     resync: float
     watch_timeout: float
+    first_list: float
     batchsandbox_template: str | None = None
     plain_template: str | None = None
     agent_sandbox_template: str | None = None
@@ -144,6 +145,10 @@ class WorkloadProvider(ABC):
         found = await self.cluster.client.list(PODS, self.cluster.namespace, KubeList[Pod], query)
         for pod in found.items or []:
             self.cluster.pods.put(pod)
+
+    @abstractmethod
+    def pod_spec(self, sandbox_id: str) -> PodSpec | None:
+        """The pod spec in its object, as last seen; None if there is no object."""
 
     async def find_pod(self, sandbox_id: str) -> Pod | None:
         """The sandbox's pod, also where it is not among those that are followed."""

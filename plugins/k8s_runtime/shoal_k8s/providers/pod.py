@@ -101,6 +101,10 @@ class PodProvider(WorkloadProvider):
             if self._is_held(pod) and pod.metadata.name == pod.metadata.labels.get(names.ID)
         ]
 
+    def pod_spec(self, sandbox_id: str) -> PodSpec | None:
+        pod = self.cluster.pods.get(self.cluster.namespace, sandbox_id)
+        return None if pod is None else pod.spec
+
     def _held(self, sandbox_id: str) -> Pod | None:
         pod = self.cluster.pods.get(self.cluster.namespace, sandbox_id)
         return pod if pod is not None and self._is_held(pod) else None

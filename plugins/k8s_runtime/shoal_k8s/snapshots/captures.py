@@ -29,7 +29,9 @@ CAPTURE_SECONDS: Final = 900.0
 class Captures:
     """The public snapshots of one namespace, followed by an informer of their own."""
 
-    def __init__(self, client: KubeClient, namespace: str, *, resync: float, watch_timeout: float) -> None:
+    def __init__(
+        self, client: KubeClient, namespace: str, *, resync: float, watch_timeout: float, first_list: float
+    ) -> None:
         self._client = client
         self._namespace = namespace
         self._waiting: dict[str, asyncio.Event] = {}
@@ -41,6 +43,7 @@ class Captures:
             query={"labelSelector": names.SNAPSHOT},
             resync=resync,
             watch_timeout=watch_timeout,
+            first_list=first_list,
         )
         self._started = False
 
