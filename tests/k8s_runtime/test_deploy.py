@@ -25,6 +25,7 @@ from shoal.config.settings import Settings
 from shoal.errors import ConfigError, ShoalError
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import ClaimVolume, ImageAuth, Volume
+from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import Secret
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
@@ -118,6 +119,24 @@ async def with_a_claim(runtime: KubernetesRuntime) -> None:
     await runtime.delete(plan.id)
 
 
+async def a_failure(runtime: KubernetesRuntime) -> None:
+    """What is kept of a create that failed."""
+    now = datetime.now(UTC)
+    record = SandboxRecord(
+        id=str(uuid.uuid4()),
+        runtime="kubernetes",
+        state=State.FAILED,
+        since=now,
+        created_at=now,
+        entrypoint=["x"],
+        purge_at=now + timedelta(hours=1),
+    )
+    assert runtime.truth is not None
+    await runtime.truth.remember(record)
+    assert record.id in {workload.id for workload in await runtime.list()}
+    await runtime.truth.forget(record.id)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_the_api_server_takes_it(namespace: str, form: str) -> None:
     said = apply(manifests(form, namespace), "--dry-run=server")
@@ -161,6 +180,7 @@ async def test_its_rights_are_enough(
     async with runtime_as_deployed(tmp_path, namespace, form) as runtime:
         await whole_life(runtime)
         await with_a_claim(runtime)
+        await a_failure(runtime)
 
 
 @pytest.mark.parametrize(("resource", "verb"), RULES["pod"])
@@ -175,8 +195,8 @@ async def test_each_right_is_needed_and_told_when_it_is_lacking(
     try:
         async with runtime_as_deployed(tmp_path, namespace, "pod") as runtime:
             if verb == "watch":
-                await until(lambda: runtime._pods.error is not None)
-            for part in (whole_life, with_a_claim, _twice, _lease_renewed):
+                await until(lambda: _unheard(runtime))
+            for part in (whole_life, with_a_claim, a_failure, _twice, _lease_renewed):
                 said.append(await _failure(part, runtime))
                 if f"{verb} {name} is forbidden" in said[-1]:
                     return
@@ -211,6 +231,11 @@ async def _twice(runtime: KubernetesRuntime) -> None:
     with suppress(AssertionError):
         await provider.make(plan)
     await runtime.delete(plan.id)
+
+
+def _unheard(runtime: KubernetesRuntime) -> bool:
+    assert runtime._failures is not None
+    return runtime._pods.error is not None or runtime._failures.error is not None
 
 
 async def _lease_renewed(runtime: KubernetesRuntime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.k8s_runtime.servers import configuration, eventually
+from tests.k8s_runtime.servers import configuration, eventually, running
 from tests.servers import ServerProcess
 
 from shoal_k8s.api import ApiError, KubeClient
@@ -20,6 +21,7 @@ from shoal_k8s.pods.objects import PODS, Pod
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
 
 IMAGE = "shoal-test/busybox:latest"
+NO_IMAGE = "shoal-test/Not-A-Name"
 SERVE = ["sh", "-c", "mkdir -p /w && echo hello >/w/index.html && exec httpd -f -p 8000 -h /w"]
 
 
@@ -188,3 +190,47 @@ def test_a_server_that_comes_back_believes_the_cluster_not_its_store(replicas: l
     assert found is not None
     assert (found["metadata"], datetime.fromisoformat(found["expiresAt"])) == ({"a": "2"}, later)
     assert one.get(gone) is None
+
+
+def test_why_a_create_failed_is_told_by_all_of_them_and_by_those_that_come_later(
+    replicas: list[Replica], tmp_path: Path
+) -> None:
+    one, other = replicas
+    made = one.create(image={"uri": NO_IMAGE}, metadata={"a": "1"}).json()
+    sandbox_id = made["id"]
+    eventually(lambda: one.state(sandbox_id) == "Failed")
+    eventually(lambda: other.state(sandbox_id) == "Failed")
+    mine, its = one.get(sandbox_id), other.get(sandbox_id)
+    assert mine is not None
+    assert its is not None
+    assert NO_IMAGE in mine["status"]["message"]
+    for field in ("createdAt", "expiresAt", "metadata", "image", "entrypoint"):
+        assert its[field] == mine[field]
+    for field in ("state", "reason", "message"):
+        assert its["status"][field] == mine["status"][field]
+    other.process.kill()
+    for file in (tmp_path / "other").glob("shoal.db*"):
+        file.unlink()
+    other.process.start()
+    again = other.get(sandbox_id)
+    assert again is not None
+    assert again["status"]["message"] == mine["status"]["message"]
+    assert other.http.delete(f"/sandboxes/{sandbox_id}").status_code == 204
+    eventually(lambda: one.get(sandbox_id) is None)
+    assert one.http.get("/sandboxes").json()["items"] == []
+
+
+def test_what_failed_is_forgotten_in_its_time(tmp_path: Path, namespace: str) -> None:
+    brief = "[engine]\npending_failure_ttl_seconds = 5\n"
+    command = ["kubectl", "-n", namespace, "get", "configmap", "-l", "opensandbox.io/failed-create", "-o", "name"]
+
+    def kept() -> str:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    config = configuration(namespace, extra=brief)
+    with running(tmp_path, config) as server, httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
+        body = {"image": {"uri": NO_IMAGE}, "entrypoint": SERVE, "resourceLimits": {}, "timeout": 600}
+        path = f"/sandboxes/{api.post('/sandboxes', json=body).json()['id']}"
+        eventually(lambda: "shoal-failed-" in kept())
+        eventually(lambda: api.get(path).status_code == 404)
+        eventually(lambda: kept() == "")

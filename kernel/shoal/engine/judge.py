@@ -74,7 +74,7 @@ class Judge:
         return (
             entry.workload != workload
             or state not in (None, record.state)
-            or _is_remains(record)
+            or (_is_remains(record) and not _is_memory(workload))
             or self._held(record) is not None
         )
 
@@ -125,6 +125,9 @@ class Judge:
 
     async def _observe(self, record: SandboxRecord, workload: Workload) -> None:
         self._ledger.see(workload)
+        if _is_memory(workload):
+            await self._remember(record, workload)
+            return
         if record.state in states.UNDER_WAY and not self.following and self._truth is None:
             return  # found so at start: it will be finished, not settled
         held = self._held(record)
@@ -141,6 +144,15 @@ class Judge:
             await self._remover.clear(record)
         elif self._made_elsewhere(record) and workload.reason is not None:
             self._ledger.progress(record.id, workload.reason, workload.message or "")
+
+    async def _remember(self, record: SandboxRecord, workload: Workload) -> None:
+        """Its create failed on another server; what that server shows is shown here."""
+        if self._made_elsewhere(record) and workload.adoption is not None:
+            purge_at = workload.adoption.purge_at
+            entry = await self._ledger.write(
+                record, state=State.FAILED, reason=workload.reason, message=workload.message, purge_at=purge_at
+            )
+            self._changed(entry.record)
 
     def _state(self, record: SandboxRecord, phase: Phase) -> State | None:
         """The state that the record should have; None if the engine's word tells nothing."""
@@ -176,7 +188,8 @@ class Judge:
         once it is gone, whoever was making it.
         """
         if record.purge_at is not None:
-            return False
+            entry = self._view.get(record.id)
+            return entry is not None and _is_memory(entry.workload)
         if record.state is State.PENDING:
             return self.following and self._truth is not None
         settled = states.SETTLED | states.UNDER_WAY if self.following else states.SETTLED
@@ -200,6 +213,7 @@ class Judge:
             reason=workload.reason,
             message=workload.message,
             expires_at=adoption.expires_at,
+            purge_at=adoption.purge_at,
             image=adoption.image,
             snapshot_id=adoption.snapshot_id,
             platform=adoption.platform,
@@ -208,6 +222,11 @@ class Judge:
         )
         await self._ledger.adopt(record, workload)
         self._changed(record)
+
+
+def _is_memory(workload: Workload | None) -> bool:
+    """Whether it is what the engine keeps of a create that failed, and nothing else is left."""
+    return workload is not None and workload.adoption is not None and workload.adoption.purge_at is not None
 
 
 def _is_remains(record: SandboxRecord) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 from msgspec.structs import replace
@@ -218,20 +218,30 @@ class Provisioner:
 
     async def _failed(self, record: SandboxRecord, error: ShoalError) -> None:
         """Clean up what there is, then show the failure for its time; reconciliation clears what could not be now."""
+        outcome: dict[str, Any] = {
+            "state": State.FAILED,
+            "reason": error.code.rpartition("::")[2],
+            "message": error.message,
+            "failure": Failure(error.code, error.status),
+            "purge_at": utcnow() + timedelta(seconds=self._settings.pending_failure_ttl_seconds),
+        }
+        await self._remember(replace(record, since=utcnow(), **outcome))
         try:
             await self._remover.clear(record)
         except Exception as second:
             log.warning("clean-up after a failed create failed", sandbox_id=record.id, error=str(second))
-        failed = await self._ledger.write(
-            record,
-            forget_plan=True,
-            state=State.FAILED,
-            reason=error.code.rpartition("::")[2],
-            message=error.message,
-            failure=Failure(error.code, error.status),
-            purge_at=utcnow() + timedelta(seconds=self._settings.pending_failure_ttl_seconds),
-        )
+        failed = await self._ledger.write(record, forget_plan=True, **outcome)
         self._expiry.arm(record.id, due_time(failed.record))
+
+    async def _remember(self, record: SandboxRecord) -> None:
+        """Where several servers share an engine, the others are to tell the reason too."""
+        truth = self._hosts.of(record).runtime.truth
+        if truth is None or record.hidden:
+            return
+        try:
+            await truth.remember(record)
+        except Exception as error:
+            log.warning("a failed create is known to this server only", sandbox_id=record.id, error=str(error))
 
     async def _read_back(self, sandbox_id: str) -> WorkloadPlan | None:
         """The plan; None if there is none that can be read. Raises Unavailable."""

@@ -51,6 +51,7 @@ class Remover:
         try:
             await self.overtake(record.id)
             await self.clear(record)
+            await self._forget_failure(record)
             await self._ledger.erase(record)
         except Exception:
             self._expiry.arm(record.id, utcnow().timestamp() + RETRY_SECONDS)
@@ -73,6 +74,11 @@ class Remover:
             await runtime.delete(record.id)
         for networking in self._networking:
             await networking.released(record.id)
+
+    async def _forget_failure(self, record: SandboxRecord) -> None:
+        truth = self._hosts.of(record).runtime.truth
+        if truth is not None and record.purge_at is not None:
+            await truth.forget(record.id)
 
     def hurry(self, record: SandboxRecord) -> None:
         """Try the removal of a Stopping record again now."""

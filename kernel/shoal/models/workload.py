@@ -34,11 +34,14 @@ class Adoption(Struct, kw_only=True):
 
     Attributes:
         expires_at: None means manual clean-up, never "unknown": a runtime that cannot tell leaves the workload out.
+        purge_at: given for a create that failed, of which the engine keeps the memory alone (`SharedTruth.remember`):
+            when that ends.
     """
 
     created_at: datetime
     entrypoint: list[str]
     expires_at: datetime | None = None
+    purge_at: datetime | None = None
     image: str | None = None
     snapshot_id: str | None = None
     platform: PlatformSpec | None = None

@@ -29,6 +29,7 @@ from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, PoolTemplateSettings, SecureRuntimeSettings
 from shoal_k8s.diagnostics import Diagnostics
+from shoal_k8s.failures import FailedCreates
 from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
@@ -101,6 +102,7 @@ class KubernetesRuntime(Runtime):
         self._feed = Feed()
         self._started = False
         self._leadership: Leadership | None = None
+        self._failures: FailedCreates | None = None
         self._cluster_truth: ClusterTruth
         self._client: KubeClient
         self._provider: WorkloadProvider
@@ -175,7 +177,16 @@ class KubernetesRuntime(Runtime):
             self._leadership = Leadership(
                 self._client, namespace, LEASE, f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
             )
-        self.truth = self._cluster_truth = ClusterTruth(self._provider, self._belongings, self._waits, self._leadership)
+            self._failures = FailedCreates(
+                self._client,
+                namespace,
+                resync=resync,
+                watch_timeout=timeout,
+                first_list=float(kubernetes.informer_first_list_seconds),
+            )
+        self.truth = self._cluster_truth = ClusterTruth(
+            self._provider, self._belongings, self._waits, self._leadership, self._failures
+        )
         try:
             self._started = True
             if self._leadership is not None:
@@ -183,6 +194,8 @@ class KubernetesRuntime(Runtime):
             await self._check_runtime_class()
             await self._pods.start()
             await self._provider.start(self._changed)
+            if self._failures is not None:
+                await self._failures.start(self._changed)
             self.capabilities = replace(self.capabilities, snapshots=self._provider.can_snapshot)
         except ApiError as error:
             raise ConfigError(f"kubernetes: {error.told().message}") from error
@@ -196,12 +209,14 @@ class KubernetesRuntime(Runtime):
                 await self._leadership.stop()
             await self._ending.close()
             await self._provider.stop()
+            if self._failures is not None:
+                await self._failures.stop()
             await self._pods.stop()
             self._client.close()
 
     async def ping(self) -> None:
         """The watch must be heard; Unavailable otherwise."""
-        error = self._pods.error
+        error = self._pods.error or (self._failures.error if self._failures is not None else None)
         if error is not None:
             why = f" {error.told().message}" if isinstance(error, ApiError) else ""
             raise Unavailable(f"{self.scope}::API_ERROR", f"The Kubernetes API server is not heard just now.{why}")
@@ -229,7 +244,7 @@ class KubernetesRuntime(Runtime):
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
         await self._cluster_truth.ensure(plan)
         running = await self._waits.running(plan.id, progress)
-        self._cluster_truth.forget(plan.id)
+        self._cluster_truth.settled(plan.id)
         return running
 
     async def delete(self, sandbox_id: str) -> None:
@@ -238,7 +253,7 @@ class KubernetesRuntime(Runtime):
         with told():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)
-        self._cluster_truth.forget(sandbox_id)
+        self._cluster_truth.settled(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> Workload:
         with told():
@@ -272,7 +287,11 @@ class KubernetesRuntime(Runtime):
 
     async def list(self) -> list[Workload]:
         await self.ping()
-        return self._provider.all()
+        found = self._provider.all()
+        if self._failures is not None:
+            there = {workload.id for workload in found}
+            found += [failure for failure in self._failures.all() if failure.id not in there]
+        return found
 
     def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
         return self._feed.subscribe()
@@ -283,7 +302,8 @@ class KubernetesRuntime(Runtime):
         workload = self._provider.find(sandbox_id)
         if workload is not None and workload.phase is Phase.PAUSED:
             self._ending.hasten(sandbox_id)  # a resume waits for its end
-        self._feed.publish(workload or WorkloadGone(id=sandbox_id))
+        failure = None if self._failures is None else self._failures.find(sandbox_id)
+        self._feed.publish(workload or failure or WorkloadGone(id=sandbox_id))
 
     # --- diagnostics ------------------------------------------------------------------------------------------------
 

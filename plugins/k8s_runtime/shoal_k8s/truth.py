@@ -10,9 +10,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.interfaces import Held, SharedTruth
 from shoal_k8s.api.failures import told
 from shoal_k8s.belongings import Belongings
+from shoal_k8s.failures import FailedCreates
 from shoal_k8s.lease import Leadership
 from shoal_k8s.pools.pooled import pool_of
 from shoal_k8s.providers.interface import WorkloadProvider
@@ -25,11 +27,18 @@ class ClusterTruth(SharedTruth):
     Args:
         waits: where a create waits for its pool.
         leadership: None for the only server of a namespace, which is always in charge.
+        failures: None for a server that is alone.
     """
 
     def __init__(
-        self, provider: WorkloadProvider, belongings: Belongings, waits: Waits, leadership: Leadership | None
+        self,
+        provider: WorkloadProvider,
+        belongings: Belongings,
+        waits: Waits,
+        leadership: Leadership | None,
+        failures: FailedCreates | None,
     ) -> None:
+        self._failures = failures
         self._provider = provider
         self._belongings = belongings
         self._waits = waits
@@ -52,7 +61,17 @@ class ClusterTruth(SharedTruth):
             self._accepted.add(plan.id)
         return there
 
-    def forget(self, sandbox_id: str) -> None:
+    async def remember(self, record: SandboxRecord) -> None:
+        if self._failures is not None:
+            with told():
+                await self._failures.remember(record)
+
+    async def forget(self, sandbox_id: str) -> None:
+        if self._failures is not None:
+            with told():
+                await self._failures.forget(sandbox_id)
+
+    def settled(self, sandbox_id: str) -> None:
         """It runs, or was removed: another object of that id would be a new one."""
         self._accepted.discard(sandbox_id)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from shoal.models.plan import WorkloadPlan
+from shoal.models.sandbox import SandboxRecord
 
 REQUEST_LABEL = "opensandbox.io/request"
 """In `WorkloadPlan.labels` of a create with an Idempotency-Key: what was asked for, to servers that did not see it."""
@@ -66,6 +67,18 @@ class SharedTruth(ABC):
 
         False if it was renewed; True also if there is no such workload. `Runtime.delete` follows.
         """
+
+    async def remember(self, record: SandboxRecord) -> None:
+        """A create failed for good: have every server show the record until its ``purge_at``.
+
+        They hear of it as of a workload, FAILED, whose adoption has that ``purge_at``; `Runtime.delete` follows and
+        leaves it. The default keeps nothing: only the server that tried tells the reason.
+        """
+        return
+
+    async def forget(self, sandbox_id: str) -> None:
+        """End what `remember` kept; absent is success."""
+        return
 
     @abstractmethod
     def in_charge(self) -> bool:
