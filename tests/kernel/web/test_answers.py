@@ -296,6 +296,7 @@ async def test_health_version_ready(client: httpx.AsyncClient, web: Web) -> None
     assert (await client.get("/ready")).json() == {"status": "ready", "components": {"store": "ok"}}
     web.reasons["runtime"] = "engine away"
     down = await client.get("/ready")
+    assert down.headers["Retry-After"] == "1"
     assert down.status_code == 503
     assert down.json()["code"] == "GENERAL::NOT_READY"
     assert down.json()["components"] == {"store": "ok", "runtime": "engine away"}

@@ -49,4 +49,5 @@ class Ready:
             report.status, report.code = "unavailable", NOT_READY
             report.message = f"Not ready: {', '.join(down)}."
             resp.status = 503
+            resp.set_header("Retry-After", "1")
         answer.json(resp, report)
