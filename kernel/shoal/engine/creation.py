@@ -17,7 +17,7 @@ from shoal.engine.pools.pools import Pools, Reserved
 from shoal.engine.provision import Provisioner
 from shoal.engine.removal import Remover
 from shoal.engine.snapshots import Snapshots
-from shoal.errors import Conflict
+from shoal.errors import Conflict, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox
@@ -66,6 +66,7 @@ class Creation:
         self._provisioner = provisioner
         self._remover = remover
         self._arm = arm
+        self._withdrawn: set[str] = set()  # refused by their engine, and not yet Stopping
 
     async def create(self, request: CreateSandbox, principal: Principal | None, idempotency_key: str | None) -> Entry:
         """The sandbox, or the one that this key made before. Raises as `LifecycleEngine.create`."""
@@ -123,7 +124,9 @@ class Creation:
         if key is not None and host.runtime.truth is not None:
             draft = follow(draft, *key)
             made = self._view.get(draft.id)
-            if made is not None and made.record.state is not State.STOPPING:
+            if draft.id in self._withdrawn or (made is not None and made.record.state is State.STOPPING):
+                raise Unavailable(codes.BEING_REMOVED, "What this Idempotency-Key made before is still being removed.")
+            if made is not None:
                 return check_same(made, key[1])
         plan = await admission.amend(draft, self._networking)
         await host.runtime.check(plan)
@@ -153,6 +156,8 @@ class Creation:
             with own_cancellation():
                 await truth.accept(plan)
         except Exception:
+            self._keys.lose(record.id)
+            self._withdrawn.add(record.id)
             self._lanes.post(record.id, lambda: self._withdraw(record))
             raise
 
@@ -162,3 +167,5 @@ class Creation:
             await self._remover.remove(record, "REFUSED")
         except Exception as error:
             log.warning("a refused create could not be cleaned up yet", sandbox_id=record.id, error=str(error))
+        finally:
+            self._withdrawn.discard(record.id)

@@ -139,6 +139,33 @@ async def test_a_refused_create_is_cleaned_up_once_the_engine_is_back(two: Two) 
     await until(lambda: not two.one.disk.records)
 
 
+async def test_a_key_is_not_answered_with_a_create_that_was_refused(two: Two) -> None:
+    """The engine took it, and the word of that was lost: it is withdrawn, so nobody may be told that it is there."""
+    reached = asyncio.Event()
+
+    def cut(call: str, sandbox_id: str) -> None:
+        if call == "delete" and not reached.is_set():
+            raise Unavailable("MEMORY::AWAY", "away")
+        if call == "accept":
+            raise Unavailable("MEMORY::AWAY", "away")
+
+    two.world.fault = cut
+    with pytest.raises(Unavailable, match="away"):
+        await two.one.engine.create(request(), idempotency_key="k")
+    for _ in range(5):
+        with pytest.raises(Unavailable, match="still being removed"):
+            await two.one.engine.create(request(), idempotency_key="k")
+        await asyncio.sleep(0)
+    two.world.fault = lambda call, sandbox_id: None
+    reached.set()
+    (record,) = two.one.disk.records.values()
+    await until(lambda: two.one.disk.records[record.id].state is State.STOPPING)
+    two.one.engine._remover.hurry(two.one.disk.records[record.id])
+    await until(lambda: not two.one.disk.records)
+    made = await two.one.engine.create(request(), idempotency_key="k")
+    await until(lambda: two.one.state(made.record.id) is State.RUNNING)
+
+
 async def test_patches_and_renewals_by_both_at_once_are_all_kept(two: Two) -> None:
     sandbox_id = await two.one.running(timeout=60)
     await until(lambda: two.other.state(sandbox_id) is State.RUNNING)
