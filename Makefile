@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test lint types unit setup setup-dev lock image clean
+.PHONY: demo test lint types unit chaos setup setup-dev lock image clean
 
 demo: $(VENV)/.run
 	$(BIN)/shoal demo
@@ -25,6 +25,10 @@ types: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope
+
+# Half an hour of faults on each engine that is there (docs/reliability.md). SHOAL_CHAOS_SEED takes up a run's seed.
+chaos: $(VENV)/.dev
+	SHOAL_CHAOS_SECONDS=$${SHOAL_CHAOS_SECONDS:-1800} $(BIN)/python -m pytest -s tests/chaos
 
 setup: $(VENV)/.run
 setup-dev: $(VENV)/.dev

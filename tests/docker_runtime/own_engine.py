@@ -83,6 +83,14 @@ class OwnEngine:
         assert self._process is not None
         self._process.wait(PATIENCE)
 
+    def kill(self) -> None:
+        """As a machine that runs out of memory does it: SIGKILL."""
+        self._signal(signal.SIGKILL)
+        assert self._process is not None
+        self._process.wait(PATIENCE)
+        # Its containerd died with it. Where nobody reaps that, the next engine would take it for alive.
+        (self._home / "exec/containerd/containerd.pid").unlink(missing_ok=True)
+
     def hang(self) -> None:
         """It is there and takes connections, and answers nothing."""
         self._signal(signal.SIGSTOP)
