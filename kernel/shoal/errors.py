@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class FieldProblem(Struct, omit_defaults=True):
-    """One entry of a 422's ``detail`` list, without the value that was sent (contract: Errors and headers)."""
+    """One entry of a 422's ``detail`` list, without the value that was sent (docs/wire/api.md section 3)."""
 
     type: str
     loc: list[str | int]

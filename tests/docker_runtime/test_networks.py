@@ -1,4 +1,4 @@
-"""Network modes, published ports and where they are found (contract/docker.md section 7)."""
+"""Network modes, published ports and where they are found (docs/wire/docker.md section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sidecars: one network, one life (contract/docker.md section 8)."""
+"""Sidecars: one network, one life (docs/wire/docker.md section 8)."""
 
 from __future__ import annotations
 

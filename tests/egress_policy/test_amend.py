@@ -1,4 +1,4 @@
-"""From a plan with a policy to a plan with a sidecar, and what is refused on the way (contract/docker.md section 8)."""
+"""From a plan with a policy to a plan with a sidecar, and what is refused (docs/wire/docker.md section 8)."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def test_both_share_the_directory_of_execd(api: Api, bench: Bench) -> None:
 
 
 def test_a_server_started_in_place_of_another_knows_the_token(bench: Bench, serve: Serve, parts: Parts) -> None:
-    """Containers as opensandbox-server makes them (contract/docker.md sections 3, 7 and 8)."""
+    """Containers as opensandbox-server makes them (docs/wire/docker.md sections 3, 7 and 8)."""
     sandbox_id, token = bench.new_id(), "made-by-another-server"
     ports = {"44772/tcp": None, "8080/tcp": None, "18080/tcp": None}
     env = {"OPENSANDBOX_EGRESS_TOKEN": token, "OPENSANDBOX_EGRESS_RULES": json.dumps(POLICY)}

@@ -1,4 +1,4 @@
-"""What the objects of old and new controllers mean (contract/kubernetes.md sections 4, 6, 11 and 14)."""
+"""What the objects of old and new controllers mean (docs/wire/kubernetes.md sections 4, 6, 11 and 14)."""
 
 from __future__ import annotations
 

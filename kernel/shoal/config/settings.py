@@ -1,4 +1,4 @@
-"""The sections that the kernel itself owns (contract/api.md section 19); every other section belongs to a plugin.
+"""The sections that the kernel itself owns (docs/wire/api.md section 19); every other section belongs to a plugin.
 
 Numbers and booleans may be quoted, ``~`` is expanded in paths (not in log paths), and an unknown key is an error.
 """

@@ -23,14 +23,14 @@ from shoal.models.sidecars import check_neighbours
 from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
 
 DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
-"""Of a snapshot restore that names none (contract/api.md section 6)."""
+"""Of a snapshot restore that names none (docs/wire/api.md section 6)."""
 
 POOLED_IMAGE = "unknown"
-"""Of a sandbox from an engine's own pool: its image is the pool's (contract/kubernetes.md section 6)."""
+"""Of a sandbox from an engine's own pool: its image is the pool's (docs/wire/kubernetes.md section 6)."""
 
 ACCESS_PREFIX = "access."
 """Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the contract has
-it (contract/api.md section 6)."""
+it (docs/wire/api.md section 6)."""
 
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
 
@@ -43,7 +43,7 @@ def fingerprint(request: CreateSandbox) -> str:
 def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
     """Raise InvalidRequest for the first field that the runtime does not declare a capability for.
 
-    The contract wants 400 here (section 6, "Docker specifics"); operations that are lacking are 501 instead.
+    The contract wants 400 here (docs/wire/api.md section 6); operations that are lacking are 501 instead.
     """
     can, name = host.runtime.capabilities, host.runtime.name
     if _pooled(request) and not (can.pools or can.pause):
@@ -124,7 +124,7 @@ def _pooled(request: CreateSandbox) -> bool:
 
 
 def _without_shape(plan: WorkloadPlan) -> WorkloadPlan:
-    """What an engine's own pool decides by itself is not the request's (contract/kubernetes.md section 6)."""
+    """What an engine's own pool decides by itself is not the request's (docs/wire/kubernetes.md section 6)."""
     return replace(plan, image=POOLED_IMAGE, image_auth=None, resource_limits={}, resource_requests={})
 
 
@@ -133,7 +133,8 @@ def _credential_proxy(request: CreateSandbox) -> bool:
 
 
 def _environment(request: CreateSandbox) -> dict[str, str | None]:
-    """The sandbox's own; what it says to an egress sidecar counts only where a policy brings one (docker.md section 8).
+    """The sandbox's own; what it says to an egress sidecar counts only where a policy brings one
+    (docs/wire/docker.md section 8).
 
     Left in, it would make the bootstrap wait for a certificate that nobody makes.
     """

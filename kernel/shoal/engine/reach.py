@@ -46,7 +46,7 @@ class Reach:
         self._renewals = components.renewals
 
     def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
-        """Raise InvalidRequest for a question that has no answer (contract/api.md section 8)."""
+        """Raise InvalidRequest for a question that has no answer (docs/wire/api.md section 8)."""
         if use_server_proxy and expires is not None:
             raise InvalidRequest(codes.INVALID_PARAMETER, "use_server_proxy and expires exclude each other.")
         if expires is not None and not self._signing:
@@ -83,7 +83,7 @@ class Reach:
         """The entry once the port has an address.
 
         Waits ``engine.endpoint_wait_seconds`` for a sandbox on its way; at the bound, NotFound with the one code that
-        clients poll on (contract/api.md section 21). Raises Conflict for one that has ended.
+        clients poll on (docs/wire/api.md section 21). Raises Conflict for one that has ended.
         """
 
         def done(now: Entry) -> bool:

@@ -21,7 +21,7 @@ from shoal.view.index import View
 log = structlog.get_logger("shoal.lifecycle")
 
 RETRY_SECONDS = 30.0
-"""Wait before a removal that failed is tried again (contract/docker.md section 10)."""
+"""Wait before a removal that failed is tried again (docs/wire/docker.md section 10)."""
 ASIDE_SECONDS = 0.5
 """Wait before a server that is not in charge looks again whether something that is over is still its to end."""
 

@@ -1,4 +1,4 @@
-"""Snapshots: captured by the runtime, catalogued in the store, outliving their sandbox (contract/api.md section 9).
+"""Snapshots: captured by the runtime, catalogued in the store, outliving their sandbox (docs/wire/api.md section 9).
 
 The row is durable before the runtime is called. A restart takes up what was cut off: capturing is repeated under the
 same id, deleting is tried again. While engine or store are away, both wait. A delete that is refused because the

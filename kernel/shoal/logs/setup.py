@@ -120,7 +120,7 @@ class _Form(Struct, frozen=True):
 
 
 def _files(settings: LogSettings) -> tuple[Sink, Sink]:
-    """The two files; ``~`` is expanded in their defaults alone (contract/api.md section 19)."""
+    """The two files; ``~`` is expanded in their defaults alone (docs/wire/api.md section 19)."""
     main = Path(settings.file_path or Path(DEFAULT_FILE).expanduser())
     access = Path(settings.access_file_path or Path(DEFAULT_ACCESS_FILE).expanduser())
     first = FileSink(main, settings.file_max_bytes, settings.file_backup_count)

@@ -1,4 +1,4 @@
-"""Machine codes that the wire contract fixes for every runtime (contract/api.md sections 3 to 9 and 15).
+"""Machine codes that the wire contract fixes for every runtime (docs/wire/api.md sections 3 to 9 and 15).
 
 Codes whose scope names the runtime (``DOCKER::SANDBOX_NOT_FOUND``) are built from `Runtime.scope` with `scoped`; the
 ones here are the same whichever runtime is active, even where their scope reads like one, because existing clients
@@ -33,7 +33,7 @@ INVALID_ENTRYPOINT: Final = "DOCKER::INVALID_ENTRYPOINT"
 INVALID_EXPIRATION: Final = "DOCKER::INVALID_EXPIRATION"
 INVALID_PORT: Final = "DOCKER::INVALID_PORT"
 ADDRESS_NOT_READY: Final = "KUBERNETES::POD_IP_NOT_AVAILABLE"
-"""The one endpoint error that clients poll on (contract/api.md section 21)."""
+"""The one endpoint error that clients poll on (docs/wire/api.md section 21)."""
 
 RUNTIME_NOT_ENABLED: Final = "RUNTIME::NOT_ENABLED"
 SERVER_STOPPING: Final = "SERVER::STOPPING"

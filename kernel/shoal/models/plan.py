@@ -47,7 +47,7 @@ class Sidecar(Struct, kw_only=True, omit_defaults=True):
         sysctls: set where the engine takes them; one that refuses them runs it without.
         volumes: mounted into the sidecar alone; a trusted one's are the operator's, whatever paths callers may use.
         secret_files: likewise.
-        shares_runtime_dir: sees the directory that holds execd (contract/docker.md section 2), read-write, as the
+        shares_runtime_dir: sees the directory that holds execd (docs/wire/docker.md section 2), read-write, as the
             sandbox does.
         labels: on its own container.
     """

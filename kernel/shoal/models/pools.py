@@ -1,4 +1,4 @@
-"""Pools of started sandboxes: what clients send and are answered (contract/api.md section 10), and what is durable."""
+"""Pools of started sandboxes: what clients send and are answered (docs/wire/api.md section 10), and what is durable."""
 
 from __future__ import annotations
 

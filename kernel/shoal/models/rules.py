@@ -1,4 +1,4 @@
-"""Rules on a create request, a metadata patch or a platform that a type cannot say (contract/api.md sections 6 and 7).
+"""Rules on a create request, a metadata patch or a platform that a type cannot say (docs/wire/api.md sections 6 and 7).
 
 `schema_problems` finds what belongs to the schema (422); `check_create` and `check_metadata_patch` raise the rest
 (400). Both are pure: they look at the request and nothing else, save for the clock where an expiry must be a date.
@@ -23,7 +23,7 @@ RESERVED_PREFIX = "opensandbox.io/"
 RENEW_EXTENSION = "access.renew.extend.seconds"
 POOL_EXTENSION = "poolRef"
 RUNTIME_PATH = "/opt/opensandbox"
-"""Where execd and its bootstrap are, in every sandbox that has them (contract/docker.md section 4)."""
+"""Where execd and its bootstrap are, in every sandbox that has them (docs/wire/docker.md section 4)."""
 MOST_ITEMS = 10_000
 """In each list and map of a request; more would only keep the server busy."""
 LIFECYCLE_VARIABLE = "OPENSANDBOX_LIFECYCLE"
@@ -44,7 +44,7 @@ EGRESS_VARIABLES = frozenset(
         "POLICY_FILE",
     )
 )
-"""What a caller may say to the egress sidecar through ``env`` (contract/docker.md section 8)."""
+"""What a caller may say to the egress sidecar through ``env`` (docs/wire/docker.md section 8)."""
 
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -268,7 +268,7 @@ def _check_timeout(timeout: int | None, maximum: int | None) -> None:
 
 
 def _check_label(key: str, value: str) -> None:
-    """A Kubernetes label: ``[prefix/]name`` and a short value (section 7)."""
+    """A Kubernetes label: ``[prefix/]name`` and a short value (docs/wire/api.md section 7)."""
     if key.startswith(RESERVED_PREFIX):
         raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: keys below {RESERVED_PREFIX} are reserved.")
     prefix, slash, name = key.rpartition("/")

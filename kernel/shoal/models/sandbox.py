@@ -1,7 +1,7 @@
 """A sandbox: what the kernel keeps of it, and what it shows of it.
 
 `SandboxRecord` is the kernel's own truth, committed to the store before an engine is called. `Sandbox` is its public
-face (contract/api.md section 7).
+face (docs/wire/api.md section 7).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shoal.models.requests import PlatformSpec, Wire
 
 
 class State(StrEnum):
-    """The documented states (contract/api.md section 7)."""
+    """The documented states (docs/wire/api.md section 7)."""
 
     PENDING = "Pending"
     RUNNING = "Running"
@@ -131,7 +131,7 @@ ECHOED_EXTENSION_PREFIX = "opensandbox.extensions."
 
 
 def echoed_extensions(extensions: dict[str, str]) -> dict[str, str]:
-    """Only ``opensandbox.extensions.<x>`` keys are echoed back (contract/api.md section 6)."""
+    """Only ``opensandbox.extensions.<x>`` keys are echoed back (docs/wire/api.md section 6)."""
     return {key: value for key, value in extensions.items() if key.startswith(ECHOED_EXTENSION_PREFIX)}
 
 

@@ -1,7 +1,7 @@
 """Rules on sidecars that their type cannot say: of a request alone, and beside those that plugins add.
 
-The names and ports below belong to the containers that the contract itself puts into a sandbox (contract/docker.md
-sections 2 to 4, contract/kubernetes.md section 7).
+The names and ports below belong to the containers that the contract itself puts into a sandbox (docs/wire/docker.md
+sections 2 to 4 and 8, docs/wire/kubernetes.md section 8).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Statuses that the clients of the API can read (contract/api.md section 21).
+"""Statuses that the clients of the API can read (docs/wire/api.md section 21).
 
 The SDKs are generated: on each route they parse ``code`` and ``message`` of the statuses that the route documents, and
 lose both with any other. What is told to them is therefore said with the nearest status that they parse there.
@@ -73,7 +73,7 @@ def readable(method: str, path: str, status: int) -> int:
     """The status with which an SDK can read a failure of this request.
 
     A status that makes the SDK repeat the request is left to it, and so is 501, which the contract fixes for what a
-    runtime lacks (sections 9 to 11).
+    runtime lacks (docs/wire/api.md sections 9 to 11).
     """
     if status == 501 or (method in REPEATED_METHODS and status in REPEATED):
         return status

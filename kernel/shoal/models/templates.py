@@ -1,4 +1,4 @@
-"""Golden-image templates (contract/api.md section 11), as far as a server that keeps none reads them."""
+"""Golden-image templates (docs/wire/api.md section 11), as far as a server that keeps none reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP streaming to a port of a sandbox, from the view to the wire (contract/api.md section 15).
+"""HTTP streaming to a port of a sandbox, from the view to the wire (docs/wire/api.md section 15).
 
 ::
 

@@ -1,4 +1,4 @@
-"""What goes wrong on the way to a sandbox (contract/api.md section 15).
+"""What goes wrong on the way to a sandbox (docs/wire/api.md section 15).
 
 The messages are for whoever called the proxy and name the port that they called, but no address; the cause, with the
 address in it, is chained for the server's own log.

@@ -1,4 +1,4 @@
-"""Which headers travel through the proxy (contract/api.md section 15): pure functions over raw header lists.
+"""Which headers travel through the proxy (docs/wire/api.md section 15): pure functions over raw header lists.
 
 Names are expected in lower case, as ASGI has them. Repeats stay apart and in order. A header that frames the message
 (Content-Length, Transfer-Encoding) is read, dropped and written anew, so that no request has two readings.

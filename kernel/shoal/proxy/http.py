@@ -1,4 +1,4 @@
-"""`HttpProxy`: one ASGI request, carried to a port of a sandbox and back (contract/api.md section 15).
+"""`HttpProxy`: one ASGI request, carried to a port of a sandbox and back (docs/wire/api.md section 15).
 
 Nothing is invented and nothing interpreted: no User-Agent, no Accept-Encoding, no cookie jar, no redirect followed, no
 environment proxy. Only a Location that begins at the service's root is led back through the proxy.

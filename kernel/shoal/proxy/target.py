@@ -1,4 +1,4 @@
-"""The path of a proxied request, taken apart byte for byte (contract/api.md sections 2 and 15).
+"""The path of a proxied request, taken apart byte for byte (docs/wire/api.md sections 2 and 15).
 
 Only the sandbox id is decoded, once; what follows the port travels as it came, escapes, double slashes and all.
 """

@@ -1,7 +1,7 @@
 """Tables and migrations.
 
 The file may be shared with another server of the same API, which keeps its snapshots in the table ``snapshots``
-(contract/docker.md section 11): that table keeps its shape, whoever made it, and gains one column that the other
+(docs/wire/docker.md section 11): that table keeps its shape, whoever made it, and gains one column that the other
 server need not know. Everything else is in tables of our own, whose names begin ``shoal_``; so is the version, since
 ``PRAGMA user_version`` belongs to the file and not to us.
 """

@@ -1,4 +1,4 @@
-"""Snapshots as rows of a table that is shared with another server (contract/docker.md section 11)."""
+"""Snapshots as rows of a table that is shared with another server (docs/wire/docker.md section 11)."""
 
 from __future__ import annotations
 

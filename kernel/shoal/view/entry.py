@@ -34,5 +34,5 @@ class Entry:
 
     @property
     def sort_key(self) -> tuple[float, str]:
-        """Newest first, then by id, so that equal times have one order (contract/api.md section 7)."""
+        """Newest first, then by id, so that equal times have one order (docs/wire/api.md section 7)."""
         return (-self.record.created_at.timestamp(), self.record.id)

@@ -1,4 +1,4 @@
-"""Lenient scalars: what the wire accepts for an integer, a number, a boolean and a time (contract/api.md section 1).
+"""Lenient scalars: what the wire accepts for an integer, a number, a boolean and a time (docs/wire/api.md section 1).
 
 Each function takes a decoded JSON value, or the text of a query parameter, and returns the scalar or raises `Mismatch`.
 """

@@ -1,4 +1,4 @@
-"""CORS: any origin is reflected, with credentials (contract/api.md section 3).
+"""CORS: any origin is reflected, with credentials (docs/wire/api.md section 3).
 
 What a sandbox's own service says about CORS is left alone: the reflected headers fill in only where it says nothing.
 """

@@ -1,4 +1,4 @@
-"""Bodies and queries into typed values, or a ValidationFailed that names every problem (contract/api.md section 1).
+"""Bodies and queries into typed values, or a ValidationFailed that names every problem (docs/wire/api.md section 1).
 
 A body that fits exactly takes the fast path, msgspec alone. Any other goes through a reader (`shoal.web.reader`), which
 accepts what the wire's leniencies allow and explains the rest. Nothing that was sent is ever repeated in a message.

@@ -1,7 +1,7 @@
 """Readers: walk a decoded JSON value beside the Struct it should become, leniently, and note every failure.
 
 msgspec stops at the first failure and knows only exact types and names. A reader, compiled once for each type from
-`msgspec.inspect`, takes the wire's leniencies (contract/api.md section 1) and finds all problems at once, in the order
+`msgspec.inspect`, takes the wire's leniencies (docs/wire/api.md section 1) and finds all problems at once, in the order
 of the fields.
 """
 

@@ -1,4 +1,4 @@
-"""Every failure as ``{"code", "message"}``, in one place (contract/api.md section 3).
+"""Every failure as ``{"code", "message"}``, in one place (docs/wire/api.md section 3).
 
 A 422 keeps the ``detail`` list, and an unknown route or method the ``detail`` text, that older clients read.
 """

@@ -1,4 +1,4 @@
-"""WebSockets at the edge: who may open one, and how a refusal reaches the client (contract/api.md section 16)."""
+"""WebSockets at the edge: who may open one, and how a refusal reaches the client (docs/wire/api.md section 16)."""
 
 from __future__ import annotations
 

@@ -32,11 +32,11 @@ ANONYMOUS: Final = Principal(name=ANONYMOUS_NAME, scopes=frozenset({PROXY}))
 """Whoever comes through a proxy that is open."""
 
 _PROXIED_PATH: Final = re.compile(r"(/v1)?/sandboxes/[^/]+/proxy/[0-9]+(/.*)?", re.DOTALL)
-"""What opensandbox-server leaves open beside a single key (contract/api.md section 4)."""
+"""What opensandbox-server leaves open beside a single key (docs/wire/api.md section 4)."""
 
 
 class ApiKeyAuthenticator(Authenticator):
-    """Header ``OPEN-SANDBOX-API-KEY``, compared whole and case-sensitive (contract/api.md section 4).
+    """Header ``OPEN-SANDBOX-API-KEY``, compared whole and case-sensitive (docs/wire/api.md section 4).
 
     Args:
         keyring: the keys in force; loaded by `start` and looked at again each second, on a thread.

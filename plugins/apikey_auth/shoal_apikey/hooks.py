@@ -14,7 +14,7 @@ from shoal_apikey.keyring import Entry, Keyring
 from shoal_apikey.sources import FixedSource, configured
 
 KEY_VARIABLE = "OPENSANDBOX_SERVER_API_KEY"
-"""Replaces ``server.api_key`` when it is set at all; blank removes it (contract/api.md section 4)."""
+"""Replaces ``server.api_key`` when it is set at all; blank removes it (docs/wire/api.md section 4)."""
 
 
 @hookimpl

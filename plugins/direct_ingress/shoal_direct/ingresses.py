@@ -1,4 +1,4 @@
-"""The two ways in that need nothing in between (contract/api.md section 8)."""
+"""The two ways in that need nothing in between (docs/wire/api.md section 8)."""
 
 from __future__ import annotations
 

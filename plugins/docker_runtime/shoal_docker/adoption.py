@@ -1,7 +1,7 @@
 """Sandboxes that this server has no record of: made by the peer, or by a server whose store is lost.
 
 A record is rebuilt from the container's labels and, where the peer kept something newer in loose files, from those
-(contract/docker.md section 10). An expiry that cannot be read ends nothing: such a sandbox is taken for one without.
+(docs/wire/docker.md section 10). An expiry that cannot be read ends nothing: such a sandbox is taken for one without.
 """
 
 from __future__ import annotations

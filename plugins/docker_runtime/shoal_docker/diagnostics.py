@@ -1,4 +1,4 @@
-"""What the engine says of a sandbox, as text for people (contract/docker.md section 13)."""
+"""What the engine says of a sandbox, as text for people (docs/wire/docker.md section 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment and the command of a sandbox's container (contract/docker.md section 4)."""
+"""The environment and the command of a sandbox's container (docs/wire/docker.md section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pause and resume: the sandbox and all of its sidecars, or none of them (contract/docker.md section 8).
+"""Pause and resume: the sandbox and all of its sidecars, or none of them (docs/wire/docker.md section 8).
 
 The sandbox is frozen before what guards its network and thawed after it, so that it never runs unguarded. What is
 already as wanted counts as done: after a crash the operation is repeated.

@@ -1,4 +1,4 @@
-"""At which host clients, and this server itself, find published ports (contract/docker.md section 7).
+"""At which host clients, and this server itself, find published ports (docs/wire/docker.md section 7).
 
 The answer is worked out once, at start: it depends on the configuration and on this machine alone.
 """

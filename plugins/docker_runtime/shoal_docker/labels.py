@@ -1,4 +1,4 @@
-"""Names and labels on the engine (contract/docker.md sections 2 and 3): written for ours, read with distrust.
+"""Names and labels on the engine (docs/wire/docker.md sections 2 and 3): written for ours, read with distrust.
 
 The engine merges an image's labels into a container's, so what a container bears is not always what a server wrote.
 Every reserved label that an image carries is blanked at create, and a blank one counts as absent.

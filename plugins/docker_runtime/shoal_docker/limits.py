@@ -1,4 +1,4 @@
-"""``resourceLimits`` in the engine's words (contract/docker.md section 5).
+"""``resourceLimits`` in the engine's words (docs/wire/docker.md section 5).
 
 The spellings are those that the peer's users have, not Kubernetes' own: ``100m`` of memory is 100 million bytes, and a
 unit is written in any case.

@@ -1,7 +1,7 @@
 """Host ports of published sandbox ports: drawn at random from the configured range, held until the create has ended.
 
 They are chosen here and not by the engine because they stand in the container's labels, which are written before it
-starts (contract/docker.md sections 3 and 7). Somebody else may still take one before the start: that is a
+starts (docs/wire/docker.md sections 3 and 7). Somebody else may still take one before the start: that is a
 `is_conflict`, answered with fresh ports.
 """
 

@@ -1,4 +1,4 @@
-"""Waiting for a sidecar to answer (contract/docker.md section 8)."""
+"""Waiting for a sidecar to answer (docs/wire/docker.md section 8)."""
 
 from __future__ import annotations
 

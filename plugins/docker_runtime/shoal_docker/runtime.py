@@ -1,4 +1,4 @@
-"""The runtime ``docker``: the kernel's interface on one side, the engine on the other (contract/docker.md)."""
+"""The runtime ``docker``: the kernel's interface on one side, the engine on the other (docs/wire/docker.md)."""
 
 from __future__ import annotations
 

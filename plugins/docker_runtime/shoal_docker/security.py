@@ -1,7 +1,7 @@
 """What a container may not do: capabilities, security options, process limits and secure runtimes.
 
-Contract: docker.md sections 1, 5 and 12. A sandbox and what its caller adds to it are confined alike; a sidecar of the
-operator's own is not.
+See docs/wire/docker.md sections 1, 5 and 12. A sandbox and what its caller adds to it are confined alike; a sidecar of
+the operator's own is not.
 """
 
 from __future__ import annotations

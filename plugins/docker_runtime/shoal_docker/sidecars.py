@@ -1,4 +1,4 @@
-"""Sidecars: made, started and waited for (contract/docker.md section 8)."""
+"""Sidecars: made, started and waited for (docs/wire/docker.md section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Snapshots: a container's file system as an image of its own (contract/docker.md section 11).
+"""Snapshots: a container's file system as an image of its own (docs/wire/docker.md section 11).
 
 The engine copies a container's labels and environment into the image. What a server wrote there is blanked on the way:
 a restored sandbox is a new one and must not be taken for its source. The image's name follows from the snapshot's id,

@@ -1,4 +1,4 @@
-"""Windows sandboxes: a guest that an emulator in a Linux image runs (contract/docker.md section 5).
+"""Windows sandboxes: a guest that an emulator in a Linux image runs (docs/wire/docker.md section 5).
 
 Limits go to the emulator as environment variables instead of to a cgroup; the agent's files come in on a volume.
 """

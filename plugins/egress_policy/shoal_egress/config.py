@@ -1,4 +1,4 @@
-"""``[egress]`` (contract/api.md section 19): the sidecar that keeps network policies, and the proxy behind it."""
+"""``[egress]`` (docs/wire/api.md section 19): the sidecar that keeps network policies, and the proxy behind it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_NAME: Final = 253
 _HOST: Final = re.compile(r"[A-Za-z0-9._\x80-\U0010ffff-]+")
 
 CA_KEYS: Final = {"docker": "ca_cert_path", "kubernetes": "ca_secret_name"}
-"""``runtime.type`` → which of the two names the CA bundle there (contract/api.md section 19, cross rules)."""
+"""``runtime.type`` → which of the two names the CA bundle there (docs/wire/api.md section 19, cross rules)."""
 
 
 class UpstreamProxySettings(Section):

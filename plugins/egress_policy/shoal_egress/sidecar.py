@@ -1,4 +1,4 @@
-"""The egress sidecar as a plan has it, in no engine's words (contract, section 8 of docker.md and kubernetes.md)."""
+"""The egress sidecar as a plan has it, in no engine's words (section 8 of docs/wire/docker.md and kubernetes.md)."""
 
 from __future__ import annotations
 

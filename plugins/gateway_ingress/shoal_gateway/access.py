@@ -12,7 +12,7 @@ from shoal.models.workload import Workload
 from shoal.plugin.interfaces import Networking
 
 TOKEN_LABEL: Final = "opensandbox.io/secure-access-token"  # noqa: S105 - the name of the place, not a token
-"""Where the gateway looks for it, on the workload's object (contract/kubernetes.md section 4)."""
+"""Where the gateway looks for it, on the workload's object (docs/wire/kubernetes.md section 4)."""
 TOKEN_BYTES: Final = 24
 
 

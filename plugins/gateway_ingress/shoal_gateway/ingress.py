@@ -1,4 +1,4 @@
-"""What clients are told: the gateway's address, and what names the sandbox to it (contract/api.md section 8)."""
+"""What clients are told: the gateway's address, and what names the sandbox to it (docs/wire/api.md section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in force, out of the sections and the environment (contract/api.md sections 18 and 19)."""
+"""What is in force, out of the sections and the environment (docs/wire/api.md sections 18 and 19)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shoal_gateway.signing import SigningKey, is_padded
 KEYS_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_KEYS"
 ACTIVE_KEY_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_ACTIVE_KEY"
 UNROUTED_RUNTIMES = frozenset({"docker"})
-"""Values of ``runtime.type`` whose sandboxes no gateway finds (contract/api.md section 19)."""
+"""Values of ``runtime.type`` whose sandboxes no gateway finds (docs/wire/api.md section 19)."""
 
 
 class Gateway(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Signed routes: the token that lets a request through the gateway until a moment (contract/kubernetes.md section 15).
+"""Signed routes: the token that lets a request through the gateway until a moment (docs/wire/kubernetes.md section 15).
 
 ::
 

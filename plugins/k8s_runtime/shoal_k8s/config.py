@@ -1,4 +1,4 @@
-"""The keys of ``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]`` (contract/kubernetes.md section 2)."""
+"""The keys of ``[kubernetes]``, ``[agent_sandbox]`` and ``[secure_runtime]`` (docs/wire/kubernetes.md section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logs, events and description of a sandbox's pod (contract/kubernetes.md section 19); these ask the API server."""
+"""Logs, events and description of a sandbox's pod (docs/wire/kubernetes.md section 19); these ask the API server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labels, annotations and names on the cluster (contract/kubernetes.md sections 3 and 4)."""
+"""Labels, annotations and names on the cluster (docs/wire/kubernetes.md sections 3 and 4)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def extensions_of(annotations: dict[str, str]) -> dict[str, str]:
 
 
 def write_time(moment: datetime) -> str:
-    """ISO 8601 in UTC with its offset, microseconds when non-zero (contract/kubernetes.md section 5)."""
+    """ISO 8601 in UTC with its offset, microseconds when non-zero (docs/wire/kubernetes.md section 5)."""
     return moment.astimezone(UTC).isoformat()
 
 

@@ -46,7 +46,7 @@ from shoal_k8s.waits import Waits
 
 log = structlog.get_logger("shoal.k8s")
 
-DEFAULT_PROVIDER: Final = "batchsandbox"  # the contract's; contract/kubernetes.md section 2
+DEFAULT_PROVIDER: Final = "batchsandbox"  # docs/wire/kubernetes.md section 2
 LEASE: Final = "shoal"
 """Whose holder ends what is over, in each namespace."""
 _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")

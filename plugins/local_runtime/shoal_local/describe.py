@@ -1,4 +1,4 @@
-"""Texts for the diagnostics routes, in the layout of contract docker.md section 13."""
+"""Texts for the diagnostics routes, in the layout of docs/wire/docker.md section 13."""
 
 from __future__ import annotations
 

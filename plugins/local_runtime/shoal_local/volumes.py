@@ -1,4 +1,4 @@
-"""``host`` volumes: directories of this machine inside a sandbox (contract: docker.md section 9)."""
+"""``host`` volumes: directories of this machine inside a sandbox (docs/wire/docker.md section 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Renewal on access (contract/api.md section 17): through the proxy, and from the gateway's Redis list.
+"""Renewal on access (docs/wire/api.md section 17): through the proxy, and from the gateway's Redis list.
 
 ::
 

@@ -1,4 +1,4 @@
-"""``[renew_intent]`` (contract/api.md section 19), with its keys for Redis dotted or as a sub-table."""
+"""``[renew_intent]`` (docs/wire/api.md section 19), with its keys for Redis dotted or as a sub-table."""
 
 from __future__ import annotations
 

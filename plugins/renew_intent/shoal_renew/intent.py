@@ -1,4 +1,4 @@
-"""One signal that a sandbox was accessed, and the JSON in which a gateway writes it (contract/api.md section 17)."""
+"""One signal that a sandbox was accessed, and the JSON in which a gateway writes it (docs/wire/api.md section 17)."""
 
 from __future__ import annotations
 

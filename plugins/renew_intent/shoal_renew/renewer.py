@@ -1,4 +1,4 @@
-"""From a signal to a renewal, through the gates of contract/api.md section 17, in its order."""
+"""From a signal to a renewal, through the gates of docs/wire/api.md section 17, in its order."""
 
 from __future__ import annotations
 

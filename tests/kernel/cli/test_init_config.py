@@ -30,7 +30,7 @@ kubernetes: execd_init_resources image_pull_policy
 ingress: mode gateway secure_access
 egress: image mode disable_ipv6 readiness_timeout_seconds otlp_endpoint upstream_proxy
 """
-"""Keys of the peer's sections that no plugin here owns yet (contract/api.md section 19)."""
+"""Keys of the peer's sections that no plugin here owns yet (docs/wire/api.md section 19)."""
 
 
 def peers_keys(section: str) -> set[str]:

@@ -122,7 +122,7 @@ def test_tables_inside_tables() -> None:
 
 
 def test_the_peers_keys_are_the_kernels(tmp_path: Path) -> None:
-    """Every key of the sections that both have (contract/api.md section 19), with a value of the documented kind."""
+    """Every key of the sections that both have (docs/wire/api.md section 19), with a value of the documented kind."""
     peer = {
         "server": {
             "host": "0.0.0.0",

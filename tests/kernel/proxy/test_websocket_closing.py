@@ -1,4 +1,4 @@
-"""How a WebSocket through the proxy ends, and what each side hears of it (contract/api.md section 16)."""
+"""How a WebSocket through the proxy ends, and what each side hears of it (docs/wire/api.md section 16)."""
 
 from __future__ import annotations
 

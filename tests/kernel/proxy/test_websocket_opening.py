@@ -1,4 +1,4 @@
-"""How a WebSocket to a sandbox is opened, or refused so that the client can read why (contract/api.md section 16)."""
+"""How a WebSocket to a sandbox is opened, or refused so that the client can read why (docs/wire/api.md section 16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each route answers: statuses, codes, bodies and headers (contract/api.md sections 2, 3, 6 to 9 and 13)."""
+"""What each route answers: statuses, codes, bodies and headers (docs/wire/api.md sections 2, 3, 6 to 9 and 13)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /v1/metrics/events: what SDKs report after a create (contract/api.md section 12)."""
+"""POST /v1/metrics/events: what SDKs report after a create (docs/wire/api.md section 12)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rules on a create request and a metadata patch that types cannot say (contract/api.md sections 6 and 7)."""
+"""The rules on a create request and a metadata patch that types cannot say (docs/wire/api.md sections 6 and 7)."""
 
 from __future__ import annotations
 

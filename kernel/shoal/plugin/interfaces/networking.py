@@ -9,7 +9,7 @@ from shoal.models.workload import Workload
 from shoal.plugin.interfaces.component import Component
 
 SECURE_ACCESS_HEADER = "OpenSandbox-Secure-Access"
-"""Carries the access token of a sandbox that was created with ``secureAccess`` (contract/api.md section 8)."""
+"""Carries the access token of a sandbox that was created with ``secureAccess`` (docs/wire/api.md section 8)."""
 
 
 class PolicyTarget(Struct, frozen=True):

@@ -12,7 +12,7 @@ POOL_LABEL: Final = "shoal.pool"
 
 
 class NativePools(ABC):
-    """What ``/pools`` does on such a runtime (contract/api.md section 10); it also resolves ``extensions.poolRef``.
+    """What ``/pools`` does on such a runtime (docs/wire/api.md section 10); it also resolves ``extensions.poolRef``.
 
     Every method raises EngineFailure ``KUBERNETES::POOL_API_ERROR`` if the engine cannot be asked.
     """

@@ -30,7 +30,7 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     """What a runtime can do. What it does not declare here is refused by the kernel before anything is touched.
 
     An operation (pause, snapshot) that is lacking answers 501; a field of a create request that is lacking answers
-    400 ``SANDBOX::INVALID_PARAMETER`` (contract/api.md section 6).
+    400 ``SANDBOX::INVALID_PARAMETER`` (docs/wire/api.md section 6).
 
     Attributes:
         pools: it keeps pools of its own (`Runtime.pools`) and understands ``extensions.poolRef``. For runtimes that
@@ -38,7 +38,7 @@ class Capabilities(Struct, kw_only=True, frozen=True):
         secure_access: it keeps ``WorkloadPlan.labels`` with the workload and reports them from the first sight of it,
             so that an access token among them holds.
         signed_endpoints: a gateway may check signed endpoints of its sandboxes: where nothing signs any, asking for one
-            is an invalid parameter, and not an API that this runtime lacks (contract/api.md section 8).
+            is an invalid parameter, and not an API that this runtime lacks (docs/wire/api.md section 8).
         shared: other servers may reach the same sandboxes, so that what one of them saw is not all that happened.
         volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
         platforms: ``os/arch`` pairs a request may ask for; empty accepts none.

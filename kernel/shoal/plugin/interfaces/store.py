@@ -35,7 +35,7 @@ class IdempotencyKey(Struct, kw_only=True, frozen=True):
 
 
 class SnapshotRecord(Struct, kw_only=True):
-    """The durable record of one snapshot (contract/docker.md section 11); ``image`` is the runtime's own reference."""
+    """The durable record of one snapshot (docs/wire/docker.md section 11); ``image`` is the runtime's own reference."""
 
     id: str
     sandbox_id: str

@@ -1,4 +1,4 @@
-"""WebSockets to a port of a sandbox (contract/api.md section 16).
+"""WebSockets to a port of a sandbox (docs/wire/api.md section 16).
 
 ::
 

@@ -1,4 +1,4 @@
-"""What the two opening handshakes say (RFC 6455 section 4, contract/api.md section 16): pure functions.
+"""What the two opening handshakes say (RFC 6455 section 4, docs/wire/api.md section 16): pure functions.
 
 Each leg has a key of its own. Subprotocols and permessage-deflate are agreed between the client and the sandbox: what
 the one offers is offered to the other, and what the other chooses is answered.

@@ -1,4 +1,4 @@
-"""`WebSocketProxy`: one WebSocket of a client, carried to a port of a sandbox (contract/api.md section 16).
+"""`WebSocketProxy`: one WebSocket of a client, carried to a port of a sandbox (docs/wire/api.md section 16).
 
 The client is accepted only after the sandbox has accepted. No redirect is followed and no environment proxy is used.
 """

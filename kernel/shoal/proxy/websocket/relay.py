@@ -1,4 +1,4 @@
-"""`Relay`: two legs, and how the end of one becomes the end of the other (contract/api.md section 16)."""
+"""`Relay`: two legs, and how the end of one becomes the end of the other (docs/wire/api.md section 16)."""
 
 from __future__ import annotations
 

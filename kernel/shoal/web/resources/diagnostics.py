@@ -1,4 +1,4 @@
-"""Logs, events, inspect and summary, for people and for programs (contract/api.md section 13).
+"""Logs, events, inspect and summary, for people and for programs (docs/wire/api.md section 13).
 
 With ``scope`` the answer is a JSON descriptor; without it plain text, which is deprecated for logs and events.
 """
@@ -111,7 +111,7 @@ class Summary:
         self._sandboxes = sandboxes
 
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
-        """Inspect, events and logs on one page (layout: contract/docker.md section 13)."""
+        """Inspect, events and logs on one page (layout: docs/wire/docker.md section 13)."""
         query = Query(req)
         tail = query.integer("tail", 50, ge=1, le=10000)
         event_limit = query.integer("event_limit", 20, ge=1, le=500)

@@ -1,4 +1,4 @@
-"""Endpoint look-up (contract/api.md section 8)."""
+"""Endpoint look-up (docs/wire/api.md section 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pause, resume and renewal of a sandbox (contract/api.md section 7)."""
+"""Pause, resume and renewal of a sandbox (docs/wire/api.md section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network policy of a sandbox (contract/api.md section 14): checked here, read and changed where it is kept."""
+"""The network policy of a sandbox (docs/wire/api.md section 14): checked here, read and changed where it is kept."""
 
 from __future__ import annotations
 

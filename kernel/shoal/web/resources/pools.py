@@ -1,4 +1,4 @@
-"""Pools (contract/api.md section 10)."""
+"""Pools (docs/wire/api.md section 10)."""
 
 from __future__ import annotations
 

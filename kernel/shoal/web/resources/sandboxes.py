@@ -1,4 +1,4 @@
-"""Create, list, get, delete and metadata of sandboxes (contract/api.md sections 6 and 7)."""
+"""Create, list, get, delete and metadata of sandboxes (docs/wire/api.md sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def pagination(page: int, page_size: int, total: int) -> bytes:
 
 
 def _metadata_filter(text: str) -> dict[str, str]:
-    """The second, inner query string of the ``metadata`` parameter (section 7)."""
+    """The second, inner query string of the ``metadata`` parameter (docs/wire/api.md section 7)."""
     if not text:
         return {}
     try:
@@ -190,7 +190,7 @@ def _idempotency_key(req: Request) -> str | None:
 
 
 def _created(entry: Entry) -> bytes:
-    """The answer to a create, which names neither image nor snapshot nor pool (section 6)."""
+    """The answer to a create, which names neither image nor snapshot nor pool (docs/wire/api.md section 6)."""
     sandbox = public(entry.record)
     sandbox.image = sandbox.snapshot_id = sandbox.allocation = UNSET
     return msgspec.json.encode(sandbox)

@@ -1,4 +1,4 @@
-"""Snapshots (contract/api.md section 9)."""
+"""Snapshots (docs/wire/api.md section 9)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates (contract/api.md section 11): no runtime builds any, and every operation says so after its schema.
+"""Templates (docs/wire/api.md section 11): no runtime builds any, and every operation says so after its schema.
 
 They are no part of the OpenAPI document, which tells what the server offers.
 """

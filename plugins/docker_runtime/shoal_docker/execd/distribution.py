@@ -2,7 +2,7 @@
 
 A named volume holds the files, one volume for each version of the image; each file is bound read-only into the sandbox
 by its path on the engine's machine. `/opt/opensandbox` itself stays the sandbox's own directory, for execd and its
-bootstrap write there (contract/docker.md section 4), and the egress sidecar shares it.
+bootstrap write there (docs/wire/docker.md section 4), and the egress sidecar shares it.
 
 Measured with a create and a start each, medians of twelve in turns on Docker 20.10: nothing given 264 ms, files bound
 251 ms, the volume mounted as a whole 245 ms, an image prepared with the files 245 ms. No difference beyond the noise,

@@ -1,4 +1,4 @@
-"""Registry credentials: the request's own, or those of the user that the server runs as (contract/docker.md section 6).
+"""Registry credentials: the request's own, or those of the server's own user (docs/wire/docker.md section 6).
 
 The latter are read anew each time, since somebody may have logged in meanwhile; a credential helper may take a while,
 so they are read on a thread.

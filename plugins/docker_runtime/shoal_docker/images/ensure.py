@@ -1,4 +1,4 @@
-"""From a reference to an image that a container can be made of (contract/docker.md section 6)."""
+"""From a reference to an image that a container can be made of (docs/wire/docker.md section 6)."""
 
 from __future__ import annotations
 

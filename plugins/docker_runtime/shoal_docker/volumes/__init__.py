@@ -1,4 +1,4 @@
-"""Volumes of sandboxes: directories of the host, named volumes, buckets (contract/docker.md section 9)."""
+"""Volumes of sandboxes: directories of the host, named volumes, buckets (docs/wire/docker.md section 9)."""
 
 from shoal_docker.volumes.mounting import Prepared, Volumes
 

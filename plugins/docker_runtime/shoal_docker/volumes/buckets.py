@@ -2,7 +2,7 @@
 
 A mount is shared only by volumes that are alike in everything, credentials and endpoint included: its directory is
 named after a digest of all of it. A mount that another server made under a plainer name keeps its directory and is let
-go of when its last sandbox is (contract/docker.md section 9). Who holds what is read from the containers' labels at
+go of when its last sandbox is (docs/wire/docker.md section 9). Who holds what is read from the containers' labels at
 start; whether something is mounted is always asked of the kernel, so that a mount that a reboot or a crash took away is
 made again with the next sandbox.
 """

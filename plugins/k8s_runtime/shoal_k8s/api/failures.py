@@ -121,7 +121,7 @@ def told() -> Iterator[None]:
 
 @contextmanager
 def told_of_diagnostics() -> Iterator[None]:
-    """The same for logs, events and descriptions, where a lacking right is 403 (contract/kubernetes.md section 19)."""
+    """The same for logs, events and descriptions, where a lacking right is 403 (docs/wire/kubernetes.md section 19)."""
     try:
         with told():
             yield

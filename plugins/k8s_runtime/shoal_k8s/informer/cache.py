@@ -64,7 +64,7 @@ class Informer(Generic[T]):
         kind: the Struct that an object is decoded into.
         query: selectors (``labelSelector``, ``fieldSelector``).
         index: the keys under which `by` finds an object, such as a sandbox id in a label.
-        resync, watch_timeout: seconds (contract/kubernetes.md section 2).
+        resync, watch_timeout: seconds (docs/wire/kubernetes.md section 2).
         first_list: seconds that the first list may take.
     """
 

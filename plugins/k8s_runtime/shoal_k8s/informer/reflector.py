@@ -32,7 +32,7 @@ log = structlog.get_logger("shoal.k8s")
 
 PAGE: Final = 500
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 30.0
-"""Seconds between two tries after a failure (contract/kubernetes.md section 21)."""
+"""Seconds between two tries after a failure (docs/wire/kubernetes.md section 21)."""
 SILENCE: Final = 15.0
 """Seconds after a watch's own end for which its connection may stay silent before it counts as broken."""
 

@@ -1,4 +1,4 @@
-"""The texts of a pod's diagnostics (contract/kubernetes.md section 19)."""
+"""The texts of a pod's diagnostics (docs/wire/kubernetes.md section 19)."""
 
 from __future__ import annotations
 

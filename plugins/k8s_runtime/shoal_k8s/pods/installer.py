@@ -1,4 +1,4 @@
-"""The init container of a pod: it brings execd, and sets what only a privileged one may (contract/kubernetes.md 5)."""
+"""The init container of a pod: brings execd, sets what needs privileges (docs/wire/kubernetes.md section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a pod may run: what a request and a template file say of it must agree (contract/kubernetes.md section 5)."""
+"""Where a pod may run: what a request and a template file say of it must agree (docs/wire/kubernetes.md section 5)."""
 
 from __future__ import annotations
 

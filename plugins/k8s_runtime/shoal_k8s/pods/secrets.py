@@ -1,4 +1,4 @@
-"""The secret that the images of one pod are pulled with (contract/kubernetes.md section 5)."""
+"""The secret that the images of one pod are pulled with (docs/wire/kubernetes.md section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sidecars as containers of the sandbox's pod (contract/kubernetes.md section 8)."""
+"""Sidecars as containers of the sandbox's pod (docs/wire/kubernetes.md section 8)."""
 
 from __future__ import annotations
 

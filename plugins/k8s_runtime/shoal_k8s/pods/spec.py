@@ -1,4 +1,4 @@
-"""From a workload plan to a pod spec (contract/kubernetes.md sections 5 and 8); pure functions.
+"""From a workload plan to a pod spec (docs/wire/kubernetes.md sections 5 and 8); pure functions.
 
 The sandbox's own container comes first, then the sidecars; an init container brings execd where one is configured.
 """

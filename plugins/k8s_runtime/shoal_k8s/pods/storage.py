@@ -1,4 +1,4 @@
-"""Volumes and mounts of a sandbox's pod (contract/kubernetes.md section 9)."""
+"""Volumes and mounts of a sandbox's pod (docs/wire/kubernetes.md section 9)."""
 
 from __future__ import annotations
 

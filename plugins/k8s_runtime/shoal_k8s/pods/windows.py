@@ -1,4 +1,4 @@
-"""Windows sandboxes: a guest that an emulator in a Linux pod runs (contract/kubernetes.md section 5).
+"""Windows sandboxes: a guest that an emulator in a Linux pod runs (docs/wire/kubernetes.md section 5).
 
 The sizes go to the emulator as variables, and with room for itself to the container.
 """

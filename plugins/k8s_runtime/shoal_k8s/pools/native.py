@@ -1,4 +1,4 @@
-"""`ClusterPools`: the ``/pools`` API on Pool resources (contract/kubernetes.md section 18).
+"""`ClusterPools`: the ``/pools`` API on Pool resources (docs/wire/kubernetes.md section 18).
 
 A controller on the cluster makes their members. What it decides by itself (scale, update and recycle strategy) is left
 alone.

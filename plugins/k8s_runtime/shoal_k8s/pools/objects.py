@@ -1,4 +1,4 @@
-"""The fields of a Pool, and what a BatchSandbox says of pods that it got from one (contract/kubernetes.md 4 and 18)."""
+"""Fields of a Pool, and of a BatchSandbox that got pods from one (docs/wire/kubernetes.md sections 4 and 18)."""
 
 from __future__ import annotations
 

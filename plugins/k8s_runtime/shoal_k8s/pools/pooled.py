@@ -1,4 +1,4 @@
-"""Sandboxes that are taken from a pool (contract/kubernetes.md section 6).
+"""Sandboxes that are taken from a pool (docs/wire/kubernetes.md section 6).
 
 Their object names a pool instead of a pod template, and a task: the sandbox's own command, which the controller hands
 to the pod that it allocates.

@@ -1,4 +1,4 @@
-"""agent-sandbox: one ``Sandbox`` of ``agents.x-k8s.io`` each (contract/kubernetes.md sections 3, 7, 11, 14, 16)."""
+"""agent-sandbox: one ``Sandbox`` of ``agents.x-k8s.io`` each (docs/wire/kubernetes.md sections 3, 7, 11, 14, 16)."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _ended(thing: AgentSandbox) -> Condition | None:
 
 
 def dns_1035(text: str) -> str:
-    """The object's name for an id (contract/kubernetes.md section 3); the gateway computes the same."""
+    """The object's name for an id (docs/wire/kubernetes.md section 3); the gateway computes the same."""
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     name = re.sub(r"-+", "-", re.sub(r"[^a-z0-9-]+", "-", text.strip().lower())).strip("-")
     if not name:

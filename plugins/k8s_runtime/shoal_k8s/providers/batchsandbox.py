@@ -1,4 +1,4 @@
-"""BatchSandbox: one resource of ``sandbox.opensandbox.io`` each (contract/kubernetes.md sections 5, 11, 14, 16)."""
+"""BatchSandbox: one resource of ``sandbox.opensandbox.io`` each (docs/wire/kubernetes.md sections 5, 11, 14, 16)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Template files: YAML that is merged under every object made here (contract/kubernetes.md section 5).
+"""Template files: YAML that is merged under every object made here (docs/wire/kubernetes.md section 5).
 
 The server's own values win. Where both have a list of named things (containers, init containers, volumes, mounts by
 path, pull secrets), the template's others are kept; dropped capabilities are added up; any other list is the server's.

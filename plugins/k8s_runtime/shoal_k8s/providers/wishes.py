@@ -1,4 +1,4 @@
-"""What a BatchSandbox was asked to become, and how far its controller has come with it (contract/kubernetes.md 16).
+"""What a BatchSandbox was asked to become, and how far its controller is (docs/wire/kubernetes.md section 16).
 
 The controller acknowledges a wish by ``status.pauseObservedGeneration``, then moves the phase. Until then, and for as
 long as it is stopped, the wish stands in ``spec.pause`` alone.

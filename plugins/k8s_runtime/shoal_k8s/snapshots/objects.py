@@ -1,4 +1,4 @@
-"""The fields of a SandboxSnapshot, and the image that a finished one stands for (contract/kubernetes.md section 17)."""
+"""Fields of a SandboxSnapshot, and the image that a finished one stands for (docs/wire/kubernetes.md section 17)."""
 
 from __future__ import annotations
 

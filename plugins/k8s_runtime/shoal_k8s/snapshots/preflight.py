@@ -1,4 +1,4 @@
-"""Whether a running sandbox can be captured at all (contract/kubernetes.md section 17)."""
+"""Whether a running sandbox can be captured at all (docs/wire/kubernetes.md section 17)."""
 
 from __future__ import annotations
 
