@@ -1,4 +1,4 @@
-"""The Docker runtime beside the peer and beside bare engine calls: the same image, network, limits and agent for all.
+"""The Docker runtime beside opensandbox-server and bare engine calls: the same image, network, limits and agent.
 
 The bare engine makes the very container that shoal makes (its body is read back from the engine), by one create and one
 start call of docker's SDK. The three take turns, so that a busy minute of the machine hits them alike. A server is up
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import Server, median_wrk, scratch, shoal, table
-from bench.peer import EXECD, IMAGE, peer
+from bench.opensandbox_server import EXECD, IMAGE, opensandbox_server
 from docker import APIClient
 
 BODY = {
@@ -67,10 +67,10 @@ def shoal_on_docker() -> Iterator[Server]:
         yield server
 
 
-def peer_on_docker(venv: Path) -> Contestant:
+def theirs_on_docker(venv: Path) -> Contestant:
     @contextmanager
     def started() -> Iterator[Server]:
-        with scratch() as home, peer(venv, home) as server:
+        with scratch() as home, opensandbox_server(venv, home) as server:
             yield server
 
     return started
@@ -192,7 +192,7 @@ def reads(started: Contestant, connections: int) -> tuple[float, float]:
 
 @contextmanager
 def present(engine: APIClient, count: int) -> Iterator[None]:
-    """Running containers as the peer leaves them, removed afterwards. (One that was never started is nobody's yet.)"""
+    """Containers as opensandbox-server leaves them, removed afterwards. (One that never started is nobody's yet.)"""
     expires = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 
     def make(_: int) -> str:
@@ -259,14 +259,14 @@ PARTS = ("creates", "reads", "pool", "start")
 
 def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", type=Path, help="a virtual environment that has opensandbox-server")
+    parser.add_argument("--opensandbox-server", type=Path, help="a virtual environment that has opensandbox-server")
     parser.add_argument("--quick", action="store_true", help="small numbers, to see that it works")
     parser.add_argument("--part", choices=PARTS, action="append", help="only these")
     options, _ = parser.parse_known_args(argv)
     rounds, runs, count = (1, 3, 50) if options.quick else (ROUNDS, 10, PRESENT)
     parts = options.part or PARTS
     engine = APIClient(os.environ.get("DOCKER_HOST"), version="auto", timeout=180, max_pool_size=2 * CLIENTS)
-    others: Contestant | None = peer_on_docker(options.peer) if options.peer else None
+    others: Contestant | None = theirs_on_docker(options.opensandbox_server) if options.opensandbox_server else None
     rows: list[tuple[str, str, str]] = []
     if "creates" in parts:
         rows += creates(engine, others, rounds, runs)
@@ -321,8 +321,9 @@ def _create_rows(bare: Measured, ours: Measured, theirs: Measured | None) -> lis
         ),
     ]
     if theirs is not None:
-        rows.insert(1, ("the peer: create to Running, one at a time, median", f"{theirs.single_ms:.0f} ms", ""))
-        rows.insert(4, (f"the peer: {CREATES} creates, {CLIENTS} at a time", f"{theirs.rate:.1f}/s", ""))
+        single = f"{theirs.single_ms:.0f} ms"
+        rows.insert(1, ("opensandbox-server: create to Running, one at a time, median", single, ""))
+        rows.insert(4, (f"opensandbox-server: {CREATES} creates, {CLIENTS} at a time", f"{theirs.rate:.1f}/s", ""))
     return rows
 
 
@@ -331,20 +332,20 @@ def _read_rows(ours: tuple[float, float], theirs: tuple[float, float] | None) ->
     for index, (what, least) in enumerate((("GET by id", 30), ("list of 20", 300))):
         said = f"{ours[index]:,.0f}/s"
         if theirs is not None:
-            rows.append((f"the peer: {what}, {LIVE} live", f"{theirs[index]:,.1f}/s", ""))
-            said += f", {ours[index] / theirs[index]:,.0f} times the peer"
-        rows.append((f"{what}, {LIVE} live", said, f"≥ {least} times the peer"))
+            rows.append((f"opensandbox-server: {what}, {LIVE} live", f"{theirs[index]:,.1f}/s", ""))
+            said += f", {ours[index] / theirs[index]:,.0f} times opensandbox-server"
+        rows.append((f"{what}, {LIVE} live", said, f"≥ {least} times opensandbox-server"))
     return rows
 
 
 def _start_rows(count: int, ours: float, theirs: float | None) -> list[tuple[str, str, str]]:
-    what = f"start to the first list of all {count} containers present (running, with the peer's labels), median"
+    what = f"start to the first list of all {count} containers present (with opensandbox-server's labels), median"
     said = f"{ours:.2f} s"
     rows = []
     if theirs is not None:
-        rows.append((f"the peer: {what}", f"{theirs:.2f} s", ""))
-        said += f", {ours / theirs:.2f} times the peer"
-    return [*rows, (what, said, "≤ 0.5 times the peer")]
+        rows.append((f"opensandbox-server: {what}", f"{theirs:.2f} s", ""))
+        said += f", {ours / theirs:.2f} times opensandbox-server"
+    return [*rows, (what, said, "≤ 0.5 times opensandbox-server")]
 
 
 if __name__ == "__main__":

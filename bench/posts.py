@@ -1,6 +1,6 @@
-"""POSTs through the proxy beside GETs, nginx and the peer: their cost, and how many a backend that closes early loses.
+"""POSTs through the proxy beside GETs, nginx and opensandbox-server: cost, and losses to a backend that closes early.
 
-A POST must not be sent twice, so shoal dials for each, where nginx and the peer take a kept connection and lose some.
+A POST must not be sent twice, so shoal dials for each; nginx and opensandbox-server keep connections and lose some.
 With ``--against DIR``, a checkout of an earlier commit, GETs are measured beside that one's, in turns.
 """
 
@@ -19,7 +19,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.harness import CREATE, Server, free_port, scratch, shoal, table
-from bench.peer import peer, populated
+from bench.opensandbox_server import opensandbox_server, populated
 from bench.proxy import CONNECTIONS, Backend, backend, nginx
 
 ROUNDS = 5
@@ -185,7 +185,7 @@ def through(server: Server, sandbox: str) -> Callable[[int], str]:
 def main(argv: list[str] | None = None) -> str:
     """Measure; returns Markdown."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--opensandbox-server", type=Path)
     parser.add_argument("--against", type=Path, metavar="DIR")
     args, _ = parser.parse_known_args(argv)
     with ExitStack() as stack:
@@ -195,10 +195,10 @@ def main(argv: list[str] | None = None) -> str:
         server = stack.enter_context(shoal(home))
         behind = backend(server)
         ways: Prefixes = {"shoal": through(server, behind.sandbox)}
-        if args.peer:
+        if args.opensandbox_server:
             place = stack.enter_context(scratch())
-            theirs = stack.enter_context(peer(args.peer, place, network="host"))
-            ways["the peer"] = through(theirs, stack.enter_context(populated(theirs, 1))[0])
+            theirs = stack.enter_context(opensandbox_server(args.opensandbox_server, place, network="host"))
+            ways["opensandbox-server"] = through(theirs, stack.enter_context(populated(theirs, 1))[0])
         rows = []
         if args.against:
             rows.append(earlier(args.against, home, behind, f"{ways['shoal'](behind.small)}/"))

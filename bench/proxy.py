@@ -1,7 +1,8 @@
-"""The HTTP proxy beside nginx and the peer, before one backend: small answers, latency at a fixed rate, 1 GB each way.
+"""The HTTP proxy beside nginx and opensandbox-server: small answers, latency at a fixed rate, 1 GB each way.
 
 The backend, nginx with a constant and a Python sink for uploads, runs in a sandbox of shoal's local runtime. nginx as
-the proxy has one worker and keeps its upstream connections; the peer, in Docker's host mode, reaches the same backend.
+the proxy has one worker and keeps its upstream connections; opensandbox-server, in Docker's host mode, reaches the same
+backend.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness import CREATE, Server, free_port, median_wrk, scratch, shoal, table
-from bench.peer import peer, populated
+from bench.opensandbox_server import opensandbox_server, populated
 
 CONNECTIONS, RATE, SECONDS = 32, 1000, 4
 """Of the latencies: connections, requests a second over all of them, and how long one round lasts."""
@@ -170,40 +171,40 @@ def bodies(server: Server, through: dict[str, tuple[str, str]], home: Path) -> l
     return [*rows, ("growth of shoal's memory over all of them", f"{growth:+.1f} MB", "≤ 20 MB")]
 
 
-def small(direct: str, ours: str, theirs: str, peers: float | None) -> list[tuple[str, str, str]]:
+def small(direct: str, ours: str, theirs: str, compared: float | None) -> list[tuple[str, str, str]]:
     """Requests a second at saturation."""
     plain, front, mine = (median_wrk(url, connections=CONNECTIONS) for url in (direct, theirs, ours))
     rows = [
         ("small answers, no proxy", f"{plain:,.0f}/s", ""),
         ("small answers, nginx, one worker", f"{front:,.0f}/s", ""),
     ]
-    if peers is not None:
-        rows.append(("small answers, the peer", f"{peers:,.0f}/s", ""))
+    if compared is not None:
+        rows.append(("small answers, opensandbox-server", f"{compared:,.0f}/s", ""))
     wanted = f"≥ {0.25 * front:,.0f}/s (a quarter of nginx's)"
-    if peers is not None:
-        wanted += f", ≥ {15 * peers:,.0f}/s (15 times the peer's)"
+    if compared is not None:
+        wanted += f", ≥ {15 * compared:,.0f}/s (15 times opensandbox-server's)"
     return [*rows, ("small answers, shoal", f"{mine:,.0f}/s", wanted)]
 
 
-def of_the_peer(venv: Path, port: int) -> float:
+def of_theirs(venv: Path, port: int) -> float:
     """Its requests a second to the same backend."""
-    with scratch() as home, peer(venv, home, network="host") as server, populated(server, 1) as ids:
+    with scratch() as home, opensandbox_server(venv, home, network="host") as server, populated(server, 1) as ids:
         return median_wrk(f"{server.base}/v1/sandboxes/{ids[0]}/proxy/{port}/", connections=CONNECTIONS)
 
 
 def main(argv: list[str] | None = None) -> str:
     """Measure; returns Markdown."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--opensandbox-server", type=Path)
     args, _ = parser.parse_known_args(argv)
     with scratch() as home, shoal(home) as server:
         behind = backend(server)
         proxied = f"{server.base}/v1/sandboxes/{behind.sandbox}/proxy"
         direct = f"http://127.0.0.1:{behind.small}"
         ours = f"{proxied}/{behind.small}"
-        peers = of_the_peer(args.peer, behind.small) if args.peer else None
+        compared = of_theirs(args.opensandbox_server, behind.small) if args.opensandbox_server else None
         with nginx(home, behind) as front:
-            rows = small(f"{direct}/", f"{ours}/", f"{front}/", peers)
+            rows = small(f"{direct}/", f"{ours}/", f"{front}/", compared)
             times = at_a_fixed_rate({"no proxy": f"{direct}/", "nginx": f"{front}/", "shoal": f"{ours}/"})
             plain = times["no proxy"]
             for name, (median, late) in times.items():

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bench.harness import CREATE, HERE, Server, await_health, free_port, median_wrk, scratch, shoal, table
-from bench.peer import peer, populated
+from bench.opensandbox_server import opensandbox_server, populated
 
 MEMORY = '[runtime]\ntype = "memory"\n[plugins]\nenabled = ["memory_runtime", "direct_ingress"]\n'
 MEMORY_ENV = {"PYTHONPATH": str(HERE / "memory_runtime")}
@@ -75,9 +75,9 @@ def recorded(count: int) -> tuple[float, float]:
         return reads(server, fill(server, count, threads=16)[0])
 
 
-def of_peer(venv: Path) -> tuple[float, float]:
-    """The peer's, out of 55 live Docker sandboxes."""
-    with scratch() as home, peer(venv, home) as server, populated(server, 55) as ids:
+def of_theirs(venv: Path) -> tuple[float, float]:
+    """opensandbox-server's, out of 55 live Docker sandboxes."""
+    with scratch() as home, opensandbox_server(venv, home) as server, populated(server, 55) as ids:
         return (
             median_wrk(f"{server.base}/v1/sandboxes/{ids[0]}"),
             median_wrk(f"{server.base}/v1/sandboxes?pageSize=20", connections=4, seconds=10),
@@ -86,14 +86,14 @@ def of_peer(venv: Path) -> tuple[float, float]:
 
 def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--opensandbox-server", type=Path)
     options, _ = parser.parse_known_args(argv)
     rows = [("bare Falcon on uvicorn, a constant", f"{bare_falcon():,.0f}/s", "the ceiling")]
-    if options.peer:
-        get, listed = of_peer(options.peer)
+    if options.opensandbox_server:
+        get, listed = of_theirs(options.opensandbox_server)
         rows += [
-            ("the peer: GET by id, 55 live", f"{get:,.0f}/s", ""),
-            ("the peer: list of 20 out of 55", f"{listed:,.1f}/s", ""),
+            ("opensandbox-server: GET by id, 55 live", f"{get:,.0f}/s", ""),
+            ("opensandbox-server: list of 20 out of 55", f"{listed:,.1f}/s", ""),
         ]
     get, listed = local(1000)
     rows += [

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.harness import Server, scratch, shoal, table
-from bench.peer import peer
+from bench.opensandbox_server import opensandbox_server
 from bench.reads import MEMORY, MEMORY_ENV, fill
 
 COUNT = 10_000
@@ -27,8 +27,8 @@ def idle(extra: str = "") -> float:
         return server.rss_mb()
 
 
-def idle_peer(venv: Path) -> float:
-    with scratch() as home, peer(venv, home) as server:
+def idle_memory_of_theirs(venv: Path) -> float:
+    with scratch() as home, opensandbox_server(venv, home) as server:
         server.call("GET", "/v1/sandboxes")
         time.sleep(1)
         return server.rss_mb()
@@ -60,11 +60,12 @@ def lateness(server: Server, ids: list[str], log: Path, sample: int = 2000) -> t
 
 def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--opensandbox-server", type=Path)
     options, _ = parser.parse_known_args(argv)
     rows = [("resident memory, no sandbox", f"{idle():.0f} MB", "≤ 70 MB")]
-    if options.peer:
-        rows.append(("the peer: resident memory, no sandbox", f"{idle_peer(options.peer):.0f} MB", ""))
+    if options.opensandbox_server:
+        theirs = idle_memory_of_theirs(options.opensandbox_server)
+        rows.append(("opensandbox-server: resident memory, no sandbox", f"{theirs:.0f} MB", ""))
     with scratch() as home:
         with shoal(home, MEMORY, env=MEMORY_ENV) as server:
             ids = fill(server, COUNT, threads=16)

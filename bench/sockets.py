@@ -1,4 +1,4 @@
-"""WebSockets through shoal beside a direct connection, nginx and the peer: echoes a second, and many that are idle.
+"""WebSockets through shoal beside a direct connection, nginx and opensandbox-server: echoes per second, idle ones.
 
 Backend and clients are as lean as Python allows: they parse what this benchmark sends and nothing else, on uvloop, each
 in a process of its own. Every client waits for its echo before it sends again.
@@ -21,7 +21,7 @@ from typing import cast
 
 import uvloop
 from bench.harness import CREATE, HERE, Server, free_port, scratch, shoal, table
-from bench.peer import peer, populated
+from bench.opensandbox_server import opensandbox_server, populated
 
 CLIENTS, SECONDS, ROUNDS = 50, 3.0, 3
 IDLE = 1000
@@ -210,9 +210,9 @@ def nginx(home: Path, behind: int) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
-def of_the_peer(venv: Path, port: int) -> float:
+def of_theirs(venv: Path, port: int) -> float:
     """Its echoes a second, before the same backend."""
-    with scratch() as home, peer(venv, home, network="host") as server, populated(server, 1) as ids:
+    with scratch() as home, opensandbox_server(venv, home, network="host") as server, populated(server, 1) as ids:
         return rate(f"{server.base.removeprefix('http://')}/v1/sandboxes/{ids[0]}/proxy/{port}/")
 
 
@@ -224,7 +224,7 @@ def rate(url: str) -> float:
 def main(argv: list[str] | None = None) -> str:
     """Measure; returns Markdown."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--peer", type=Path)
+    parser.add_argument("--opensandbox-server", type=Path)
     args, _ = parser.parse_known_args(argv)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -243,8 +243,9 @@ def main(argv: list[str] | None = None) -> str:
             (f"echoes over {CLIENTS} WebSockets, nginx, one worker", f"{rate(f'{front}/'):,.0f}/s", ""),
             (f"echoes over {CLIENTS} WebSockets, shoal", f"{rate(through):,.0f}/s", "≥ 10,000/s"),
         ]
-        if args.peer:
-            rows.append((f"echoes over {CLIENTS} WebSockets, the peer", f"{of_the_peer(args.peer, behind):,.0f}/s", ""))
+        if args.opensandbox_server:
+            theirs = of_theirs(args.opensandbox_server, behind)
+            rows.append((f"echoes over {CLIENTS} WebSockets, opensandbox-server", f"{theirs:,.0f}/s", ""))
         each, taken = uvloop.run(idle(through, server))
         rows += [
             (f"{IDLE:,} idle WebSockets held by shoal, memory for each", f"{each:.1f} KB", f"{IDLE:,} held"),

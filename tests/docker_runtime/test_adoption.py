@@ -1,4 +1,4 @@
-"""A server of the peer is replaced: its containers are found, and what their labels say is believed within reason."""
+"""In the place of opensandbox-server: its containers are found, and their labels are believed within reason."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.needs("docker")
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the peer's loose files are looked for."""
+    """Where the loose files of opensandbox-server are looked for."""
     monkeypatch.setenv("HOME", str(tmp_path))
     return tmp_path / ".opensandbox" / "metadata"
 
@@ -45,7 +45,7 @@ async def _adopted(make: Make, sandbox_id: str) -> tuple[Adoption, str]:
     return found.adoption, found.message or ""
 
 
-async def test_everything_that_the_peer_writes(bench: Bench, make: Make) -> None:
+async def test_everything_that_opensandbox_server_writes(bench: Bench, make: Make) -> None:
     expires = datetime.now(UTC) + timedelta(hours=1)
     labels = {
         "team": "red",
@@ -97,7 +97,7 @@ async def test_an_expiry_that_cannot_be_read_ends_nothing_and_says_so(
     assert "expiry cannot be read" in message
 
 
-async def test_what_the_peer_wrote_to_files_is_newer_than_labels(bench: Bench, make: Make, home: Path) -> None:
+async def test_its_loose_files_are_newer_than_labels(bench: Bench, make: Make, home: Path) -> None:
     sandbox_id = bench.new_id()
     later = datetime.now(UTC) + timedelta(hours=5)
     bench.run(sandbox_id, {"a": "1", "opensandbox.io/expires-at": datetime.now(UTC).isoformat()})

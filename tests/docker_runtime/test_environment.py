@@ -38,7 +38,7 @@ def forwarded_base(env: dict[str, str | None]) -> dict[str, str]:
 
 
 def test_the_bootstrap_waits_for_a_certificate_only_if_one_can_come() -> None:
-    """Known weakness of the peer: without a policy the flag costs five minutes."""
+    """Known weakness of opensandbox-server: without a policy the flag costs five minutes."""
     env = {environment.TRANSPARENT: "true"}
     bringer = Sidecar(name="egress", image="e", shares_runtime_dir=True)
     other = Sidecar(name="log", image="l")

@@ -179,7 +179,7 @@ async def test_version_2(stand: Stand) -> None:
 
 @mounts
 async def test_shared_only_by_what_is_alike(stand: Stand) -> None:
-    """Known weakness of the peer: a mount is shared by its path alone, whoever's credentials it was made with."""
+    """Known weakness of opensandbox-server: a mount is shared by its path alone, whatever its credentials."""
     buckets = Buckets(str(stand.root))
     different = [
         volume(),
@@ -217,7 +217,7 @@ async def test_the_last_one_unmounts(stand: Stand) -> None:
 
 @mounts
 async def test_many_at_once_mount_once(stand: Stand) -> None:
-    """And a slow mount keeps nobody from another bucket: known weakness of the peer."""
+    """And a slow mount keeps nobody from another bucket: known weakness of opensandbox-server."""
     stand.acts('case "$path" in */slow-*) while [ ! -e {log}/go ]; do sleep 0.05; done;; esac; ' + MOUNTS)
     buckets = Buckets(str(stand.root))
     slow = [asyncio.create_task(buckets.hold(sandbox(), volume(bucket="slow"))) for _ in range(4)]
@@ -231,7 +231,7 @@ async def test_many_at_once_mount_once(stand: Stand) -> None:
 
 @mounts
 async def test_counts_come_from_labels_after_a_restart(stand: Stand) -> None:
-    """Also those of a mount that the peer made, whose directory bears another name."""
+    """Also those of a mount that opensandbox-server made, whose directory bears another name."""
     theirs = stand.root / "pictures" / "sub"
     theirs.mkdir(parents=True)
     tmpfs(theirs)
@@ -248,7 +248,7 @@ async def test_counts_come_from_labels_after_a_restart(stand: Stand) -> None:
     assert stand.mounted() == sorted([ours, str(theirs)])
     await after.release(other, [ours, str(theirs)])
     assert stand.mounted() == []
-    assert theirs.is_dir(), "a directory of the peer's stays"
+    assert theirs.is_dir(), "a directory of opensandbox-server stays"
     assert "/proc" in ossfs.mount_points()
 
 
@@ -268,7 +268,7 @@ async def test_a_label_never_unmounts_what_is_elsewhere(stand: Stand, tmp_path: 
 
 @mounts
 async def test_a_mount_that_a_reboot_took_is_made_again(stand: Stand) -> None:
-    """Known weakness of the peer: by its count the bucket is there, and a sandbox gets an empty directory."""
+    """Known weakness of opensandbox-server: by its count the bucket is there, and a sandbox gets an empty directory."""
     buckets, one = Buckets(str(stand.root)), sandbox()
     path = await buckets.hold(one, volume())
     unmounted(path)
@@ -313,7 +313,7 @@ async def test_no_program(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None
 
 @mounts
 async def test_a_program_that_takes_too_long(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known weakness of the peer: a plain 500. Nothing of the program is left."""
+    """Known weakness of opensandbox-server: a plain 500. Nothing of the program is left."""
     stand.acts("echo $$ > {log}/pid; sleep 1000 & wait")
     monkeypatch.setattr(ossfs, "MOUNT_SECONDS", 1.0)
     assert "took longer than 1 seconds" in await failure(stand)

@@ -35,7 +35,7 @@ def test_defaults() -> None:
 
 
 def test_everything_can_be_switched_off() -> None:
-    """Known weakness of the peer: a TOML file cannot say that there is no limit of processes."""
+    """Known weakness of opensandbox-server: a TOML file cannot say that there is no limit of processes."""
     off = security(drop_capabilities=[], no_new_privileges=False, pids_limit=0, apparmor_profile="", seccomp_profile="")
     assert off.of_sandbox(plan()) == {"SecurityOpt": []}
 
@@ -101,7 +101,7 @@ def test_profiles_without_effect_are_said() -> None:
 
 
 def test_a_profile_from_a_file(tmp_path: Path) -> None:
-    """Known weakness of the peer: it sends the path, and the engine wants what is in the file."""
+    """Known weakness of opensandbox-server: it sends the path, and the engine wants what is in the file."""
     file = tmp_path / "profile.json"
     file.write_text(json.dumps(NO_CHMOD, indent=2))
     sent = seccomp_profile(str(file))

@@ -1,4 +1,4 @@
-"""The Docker runtime in a real server, over HTTP: life, restarts, a peer that is replaced, an engine that goes away."""
+"""The Docker runtime in a real server, over HTTP: life, restarts, replacing opensandbox-server, an engine that goes."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_kill_9_in_the_middle_of_creates(docker_server: Serve, connect: Connect,
         assert bench.left(sandbox_id) == []
 
 
-def test_a_server_of_the_peer_is_replaced(docker_server: Serve, connect: Connect, bench: Bench) -> None:
+def test_opensandbox_server_is_replaced(docker_server: Serve, connect: Connect, bench: Bench) -> None:
     """Its containers are found, listed, renewed, expired and deleted; one that has ended is shown as it is."""
     now = datetime.now(UTC)
 
@@ -216,7 +216,7 @@ def test_no_engine_at_start_is_one_clear_line(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr + done.stdout
 
 
-PEERS_FILE = """
+THEIR_FILE = """
 [server]
 host = "127.0.0.1"
 port = 8080
@@ -268,10 +268,10 @@ type = ""
         ("[ingress]=>[kubernetes]\nnamespace = 'x'\n[ingress]", None),
     ],
 )
-def test_a_file_of_the_peer_is_read(tmp_path: Path, change: str, complaint: str | None) -> None:
+def test_a_file_of_opensandbox_server_is_read(tmp_path: Path, change: str, complaint: str | None) -> None:
     before, _, after = change.partition("=>")
-    config = tmp_path / "peer.toml"
-    config.write_text(PEERS_FILE.replace(before, after) if change else PEERS_FILE)
+    config = tmp_path / "sandbox.toml"
+    config.write_text(THEIR_FILE.replace(before, after) if change else THEIR_FILE)
     done = subprocess.run([SHOAL, "check-config", "--config", config], capture_output=True, text=True, timeout=60)
     output = done.stdout + done.stderr
     assert (done.returncode == 0) is (complaint is None), output

@@ -36,7 +36,7 @@ def refused(checked: Volumes, *asked: Volume) -> str:
 
 @pytest.mark.parametrize("target", ["/", "//", "/a/..", "/./", "/a\0b"])
 def test_nowhere(target: str) -> None:
-    """The peer lets the engine say so, as a failed start."""
+    """opensandbox-server lets the engine say so, as a failed start."""
     assert refused(volumes("/srv"), host("/srv", target)) == "SANDBOX::INVALID_PARAMETER"
 
 

@@ -82,7 +82,7 @@ async def test_goes_with_the_sandbox_that_made_it(engine: Engine, name: str) -> 
 
 
 async def test_found_by_its_own_label_when_the_containers_is_gone(engine: Engine, name: str) -> None:
-    """Known weakness of the peer: what a failed clean-up leaves is forgotten, because the labels went first."""
+    """Known weakness of opensandbox-server: what a failed clean-up leaves is forgotten with the labels."""
     one = sandbox()
     await Claims(engine).mount(volume(name, delete_on_sandbox_termination=True), one)
     await Claims(engine).release(one, None)
@@ -90,7 +90,7 @@ async def test_found_by_its_own_label_when_the_containers_is_gone(engine: Engine
 
 
 async def test_swept_at_start(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Known weakness of the peer: volumes of creates that a crash cut short stay for ever."""
+    """Known weakness of opensandbox-server: volumes of creates that a crash cut short stay for ever."""
     one, other, holder = sandbox(), unique("other"), unique("holder")
     await Claims(engine).mount(volume(name, delete_on_sandbox_termination=True), one)
     await Claims(engine).sweep()
@@ -170,7 +170,7 @@ async def test_a_volume_of_the_servers_own_is_not_a_callers(engine: Engine, name
 
 @root_only
 async def test_a_part_is_made_like_the_volume(engine: Engine, name: str) -> None:
-    """Known weakness of the peer: a missing part belongs to root, whoever the volume belongs to."""
+    """Known weakness of opensandbox-server: a missing part belongs to root, whoever the volume belongs to."""
     claims, one = Claims(engine), sandbox()
     whole, _ = await claims.mount(volume(name), one)
     await output(engine, ["sh", "-c", "chown 1234:77 /data; chmod 770 /data"], {"Mounts": [whole]})

@@ -101,7 +101,7 @@ def test_links_inside_and_links_that_are_allowed(allowed: Path, tmp_path: Path) 
 
 
 def test_a_link_turned_round_after_the_check(allowed: Path, tmp_path: Path) -> None:
-    """Known weakness of the peer: it checks a path and mounts what that path is later."""
+    """Known weakness of opensandbox-server: it checks a path and mounts what that path is later."""
     (allowed / "real").mkdir()
     (allowed / "link").symlink_to("real")
     mounted = source(HostPaths([str(allowed)]), volume(allowed / "link"))
@@ -126,7 +126,7 @@ def test_no_room_for_a_directory(allowed: Path) -> None:
 
 
 def test_an_engine_with_other_files(allowed: Path) -> None:
-    """Known weakness of the peer: directories for a remote engine are made on the server's machine."""
+    """Known weakness of opensandbox-server: directories for a remote engine are made on the server's machine."""
     hosts = HostPaths(["/srv/shoal-elsewhere", "C:\\data"])
     hosts.shared = False
     assert source(hosts, volume("/srv/shoal-elsewhere")) == "/srv/shoal-elsewhere"
@@ -165,7 +165,7 @@ def test_no_sub_path_ever_leads_out(parts: list[str]) -> None:
 
 @pytest.mark.needs("docker")
 async def test_in_a_container(allowed: Path) -> None:
-    """Read-write and read-only; and known weakness of the peer: a colon in a path ends as 500."""
+    """Read-write and read-only; and known weakness of opensandbox-server: a colon in a path ends as 500."""
     hosts = HostPaths([str(allowed)])
     both = [volume(allowed, "a:b"), volume(allowed, "a:b", mount_path="/ro:x", read_only=True)]
     script = "exec 2>&1; echo here > /data/f; cat /ro:x/f; echo no > /ro:x/g || echo read-only"

@@ -1,7 +1,8 @@
-"""Sandboxes that this server has no record of: made by the peer, or by a server whose store is lost.
+"""Sandboxes that this server has no record of: made by opensandbox-server, or by a server whose store is lost.
 
-A record is rebuilt from the container's labels and, where the peer kept something newer in loose files, from those
-(docs/wire/docker.md section 10). An expiry that cannot be read ends nothing: such a sandbox is taken for one without.
+A record is rebuilt from the container's labels and, where opensandbox-server kept something newer in loose files, from
+those (docs/wire/docker.md section 10). An expiry that cannot be read ends nothing: such a sandbox is taken for one
+without.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from shoal.models.workload import Adoption
 from shoal_docker import labels
 from shoal_docker.observe import stamp
 
-PEER_FILES: Final = Path("~/.opensandbox/metadata")
+LOOSE_FILES: Final = Path("~/.opensandbox/metadata")
 NO_EXPIRY: Final = "Its expiry cannot be read, so it is removed only when deleted."
 
 
-class PeerFiles(Struct, frozen=True):
-    """What the peer wrote about one sandbox beside the engine; None where it wrote nothing readable."""
+class LooseFiles(Struct, frozen=True):
+    """What opensandbox-server wrote about one sandbox beside the engine; None where it wrote nothing readable."""
 
     expires_at: datetime | None = None
     metadata: dict[str, str] | None = None
 
 
 def adopt(
-    inspected: Mapping[str, Any], carried: Mapping[str, str], uri: str | None, files: PeerFiles
+    inspected: Mapping[str, Any], carried: Mapping[str, str], uri: str | None, files: LooseFiles
 ) -> tuple[Adoption, str | None]:
     """The record's beginnings, and what its status should warn of.
 
@@ -59,7 +60,7 @@ def adopt(
     return adoption, warning
 
 
-def _expiry(found: Mapping[str, str], files: PeerFiles) -> tuple[datetime | None, str | None]:
+def _expiry(found: Mapping[str, str], files: LooseFiles) -> tuple[datetime | None, str | None]:
     if found.get(labels.MANUAL, "").strip().lower() == "true":
         return None, None
     moment = files.expires_at or labels.moment(found.get(labels.EXPIRES_AT, ""))
@@ -71,20 +72,20 @@ def _platform(found: Mapping[str, str]) -> PlatformSpec | None:
     return PlatformSpec(os=os, arch=arch) if os and arch else None
 
 
-def read_peer_files(sandbox_id: str, root: Path = PEER_FILES) -> PeerFiles:
-    """What the peer's server, if it ran as this user, wrote about the sandbox. Blocks."""
+def read_loose_files(sandbox_id: str, root: Path = LOOSE_FILES) -> LooseFiles:
+    """What opensandbox-server, if it ran as this user, wrote about the sandbox. Blocks."""
     root = root.expanduser()
     expiry = _json(root / "_expiration" / f"{sandbox_id}.json")
     metadata = _json(root / f"{sandbox_id}.json")
     text = expiry.get("expires_at") if isinstance(expiry, dict) else None
     whole = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
-    return PeerFiles(
+    return LooseFiles(
         expires_at=labels.moment(text) if isinstance(text, str) else None, metadata=metadata if whole else None
     )
 
 
-def forget_peer_files(sandbox_id: str, root: Path = PEER_FILES) -> None:
-    """Remove them, as the peer does with a sandbox that is gone. Blocks."""
+def forget_loose_files(sandbox_id: str, root: Path = LOOSE_FILES) -> None:
+    """Remove them, as opensandbox-server does with a sandbox that is gone. Blocks."""
     root = root.expanduser()
     for path in (root / "_expiration" / f"{sandbox_id}.json", root / f"{sandbox_id}.json"):
         path.unlink(missing_ok=True)

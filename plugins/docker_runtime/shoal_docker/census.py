@@ -18,7 +18,7 @@ from msgspec import Struct
 from shoal.errors import Unavailable
 from shoal.models.workload import Adoption, Workload
 from shoal_docker import labels
-from shoal_docker.adoption import adopt, read_peer_files
+from shoal_docker.adoption import adopt, read_loose_files
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.integrity import Integrity
 from shoal_docker.observe import (
@@ -189,7 +189,7 @@ class Census:
         if container not in self._adoptions:
             inspected: dict[str, Any] = await self._engine.call("inspect_container", container)
             facts = await self.carried(str(inspected.get("Image") or ""))
-            files = await asyncio.to_thread(read_peer_files, sandbox_id)
+            files = await asyncio.to_thread(read_loose_files, sandbox_id)
             self._adoptions[container] = adopt(inspected, facts.labels, facts.tag, files)
         return self._adoptions[container]
 

@@ -1,4 +1,4 @@
-"""``[docker]`` and ``[secure_runtime]``, as the peer's files have them (docs/wire/docker.md sections 1 and 12).
+"""``[docker]`` and ``[secure_runtime]``, as in files of opensandbox-server (docs/wire/docker.md sections 1 and 12).
 
 ``host``, ``image_pull_policy``, ``concurrency`` and ``pids_limit = 0`` are this server's own additions.
 """

@@ -30,7 +30,7 @@ EGRESS_TOKEN: Final = PREFIX + "egress-auth-token"
 MANAGED_VOLUMES: Final = PREFIX + "volume-managed-by"
 
 SIDECAR_FOR: Final = PREFIX + "sidecar-for"
-"""On every sidecar of ours: the sandbox's id. The peer's have only the next."""
+"""On every sidecar of ours: the sandbox's id. Those of opensandbox-server have only the next."""
 EGRESS_SIDECAR_FOR: Final = PREFIX + "egress-sidecar-for"
 SIDECAR_NAME: Final = PREFIX + "sidecar-name"
 SIDECAR_FIRST: Final = PREFIX + "sidecar-first"

@@ -1,7 +1,7 @@
 """``resourceLimits`` in the engine's words (docs/wire/docker.md section 5).
 
-The spellings are those that the peer's users have, not Kubernetes' own: ``100m`` of memory is 100 million bytes, and a
-unit is written in any case.
+The spellings are those that users of opensandbox-server have, not Kubernetes' own: ``100m`` of memory is 100 million
+bytes, and a unit is written in any case.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def _keeps_policy(sidecar: Summary) -> bool:
 
 
 def _has_execd(found: Mapping[str, str]) -> bool:
-    """Whether ports can be reached behind execd; a peer's server gives it to every sandbox."""
+    """Whether ports can be reached behind execd; opensandbox-server gives it to every sandbox."""
     return bool(found.get(labels.EXECD_VOLUME)) or not found.get(labels.OWN)
 
 

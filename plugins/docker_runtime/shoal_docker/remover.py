@@ -16,7 +16,7 @@ import structlog
 from shoal.errors import ShoalError
 from shoal.models.codes import scoped
 from shoal_docker import labels
-from shoal_docker.adoption import forget_peer_files
+from shoal_docker.adoption import forget_loose_files
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.killer import Killer
@@ -71,7 +71,7 @@ class Remover:
             await self.volume(labels.runtime_volume(family.id))
         await self._release(family.id, found)
         if not found.get(labels.OWN):
-            await asyncio.to_thread(forget_peer_files, family.id)
+            await asyncio.to_thread(forget_loose_files, family.id)
         self._owed.pop(family.id, None)
 
     async def volume(self, name: str) -> None:

@@ -20,7 +20,7 @@ from shoal.plugin.manager import PluginManager
 
 KERNEL = {section.path for section in KERNEL_SECTIONS}
 
-PEER = """
+THEIR_KEYS = """
 docker: network_mode api_timeout host_ip drop_capabilities no_new_privileges apparmor_profile seccomp_profile
 docker: pids_limit port_range_min port_range_max publish_host sandbox_env sandbox_binds
 kubernetes: kubeconfig_path insecure_skip_tls_verify namespace informer_resync_seconds informer_watch_timeout_seconds
@@ -30,11 +30,11 @@ kubernetes: execd_init_resources image_pull_policy
 ingress: mode gateway secure_access
 egress: image mode disable_ipv6 readiness_timeout_seconds otlp_endpoint upstream_proxy
 """
-"""Keys of the peer's sections that no plugin here owns yet (docs/wire/api.md section 19)."""
+"""Keys of sections of opensandbox-server that no plugin here owns yet (docs/wire/api.md section 19)."""
 
 
-def peers_keys(section: str) -> set[str]:
-    lines = [line.split() for line in PEER.strip().splitlines()]
+def their_keys(section: str) -> set[str]:
+    lines = [line.split() for line in THEIR_KEYS.strip().splitlines()]
     return {key for name, *keys in lines if name == f"{section}:" for key in keys}
 
 
@@ -134,7 +134,7 @@ def test_every_setting_in_the_other_examples_is_one(name: str) -> None:
     raw = uncommented(example(name))
     validate({key: value for key, value in raw.items() if key in KERNEL}, KERNEL_SECTIONS, {})
     for section in raw.keys() - KERNEL:
-        assert raw[section].keys() <= peers_keys(section)
+        assert raw[section].keys() <= their_keys(section)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -121,9 +121,9 @@ def test_tables_inside_tables() -> None:
     ]
 
 
-def test_the_peers_keys_are_the_kernels(tmp_path: Path) -> None:
+def test_the_keys_of_opensandbox_server_are_the_kernels(tmp_path: Path) -> None:
     """Every key of the sections that both have (docs/wire/api.md section 19), with a value of the documented kind."""
-    peer = {
+    theirs = {
         "server": {
             "host": "0.0.0.0",
             "port": 8080,
@@ -151,7 +151,7 @@ def test_the_peers_keys_are_the_kernels(tmp_path: Path) -> None:
         "storage": {"allowed_host_paths": [], "volume_default_size": "1Gi", "ossfs_mount_root": "/mnt/ossfs"},
         "store": {"type": "sqlite", "path": "~/.opensandbox/opensandbox.db"},
     }
-    settings = read(json.loads(json.dumps(peer)))
+    settings = read(json.loads(json.dumps(theirs)))
     assert settings.server.max_sandbox_timeout_seconds == 3600
     assert settings.runtime.type == "docker"
 

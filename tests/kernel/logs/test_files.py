@@ -1,4 +1,4 @@
-"""Log files: the peer's ``[log]`` keys, rotation, and files that someone else moves."""
+"""Log files: the ``[log]`` keys of opensandbox-server, rotation, and files that someone else moves."""
 
 from __future__ import annotations
 

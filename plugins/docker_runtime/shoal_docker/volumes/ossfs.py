@@ -36,7 +36,7 @@ ENDPOINT: Final = "VOLUME::INVALID_OSSFS_ENDPOINT"
 BUCKET: Final = "VOLUME::INVALID_OSSFS_BUCKET"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 _META: Final = re.compile(r"[;&|`$<>(){}'\"\\\x00-\x1f\x7f]")
-"""Meaningless here, but refused as clients of the peer know it; a line break would add a line to a file of options."""
+"""Meaningless here, but refused as opensandbox-server does; a line break would add a line to a file of options."""
 _TAKEN: Final = frozenset(
     {
         *("url", "bucket", "servicepath", "passwd_file", "ram_role", "credlib", "credlib_opts"),

@@ -1,4 +1,4 @@
-"""The peer (opensandbox-server) on Docker, started from a virtual environment of its own."""
+"""opensandbox-server on Docker, started from a virtual environment of its own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ EXECD = "shoal-test/execd:latest"
 
 
 @contextmanager
-def peer(venv: Path, home: Path, network: str = "bridge") -> Iterator[Server]:
-    """The peer with its default of one process, open, on the Docker engine of the environment."""
+def opensandbox_server(venv: Path, home: Path, network: str = "bridge") -> Iterator[Server]:
+    """opensandbox-server with its default of one process, open, on the Docker engine of the environment."""
     port = free_port()
-    config = home / "peer.toml"
+    config = home / "sandbox.toml"
     config.write_text(
         f'[server]\nhost = "127.0.0.1"\nport = {port}\n[log]\nlevel = "WARNING"\n'
         f'[runtime]\ntype = "docker"\nexecd_image = "{EXECD}"\n[docker]\nnetwork_mode = "{network}"\n'
-        f'[store]\npath = "{home / "peer.db"}"\n'
+        f'[store]\npath = "{home / "sandbox.db"}"\n'
     )
     env = {**os.environ, "OPENSANDBOX_INSECURE_SERVER": "YES", "HOME": str(home)}
-    log = (home / "peer.log").open("ab")
+    log = (home / "sandbox.log").open("ab")
     process = subprocess.Popen([venv / "bin/opensandbox-server", "--config", config], stdout=log, stderr=log, env=env)
     try:
         await_health(f"http://127.0.0.1:{port}", process)
@@ -39,7 +39,7 @@ def peer(venv: Path, home: Path, network: str = "bridge") -> Iterator[Server]:
 
 @contextmanager
 def populated(server: Server, count: int) -> Iterator[list[str]]:
-    """``count`` live sandboxes on the peer, deleted afterwards."""
+    """``count`` live sandboxes on opensandbox-server, deleted afterwards."""
     body = {"image": {"uri": IMAGE}, "entrypoint": ["sleep", "86400"], "resourceLimits": {}, "timeout": 86400}
     with ThreadPoolExecutor(8) as pool:
         ids = [made["id"] for made in pool.map(lambda _: server.call("POST", "/v1/sandboxes", body), range(count))]
