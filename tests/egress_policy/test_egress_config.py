@@ -1,4 +1,4 @@
-"""``[egress]``: what the contract lets through, what it refuses, and that no value shows in a refusal."""
+"""``[egress]``: what is let through, what is refused, and that no value shows in a refusal."""
 
 from __future__ import annotations
 

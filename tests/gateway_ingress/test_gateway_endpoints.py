@@ -82,7 +82,7 @@ def secure(site: Site) -> str:
 
 
 def expected(mode: str, *route: str) -> dict[str, object]:
-    """The answer for a route, by the contract's own words."""
+    """The answer for a route, by the words of docs/wire/api.md section 8."""
     match mode:
         case "wildcard":
             return {"endpoint": f"{'-'.join(route)}.sandboxes.test:8443"}

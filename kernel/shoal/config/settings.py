@@ -24,7 +24,7 @@ class Section(Struct, kw_only=True, forbid_unknown_fields=True):
 class ServerSettings(Section):
     """``[server]``: the port, and how clients see it."""
 
-    host: Text = "0.0.0.0"  # noqa: S104 - the contract's default; the open-start guard refuses it without a key
+    host: Text = "0.0.0.0"  # noqa: S104 - opensandbox-server's default; the open-start guard refuses it without a key
     port: Port = 8080
     eip: str | None = None
     """How clients reach this server in endpoints that it proxies itself.
@@ -32,29 +32,29 @@ class ServerSettings(Section):
     Host[:port][/path]; unset = the request's Host.
     """
     api_key: str | None = field(default=None)
-    """The single-tenant key; read by the authentication plugin, kept here because the contract puts it here."""
+    """The single-tenant key; read by the authentication plugin, kept here because opensandbox-server has it here."""
     max_sandbox_timeout_seconds: Annotated[int, Meta(ge=60)] | None = None
     """Upper bound of a create's ``timeout``, in seconds; renewals are not bound by it."""
     max_body_bytes: Positive = 8 * 1024 * 1024
-    """Largest body of a control-plane request; proxied bodies are streamed and not bounded. Beyond the contract."""
+    """Largest body of a control-plane request; proxied bodies are streamed and not bounded. An addition of shoal."""
     max_head_bytes: Annotated[int, Meta(ge=1024)] = 65536
-    """Of a request's head; of a body's trailers, and of a line between its chunks, as well. Beyond the contract."""
+    """Of a request's head; of a body's trailers, and of a line between its chunks, as well. An addition of shoal."""
     max_head_fields: Annotated[int, Meta(ge=16)] = 200
-    """Header fields of a request, and trailers of a body. Beyond the contract."""
+    """Header fields of a request, and trailers of a body. An addition of shoal."""
     timeout_head: Annotated[float, Meta(gt=0)] = 20.0
-    """From a connection's start, or from a head's first byte on a kept one, to the head's end. Beyond the contract."""
+    """From a connection's start, or from a head's first byte on a kept one, to the head's end. An addition of shoal."""
     timeout_body: Annotated[float, Meta(gt=0)] = 30.0
-    """Longest silence within a body that is waited for. Beyond the contract."""
+    """Longest silence within a body that is waited for. An addition of shoal."""
     timeout_send: Annotated[float, Meta(gt=0)] = 60.0
-    """Longest time in which a client takes nothing of an answer. Beyond the contract."""
+    """Longest time in which a client takes nothing of an answer. An addition of shoal."""
     timeout_keep_alive: Positive = 30
     timeout_graceful_shutdown: Positive | None = 5
     limit_concurrency: NotNegative | None = 1024
     """Requests in flight before 503; 0 = no limit."""
     limit_connections: NotNegative | None = None
-    """Open at once; None = half of the descriptors that the process may open; 0 = no limit. Beyond the contract."""
+    """Open at once; None = half of the descriptors that the process may open; 0 = no limit. An addition of shoal."""
     limit_address_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    """Part of both limits that one address may hold; 1 = all. Beyond the contract."""
+    """Part of both limits that one address may hold; 1 = all. An addition of shoal."""
     backlog: Positive = 2048
     thread_pool_size: Positive = 200
     loop: Literal["auto", "uvloop", "asyncio"] = "auto"
@@ -93,9 +93,9 @@ class LogSettings(Section):
 
     level: Annotated[str, Meta(min_length=3)] = "INFO"
     format: Literal["auto", "console", "json"] = "auto"
-    """auto = readable on a terminal, JSON lines otherwise. Beyond the contract."""
+    """auto = readable on a terminal, JSON lines otherwise. An addition of shoal."""
     access: bool = True
-    """One line a request. Beyond the contract."""
+    """One line a request. An addition of shoal."""
     file_enabled: bool = False
     file_path: str | None = None
     access_file_path: str | None = None
@@ -148,7 +148,7 @@ class StoreSettings(Section):
 
 
 class EngineSettings(Section):
-    """``[engine]``: the lifecycle engine. Beyond the contract; times in seconds."""
+    """``[engine]``: the lifecycle engine. An addition of shoal; times in seconds."""
 
     endpoint_wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 20.0
     """How long an endpoint or a proxied request waits for a Pending sandbox; below the SDK's request time-out of 30."""

@@ -29,7 +29,7 @@ POOLED_IMAGE = "unknown"
 """Of a sandbox from an engine's own pool: its image is the pool's (docs/wire/kubernetes.md section 6)."""
 
 ACCESS_PREFIX = "access."
-"""Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the contract has
+"""Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the API has
 it (docs/wire/api.md section 6)."""
 
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
@@ -43,7 +43,7 @@ def fingerprint(request: CreateSandbox) -> str:
 def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
     """Raise InvalidRequest for the first field that the runtime does not declare a capability for.
 
-    The contract wants 400 here (docs/wire/api.md section 6); operations that are lacking are 501 instead.
+    The API wants 400 here (docs/wire/api.md section 6); operations that are lacking are 501 instead.
     """
     can, name = host.runtime.capabilities, host.runtime.name
     if _pooled(request) and not (can.pools or can.pause):

@@ -32,7 +32,7 @@ class CreatePool(Wire):
     Attributes:
         template: what every member is like, in the runtime's own form (docs/pools.md); never answered.
         match_creates: whether a create that does not name the pool, but asks for just what it holds, takes from it.
-            Beyond the contract.
+            An addition of shoal.
     """
 
     name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=253)]
@@ -58,7 +58,7 @@ class PoolStatus(Wire, omit_defaults=False):
         total: idle, on the way, and taken.
         available: those that a create can take at once.
         revision: of the template.
-        message: why members could not be started lately. Beyond the contract.
+        message: why members could not be started lately. An addition of shoal.
     """
 
     total: int

@@ -65,7 +65,7 @@ class CredentialProxy(Wire):
 
 
 class SidecarSpec(Wire, forbid_unknown_fields=True):
-    """A container beside the sandbox that shares its network, and lives and dies with it. Beyond the contract.
+    """A container beside the sandbox that shares its network, and lives and dies with it. An addition of shoal.
 
     Attributes:
         name: a DNS label, unique within the request.

@@ -60,7 +60,7 @@ def schema_problems(request: CreateSandbox) -> list[FieldProblem]:
     """What is wrong with a create request whose fields fit their types; empty if nothing is.
 
     Problems inside ``volumes``, ``sidecars``, ``lifecycle`` and ``env`` come first, then the cross-field rules in the
-    contract's order. The names of the fields are reported, never what they hold.
+    API's order. The names of the fields are reported, never what they hold.
     """
     crowded = list(_crowded(request))
     return crowded or [
@@ -203,7 +203,7 @@ def _text(value: str | None) -> str | None:
 
 
 def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) -> None:
-    """Raise InvalidRequest for the first broken rule that holds for every runtime, in the contract's order.
+    """Raise InvalidRequest for the first broken rule that holds for every runtime, in the API's order.
 
     ``longest_timeout`` bounds ``timeout``, in seconds; None leaves it unbounded.
     """

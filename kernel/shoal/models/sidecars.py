@@ -1,6 +1,6 @@
 """Rules on sidecars that their type cannot say: of a request alone, and beside those that plugins add.
 
-The names and ports below belong to the containers that the contract itself puts into a sandbox (docs/wire/docker.md
+The names and ports below belong to the containers that the API itself puts into a sandbox (docs/wire/docker.md
 sections 2 to 4 and 8, docs/wire/kubernetes.md section 8).
 """
 

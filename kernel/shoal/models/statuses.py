@@ -72,7 +72,7 @@ def nearest(status: int, allowed: frozenset[int]) -> int:
 def readable(method: str, path: str, status: int) -> int:
     """The status with which an SDK can read a failure of this request.
 
-    A status that makes the SDK repeat the request is left to it, and so is 501, which the contract fixes for what a
+    A status that makes the SDK repeat the request is left to it, and so is 501, which the API fixes for what a
     runtime lacks (docs/wire/api.md sections 9 to 11).
     """
     if status == 501 or (method in REPEATED_METHODS and status in REPEATED):

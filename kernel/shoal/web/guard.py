@@ -1,6 +1,6 @@
 """The guard against starting open to the network: no authentication, and an address that others can reach.
 
-Asked before anything is opened. The contract's own guard (docs/wire/api.md section 4) looks at the key only; this one
+Asked before anything is opened. The guard of opensandbox-server (docs/wire/api.md section 4) sees only the key; this
 also looks at the address, so that a machine of one's own needs no key.
 """
 

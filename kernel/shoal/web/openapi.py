@@ -1,6 +1,6 @@
 """The server's own OpenAPI 3.1 document: bodies from the Structs, operations from `shoal.web.operations`.
 
-The version is the contract's, not the package's. Every route exists bare and under ``/v1``; both are listed, as
+The version is the API's, not the package's. Every route exists bare and under ``/v1``; both are listed, as
 existing clients generate from either.
 """
 

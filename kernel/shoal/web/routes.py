@@ -108,7 +108,7 @@ class _Translation:
             resp.set_header("Location", _absolute(req))
         elif isinstance(error, falcon.HTTPMethodNotAllowed):
             allow: str = dict(error.headers or {})["Allow"]
-            # Falcon answers OPTIONS on every route unasked; the contract does not.
+            # Falcon answers OPTIONS on every route unasked; the API does not.
             raise render.wrong_method([method for method in allow.split(", ") if method != "OPTIONS"])
         else:
             raise InvalidRequest(codes.UNKNOWN_ERROR, error.title or "The request is invalid.")

@@ -35,7 +35,7 @@ class ServerProxyIngress(Ingress):
         self._base = without_scheme(eip or "")
 
     def needs_address(self, query: EndpointQuery) -> bool:
-        """The contract has the sandbox's own address resolved first, so that its errors show."""
+        """The API has the sandbox's own address resolved first, so that its errors show."""
         return query.use_server_proxy
 
     def endpoint(self, query: EndpointQuery) -> Endpoint | None:

@@ -51,7 +51,7 @@ class DockerSettings(Section):
     """The engine's own init is process 1 of a sandbox and reaps what others leave; not where execd is process 1."""
     port_range_min: HighPort = 40000
     port_range_max: HighPort = 60000
-    publish_host: str = "0.0.0.0"  # noqa: S104 - the contract's default: clients reach sandboxes directly
+    publish_host: str = "0.0.0.0"  # noqa: S104 - opensandbox-server's default: clients reach sandboxes directly
     """The IPv4 address that ports are published on."""
     sandbox_env: dict[str, str] = {}
     sandbox_binds: list[str] = []

@@ -71,7 +71,7 @@ class Maker:
         self._ports = HostPorts(settings, local=not engine.remote)
 
     async def make(self, plan: WorkloadPlan, progress: Progress) -> Workload:
-        """The running sandbox. Raises EngineFailure with the contract's codes, InvalidRequest and Unavailable."""
+        """The running sandbox. Raises EngineFailure with the API's codes, InvalidRequest and Unavailable."""
         try:
             return await self._make(plan, progress)
         except EngineTimeout as error:

@@ -221,7 +221,7 @@ def _among(group: set[str], sandbox_id: str) -> Iterator[None]:
 
 @contextmanager
 def _reported(reason: str, doing: str) -> Iterator[None]:
-    """The engine's error as the contract's."""
+    """The engine's error as one of the API."""
     try:
         yield
     except EngineError as error:

@@ -62,7 +62,7 @@ def egress_sidecar(plan: WorkloadPlan, settings: EgressSettings, token: str, pas
 
 
 def _environment(plan: WorkloadPlan, settings: EgressSettings, token: str, passed: Mapping[str, str]) -> dict[str, str]:
-    """In the contract's order; what the server says wins over the request."""
+    """In the order of docs/wire/kubernetes.md section 8; what the server says wins over the request."""
     own = {EGRESS_PREFIX + "RULES": policy_text(plan.network.policy), EGRESS_PREFIX + "MODE": settings.mode}
     if settings.otlp_endpoint is not None:
         own["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint

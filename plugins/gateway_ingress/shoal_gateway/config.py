@@ -1,4 +1,4 @@
-"""The sections of the gateway, key for key as the contract has them (docs/wire/api.md section 19).
+"""The sections of the gateway, key for key as in opensandbox-server (docs/wire/api.md section 19).
 
 What a section alone can say is checked here; rules across sections, and the environment, are in ``setup``.
 """

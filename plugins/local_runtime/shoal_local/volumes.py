@@ -29,7 +29,7 @@ class HostVolumes:
         self._private = private
 
     def check(self, volumes: Sequence[Volume]) -> None:
-        """Raises InvalidRequest with the contract's code for the first volume that cannot be. Blocks."""
+        """Raises InvalidRequest with the API's code for the first volume that cannot be. Blocks."""
         names: set[str] = set()
         targets: dict[tuple[str, ...], str] = {}
         for volume in volumes:
@@ -101,7 +101,7 @@ class HostVolumes:
         return make_file(folder, name, self._owner)
 
     def _source(self, volume: Volume) -> Path:
-        """The path as written, joined with its subPath and checked in every way that the contract asks for."""
+        """The path as written, joined with its subPath and checked in every way that the API asks for."""
         if volume.host is None:
             raise InvalidRequest(INVALID_PARAMETER, f"volume {volume.name}: the local runtime mounts host paths only")
         text = volume.host.path

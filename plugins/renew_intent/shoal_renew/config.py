@@ -26,6 +26,6 @@ class RedisSettings(Section):
     """Intents taken and handled side by side, and likewise signals of the proxy."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError where the contract wants a DSN and there is none."""
+        """Raise ValueError if Redis is enabled without a DSN."""
         if self.enabled and (self.dsn is None or not self.dsn.reveal().strip()):
             raise ValueError("dsn is required when redis.enabled is true")

@@ -76,7 +76,7 @@ class IntentList:
             self._tasks.append(loop.create_task(self._consume(), name=f"renew intents: consumer {number}"))
 
     async def stop(self) -> None:
-        """End. An intent that was popped just now is lost, as the contract has it."""
+        """End. An intent that was popped just now is lost, as in opensandbox-server."""
         await end(self._tasks)
         await self._list.aclose()
 

@@ -171,6 +171,6 @@ def _failed(signal: Signal, error: Exception) -> None:
 
 
 def _event(write: Callable[..., Any], event: str, signal: Signal, **more: str) -> None:
-    """One line with the contract's fields."""
+    """One line with the fields of docs/wire/api.md section 17."""
     fields = {"renew_event": event, "renew_source": signal.source, "renew_sandbox_id": signal.sandbox_id[:64], **more}
     write("renewal on access", **fields)

@@ -1,4 +1,4 @@
-"""Bodies: lenient where the contract says so, everything wrong reported at once, and never anything but those two."""
+"""Bodies: lenient where the API says so, everything wrong reported at once, and never anything but those two."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Runtime(Component, ABC):
         """Refuse what cannot be realised, before anything is durable.
 
         Called on the request path: look at the plan and at memory, not at the engine. Raises InvalidRequest (400) with
-        the contract's code, NotSupported, Conflict or Forbidden.
+        the API's code, NotSupported, Conflict or Forbidden.
         """
 
     @abstractmethod

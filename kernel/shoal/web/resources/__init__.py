@@ -1,1 +1,1 @@
-"""The routes' responders, one file per section of the contract."""
+"""The routes' responders, one file per section of the API."""

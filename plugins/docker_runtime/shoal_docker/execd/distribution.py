@@ -57,7 +57,7 @@ class Execd:
     async def files(self, parts: tuple[Part, ...], platform: str | None, progress: Progress) -> Files:
         """The files for a sandbox of that platform (None: the engine's own), distributed if need be.
 
-        Raises EngineFailure with the contract's codes, and Unavailable.
+        Raises EngineFailure with the API's codes, and Unavailable.
         """
         image = None if self._policy == "Always" else await self._present(platform, progress)
         if image is None and self._policy != "Always":

@@ -59,7 +59,7 @@ class Claims:
     async def mount(self, volume: Volume, sandbox_id: str) -> tuple[dict[str, Any], bool]:
         """The mount, its volume made where that is asked for; and whether the volume goes with this sandbox.
 
-        Raises InvalidRequest and EngineFailure with the contract's codes, Unavailable.
+        Raises InvalidRequest and EngineFailure with the API's codes, Unavailable.
         """
         claim = _claim(volume)
         try:

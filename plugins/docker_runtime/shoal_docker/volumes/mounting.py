@@ -106,7 +106,7 @@ class Volumes:
         Args:
             trusted: the volumes are the operator's own: any path of the host, which must exist.
 
-        Raises ShoalErrors with the contract's codes.
+        Raises ShoalErrors with the API's codes.
         """
         mounts: list[dict[str, Any]] = []
         managed: list[str] = []

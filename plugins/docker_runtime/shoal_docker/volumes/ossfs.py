@@ -63,7 +63,7 @@ class Ended(Struct, frozen=True):
 
 
 def check(volume: Volume, *, shared: bool) -> None:
-    """Raise InvalidRequest for what the contract refuses (docs/wire/docker.md section 9), the first problem found.
+    """Raise InvalidRequest for what the API refuses (docs/wire/docker.md section 9), the first problem found.
 
     ``shared``: whether the engine sees this machine's files.
     """

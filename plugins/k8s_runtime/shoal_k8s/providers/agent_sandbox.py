@@ -86,7 +86,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         return merged
 
     def verdict(self, thing: AgentSandbox, pod: Pod | None) -> Verdict:
-        """The contract's table, first match; ``Ready`` wins over a ``Suspended`` that older controllers never clear."""
+        """The table of section 11, first match; ``Ready`` wins over a ``Suspended`` that was never cleared."""
         conditions = thing.status.conditions
         ready = next((each for each in conditions if each.type == "Ready"), None)
         if ready is not None and ready.reason == "SandboxExpired":

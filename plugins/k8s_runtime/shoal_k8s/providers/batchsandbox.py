@@ -142,7 +142,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         return merged
 
     def verdict(self, thing: BatchSandbox, pod: Pod | None) -> Verdict:
-        """The contract's table, first match; a pod's own words while it is on its way, and of its end."""
+        """The table of section 11, first match; a pod's own words while it is on its way, and of its end."""
         status = thing.status
         seen = (status.pause_observed_generation or thing.metadata.generation) >= thing.metadata.generation
         moving = transition(thing.spec.pause, status.phase, status.conditions, seen=seen)
