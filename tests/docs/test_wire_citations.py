@@ -60,6 +60,12 @@ def test_each_citation_leads_to_a_section() -> None:
     assert sum(len(CITATION.findall(text)) for text in texts.values()) > 100, "the citations themselves were not found"
 
 
+def test_nothing_cites_a_page_outside_the_repository() -> None:
+    """The pages were once cited as ``contract/`` and a name, which nobody but their author could open."""
+    outside = re.compile(r"\bcontract[/:,]?\s*(?:api|docker|kubernetes|execd)\.md\b")
+    assert [path for path, text in sources() if outside.search(text)] == []
+
+
 def test_each_reference_among_the_pages_leads_to_a_section() -> None:
     assert {page: found for page, text in PAGES.items() if (found := problems(text, AMONG_PAGES))} == {}
 
