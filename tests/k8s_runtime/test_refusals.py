@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,19 +171,21 @@ async def test_the_objects_own_events_are_shown_where_no_pod_ever_came(client: K
         async def reconcile(self, thing: dict[str, Any], pod: dict[str, Any] | None) -> None:
             meta = thing["metadata"]
             about = {"kind": "BatchSandbox", "namespace": namespace, "name": meta["name"], "uid": meta["uid"]}
-            said = {"reason": "FailedCreate", "message": "pods are not for everybody", "type": "Warning"}
+            words = f"pods are not for everybody, pod: {json.dumps(thing['spec'])}"  # as the real one puts it
+            said = {"reason": "FailedCreate", "message": words[:1024], "type": "Warning"}
             event = {"metadata": {"name": f"{meta['name']}.1"}, "involvedObject": about, **said}
             await self.client.create(EVENTS, namespace, event, msgspec.Raw)
 
     async with Idle(client, namespace).running():
         runtime = runtime_for(namespace, "batchsandbox")
         await runtime.start()
-        plan, shown = new_plan(), []
+        plan, shown = new_plan(env={"TOKEN": "hush-hush"}), []
         try:
             with pytest.raises(EngineFailure, match="not for everybody") as late:
                 await runtime.create(plan, lambda reason, message: shown.append(reason))
             assert late.value.code == "KUBERNETES::POD_READY_TIMEOUT"
             assert "FailedCreate" in await runtime.events(plan.id, 10)
+            assert "hush-hush" not in late.value.message + await runtime.events(plan.id, 10)
         finally:
             await runtime.delete(plan.id)
             await runtime.stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from msgspec.structs import replace
+
 from shoal.errors import NotFound, ShoalError
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import KubeClient, KubeList, Meta
@@ -69,7 +71,7 @@ class Diagnostics:
         known = [subject for subject in subjects if subject is not None]
         if not known:
             return None
-        return [event for subject in known for event in await self._about(subject)]
+        return [_without_pod(event) for subject in known for event in await self._about(subject)]
 
     async def _about(self, subject: Meta) -> list[Event]:
         selector = f"involvedObject.name={subject.name},involvedObject.uid={subject.uid}"
@@ -82,3 +84,9 @@ class Diagnostics:
         if pod is None:
             raise NotFound(NOT_FOUND, "The sandbox has no pod.")
         return pod
+
+
+def _without_pod(event: Event) -> Event:
+    """Controllers put the whole pod behind what they say of it, environment and tokens included."""
+    said, mark, _ = (event.message or "").partition(", pod: {")
+    return replace(event, message=said) if mark else event

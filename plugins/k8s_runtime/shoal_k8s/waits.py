@@ -16,6 +16,7 @@ from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Progress
 from shoal_k8s.api.failures import QUOTA_EXCEEDED, over_quota
 from shoal_k8s.config import KubernetesSettings
+from shoal_k8s.pods import quota
 from shoal_k8s.pods.status import PULLING, judge, refused_image
 from shoal_k8s.pools.pooled import EXHAUSTED
 from shoal_k8s.providers.interface import UNEXPLAINED, WorkloadProvider
@@ -132,8 +133,12 @@ class Waits:
             said.append(f"Last seen: {last.message}")
         trouble = await self._trouble(sandbox_id)
         if trouble is not None:
-            said.append(f"Last event: {trouble}")
+            said.append(f"Last event: {self._explained(sandbox_id, trouble)}")
         return " ".join(said)
+
+    def _explained(self, sandbox_id: str, trouble: str) -> str:
+        spec = self._provider.pod_spec(sandbox_id)
+        return quota.explained(trouble, spec) if over_quota(trouble) and spec is not None else trouble
 
     @contextmanager
     def _listening(self, sandbox_id: str) -> Iterator[asyncio.Event]:
