@@ -86,6 +86,21 @@ class Creation:
         entry = self._view.get(known)
         if entry is None or entry.record.hidden:
             raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
+        return self._certain(entry)
+
+    def _certain(self, entry: Entry) -> Entry:
+        """A sandbox that a key made, if it may be answered with once more. Raises Unavailable while that is in doubt.
+
+        Where the engine holds the truth, a create may be about to be let go of: its engine refused it, or a restart
+        does not find it there.
+        """
+        record = entry.record
+        truth = self._hosts.of(record).runtime.truth
+        if truth is None:
+            return entry
+        unknown = record.state is State.PENDING and truth.held(record.id) is None
+        if unknown or record.state is State.STOPPING or record.id in self._withdrawn:
+            raise Unavailable(codes.KEY_IN_DOUBT, "What this Idempotency-Key made before may be on its way out.")
         return entry
 
     async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
@@ -124,10 +139,8 @@ class Creation:
         if key is not None and host.runtime.truth is not None:
             draft = follow(draft, *key)
             made = self._view.get(draft.id)
-            if draft.id in self._withdrawn or (made is not None and made.record.state is State.STOPPING):
-                raise Unavailable(codes.BEING_REMOVED, "What this Idempotency-Key made before is still being removed.")
             if made is not None:
-                return check_same(made, key[1])
+                return check_same(self._certain(made), key[1])
         plan = await admission.amend(draft, self._networking)
         await host.runtime.check(plan)
         record = admission.first_record(plan, principal)

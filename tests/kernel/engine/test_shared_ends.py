@@ -10,7 +10,7 @@ import pytest
 from tests.kernel.engine.fakes import Server, World, request, until
 from tests.kernel.engine.test_shared_truth import SharedRuntime, Two
 
-from shoal.errors import Conflict, NotFound
+from shoal.errors import Conflict, NotFound, Unavailable
 from shoal.models.sandbox import State
 from shoal.models.workload import Phase, Workload
 
@@ -83,6 +83,21 @@ async def test_what_is_deleted_while_its_maker_is_down_is_not_made_again(two: Tw
         two.runtimes[0].may_start.set()
         await unknown(again, sandbox_id)
         assert (two.world.started[sandbox_id], two.world.workloads) == (1, {})
+        entry = await again.engine.create(request(timeout=60), idempotency_key="k")
+        await until(lambda: again.state(entry.record.id) is State.RUNNING)
+
+
+async def test_a_key_is_not_answered_with_a_create_that_a_restart_does_not_find(two: Two) -> None:
+    two.runtimes[0].may_start.clear()
+    sandbox_id = (await two.one.engine.create(request(timeout=60), idempotency_key="k")).record.id
+    await until(lambda: two.other.state(sandbox_id) is State.PENDING)
+    await two.one.__aexit__(None, None, None)
+    await two.other.engine.delete(sandbox_id)
+    async with Server(two.world, two.one.disk, runtimes={"memory": two.runtimes[0]}) as again:
+        two.runtimes[0].may_start.set()
+        with pytest.raises(Unavailable):  # before it is known whether it is there
+            await again.engine.create(request(timeout=60), idempotency_key="k")
+        await unknown(again, sandbox_id)
         entry = await again.engine.create(request(timeout=60), idempotency_key="k")
         await until(lambda: again.state(entry.record.id) is State.RUNNING)
 

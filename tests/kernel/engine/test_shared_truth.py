@@ -153,7 +153,7 @@ async def test_a_key_is_not_answered_with_a_create_that_was_refused(two: Two) ->
     with pytest.raises(Unavailable, match="away"):
         await two.one.engine.create(request(), idempotency_key="k")
     for _ in range(5):
-        with pytest.raises(Unavailable, match="still being removed"):
+        with pytest.raises(Unavailable, match="on its way out"):
             await two.one.engine.create(request(), idempotency_key="k")
         await asyncio.sleep(0)
     two.world.fault = lambda call, sandbox_id: None
