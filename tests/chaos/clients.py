@@ -111,8 +111,8 @@ class Client:
         answer = http.post(
             f"{self.bases[0]}/v1/sandboxes/{promise.id}/renew-expiration", json={"expiresAt": wanted.isoformat()}
         )
-        if answer.status_code == 400 and self.ahead() > seconds - 1:
-            promise.perhaps_expires_at.discard(wanted)  # by the server's clock it was in the past
+        if answer.status_code == 400 and self.clock() >= wanted:
+            promise.perhaps_expires_at.discard(wanted)  # it was in the past by the time that it got there
         elif answer.status_code in (404, 409):
             self.must_have_ended(promise, answer)
         elif self.fits(name, answer, 200):
@@ -179,11 +179,15 @@ class Client:
 
     def must_have_ended(self, promise: Promise, answer: httpx.Response) -> None:
         """The server says that it is over; true only if it may be."""
-        now = datetime.now(UTC) + timedelta(seconds=self.ahead())
+        now = self.clock()
         if promise.id not in self.meddled and not promise.may_be_gone(now):
             self.trouble.append(f"ended early: {answer.status_code} {answer.text} at {now}: {promise}")
         if answer.status_code == 404:
             self.over_with(promise)
+
+    def clock(self) -> datetime:
+        """The latest that the server's clock may show."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead())
 
     def over_with(self, promise: Promise) -> None:
         """It is gone, and must stay so."""

@@ -191,7 +191,7 @@ class DockerWorld(_OneServer):
             self._engine.start()
 
     def _meddle(self, chance: random.Random) -> None:
-        with suppress(docker.errors.APIError, requests.RequestException), _client(self._engine) as client:
+        with _client(self._engine) as client, suppress(docker.errors.APIError, requests.RequestException):
             there = sorted(self._containers(client))
             if there:
                 victim = chance.choice(there)
@@ -220,7 +220,8 @@ class DockerWorld(_OneServer):
 
 @contextmanager
 def _client(engine: OwnEngine) -> Iterator[Any]:
-    client = docker.DockerClient(base_url=engine.host, timeout=30)
+    # With a version it asks nothing yet, so that an engine that is away is an error of the first call.
+    client = docker.DockerClient(base_url=engine.host, timeout=30, version="1.40")
     try:
         yield client
     finally:
