@@ -28,10 +28,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = (home / "dist").glob("shoal-*.whl")
     venv.create(home / "env", with_pip=False)
     env = home / "env"
-    site = next((env / "lib").glob("python*/site-packages"))
     pip = [sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--ignore-installed"]
     subprocess.run([*pip, "--prefix", str(env), str(wheel)], check=True, capture_output=True, timeout=100)
-    assert (site / "shoal" / "py.typed").is_file()
     return env / "bin"
 
 
@@ -40,9 +38,17 @@ def _environment(home: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib"), "HOME": str(home)}
 
 
-def test_nothing_generic_is_installed(installed: Path) -> None:
+def _packages(installed: Path) -> list[Path]:
     site = next((installed.parent / "lib").glob("python*/site-packages"))
-    tops = {entry.name for entry in site.iterdir() if not entry.name.endswith(".dist-info")}
+    return [entry for entry in site.iterdir() if not entry.name.endswith(".dist-info")]
+
+
+def test_every_package_is_typed(installed: Path) -> None:
+    assert [package.name for package in _packages(installed) if not (package / "py.typed").is_file()] == []
+
+
+def test_nothing_generic_is_installed(installed: Path) -> None:
+    tops = {entry.name for entry in _packages(installed)}
     assert tops == {"shoal", *(plugin.name for plugin in (ROOT / "plugins").glob("*/shoal_*"))}
 
 
