@@ -17,6 +17,7 @@ from shoal.config.sections import present
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.hookspecs import ConfigSection
+from shoal.plugin.install_hint import install_hint
 
 T = TypeVar("T")
 
@@ -109,7 +110,7 @@ class Candidate:
             match = re.match(r"([A-Za-z0-9._-]+).*\bextra\s*==\s*['\"]([^'\"]+)['\"]", requirement)
             if match and match[1].replace("-", "_").lower() == package.lower():
                 assert self.distribution is not None  # noqa: S101 - it has requirements
-                return f"{line}: pip install '{self.distribution.metadata['Name']}[{match[2]}]'"
+                return f"{line}: {install_hint(self.distribution, match[2])}"
         return line
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from shoal.errors import ConfigError
 from shoal.plugin.hookspecs import ConfigSection, hookimpl
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 
@@ -29,11 +28,9 @@ def shoal_config_sections() -> list[ConfigSection]:
 
 @hookimpl
 def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
-    """The runtime ``docker``. Raises ConfigError where the SDK is not installed."""
-    try:
-        import docker  # noqa: F401 - asked for before anything that needs it, for the sake of the message
-    except ImportError:
-        raise ConfigError("runtime.type = \"docker\" needs the docker package: pip install 'shoal[docker]'") from None
+    """The runtime ``docker``."""
+    import docker  # noqa: F401 - first, so that the manager's message about a missing package names this one
+
     from shoal_docker.runtime import DockerRuntime
 
     return [

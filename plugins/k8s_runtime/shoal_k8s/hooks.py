@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
 from shoal_k8s.config import (
     RETIRED,
@@ -40,13 +39,11 @@ def shoal_config_sections() -> list[ConfigSection]:
 
 @hookimpl
 def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
-    """The runtime ``kubernetes``. Raises ConfigError if the client library is not installed."""
-    try:
-        from shoal_k8s.runtime import KubernetesRuntime
-    except ModuleNotFoundError as error:
-        if error.name not in ("kubernetes", "urllib3"):
-            raise
-        raise ConfigError("k8s_runtime needs the kubernetes package: pip install 'shoal[kubernetes]'") from error
+    """The runtime ``kubernetes``."""
+    import kubernetes  # noqa: F401 - first, so that the manager's message about a missing package names this one
+
+    from shoal_k8s.runtime import KubernetesRuntime
+
     return [
         KubernetesRuntime(
             context.settings,

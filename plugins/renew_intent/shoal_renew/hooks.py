@@ -26,7 +26,7 @@ def shoal_register_renewals(context: PluginContext) -> list[Renewal]:
     if not shared.enabled:
         renewer = Renewer(context.lifecycle, subjects, settings.min_interval_seconds)
         return [RenewIntent(context.lifecycle, subjects, renewer, shared.consumer_concurrency)]
-    from shoal_renew.redis import IntentList, ReplicaLocks  # needs the extra shoal[redis]
+    from shoal_renew.redis import IntentList, ReplicaLocks  # needs the extra `redis`
 
     locks = ReplicaLocks(shared)
     renewer = Renewer(context.lifecycle, subjects, settings.min_interval_seconds, locks)

@@ -318,7 +318,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def test_a_missing_package_names_the_extra(installed: Path) -> None:
     assert told({"plugins": {"enabled": ["reef_runtime"]}}) == (
-        "plugin 'reef_runtime' needs the package 'nosuchengine', which is not installed: pip install 'reef[engine]'"
+        "plugin 'reef_runtime' needs the package 'nosuchengine', which is not installed: "
+        "install reef with its extra 'engine'"
     )
 
 
@@ -331,7 +332,7 @@ def test_a_plugin_that_cannot_be_imported_matters_only_when_enabled(installed: P
 def test_an_unknown_runtime_tells_of_plugins_that_could_not_be_asked(installed: Path) -> None:
     message = told({"runtime": {"type": "reef"}})
     assert message.startswith("runtime.type: no enabled plugin provides the runtime 'reef'")
-    assert "pip install 'reef[engine]'" in message
+    assert "install reef with its extra 'engine'" in message
 
 
 def test_two_distributions_with_one_name(installed: Path, tmp_path: Path) -> None:
@@ -349,7 +350,7 @@ def test_survey_tells_of_every_plugin(installed: Path) -> None:
     assert found["s"].sections == ["shark"]
     assert not found["reef_runtime"].enabled
     assert found["reef_runtime"].distribution == "reef"
-    assert "pip install 'reef[engine]'" in (found["reef_runtime"].failure or "")
+    assert "install reef with its extra 'engine'" in (found["reef_runtime"].failure or "")
     assert "no coral" in (found["broken"].failure or "")
 
 
