@@ -153,7 +153,7 @@ class Exchange:
 
     def _with_extra(self, headers: Iterable[Header]) -> list[Header]:
         answer = [*headers]
-        given = {name for name, _ in answer}
+        given = dict(answer)
         if b"date" not in given:  # a sandbox's service may have said when it answered
             answer.append(_clock.header())
         if self._reflects_origin and cors.ALLOW_ORIGIN in given:

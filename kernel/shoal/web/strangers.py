@@ -15,6 +15,8 @@ from shoal.web.exchange import Exchange
 from shoal.web.guard import is_loopback
 
 _SITES_OF_OTHERS = (b"cross-site", b"same-site")
+_USUAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
+"""Names of loopback that most requests have: told without taking an address apart."""
 
 
 class Strangers:
@@ -54,7 +56,7 @@ class Strangers:
             )
 
     def _is_ours(self, name: str) -> bool:
-        return is_loopback(name) or name.endswith(".localhost") or name in self._names
+        return name in _USUAL or is_loopback(name) or name.endswith(".localhost") or name in self._names
 
     def _is_foreign(self, exchange: Exchange, host: str) -> bool:
         headers = exchange.headers
