@@ -22,7 +22,8 @@ from shoal.web.authentication import PUBLIC_PATHS, Authentication
 from shoal.web.exchange import KEY, Exchange
 from shoal.web.forward import Forward
 from shoal.web.hosts import ClaimedHosts
-from shoal.web.http1.cycle import REFUSED, STREAMED
+from shoal.web.http1.cycle import STREAMED
+from shoal.web.http1.scope import REFUSED
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, App, Proxy, SocketProxy
 from shoal.web.strangers import Strangers

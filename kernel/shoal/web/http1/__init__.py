@@ -2,7 +2,9 @@
 
 ::
 
-    connection.py  `HttpProtocol`: one connection; requests one after another, deadlines, the end
+    protocol.py    `HttpProtocol`: one connection; its requests one after another, and what comes behind an answer
+    connection.py  the same connection, as the transport has it: pace, deadlines, the end
+    scope.py       a request as an ASGI scope
     cycle.py       one request and its answer, as ASGI's ``receive`` and ``send``
     reader.py      bytes to requests, without I/O: framing, bounds, trailers
     head.py        the head of a request: syntax (llhttp), Host, what frames the body
@@ -19,10 +21,10 @@ on how the bytes were cut into packets. Trailers are checked and dropped (RFC 91
 
 from __future__ import annotations
 
-from shoal.web.http1.connection import HttpProtocol
-from shoal.web.http1.cycle import REFUSED
 from shoal.web.http1.gate import Gate
 from shoal.web.http1.limits import Limits
+from shoal.web.http1.protocol import HttpProtocol
+from shoal.web.http1.scope import REFUSED
 from shoal.web.http1.trust import TrustedPeers
 
 __all__ = ["REFUSED", "Gate", "HttpProtocol", "Limits", "TrustedPeers"]

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 _BODILESS: Final = frozenset({204, 304})
 _FRAMING: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _PHRASES: Final = {status.value: status.phrase for status in http.HTTPStatus}
-_LINES: Final = {
-    status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\n".encode("ascii") for status in range(200, 600)
-}
+_LINES: Final = {status: f"HTTP/1.1 {status} {_PHRASES.get(status, '')}".encode("ascii") for status in range(200, 600)}
+_CHUNKED: Final = (b"transfer-encoding", b"chunked")
+_CLOSE: Final = (b"connection", b"close")
+_COLON: Final = b": ".join
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -45,10 +46,11 @@ def answer_head(
 
     Raises ValueError for a header that would say more than one line.
     """
-    parts = [_LINES[status]]
+    kept: list[Header] = []
     length: int | None = None
     bodiless = method == "HEAD" or status in _BODILESS
-    for name, value in (*default, *headers):
+    for header in (*default, *headers):
+        name, value = header
         if name in _FRAMING:
             if name == b"connection":
                 keep_alive = keep_alive and b"close" not in value.lower()
@@ -56,16 +58,17 @@ def answer_head(
             if name == b"transfer-encoding" or length is not None:
                 continue
             length = int(value)
-        parts.append(b"%b: %b\r\n" % (name, value))
-    chunked = length is None and not bodiless and not http10
-    if length is None and not bodiless and http10:
-        keep_alive = False
-    if chunked:
-        parts.append(b"transfer-encoding: chunked\r\n")
+        kept.append(header)
+    chunked = False
+    if length is None and not bodiless:
+        if http10:
+            keep_alive = False
+        else:
+            chunked = True
+            kept.append(_CHUNKED)
     if not keep_alive:
-        parts.append(b"connection: close\r\n")
-    parts.append(b"\r\n")
-    head, lines = b"".join(parts), len(parts)
+        kept.append(_CLOSE)
+    head, lines = b"\r\n".join([_LINES[status], *map(_COLON, kept), b"", b""]), len(kept) + 2
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise ValueError("a header holds a character that no header may hold")
     return Answer(head, None if bodiless else length, chunked, bodiless, keep_alive)
@@ -81,5 +84,4 @@ def plain(status: int, text: str, default: Iterable[Header], *more: Header) -> b
         *more,
         *default,
     ]
-    lines = [name + b": " + value for name, value in headers]
-    return _LINES[status] + b"\r\n".join([*lines, b"", content])
+    return b"\r\n".join([_LINES[status], *map(_COLON, headers), b"", content])

@@ -13,12 +13,10 @@ from shoal.web.http1.answer import CONTINUE, Answer, answer_head, plain
 if TYPE_CHECKING:
     from shoal.errors import ShoalError
     from shoal.proxy.asgi import Message, Scope
-    from shoal.web.http1.connection import HttpProtocol
+    from shoal.web.http1.protocol import HttpProtocol
 
 log = logging.getLogger("shoal.web")
 
-REFUSED: Final = "shoal.refused"
-"""Scope type of what is no request: the application answers with the ShoalError in ``scope["error"]``."""
 STREAMED: Final = "shoal.streamed"
 """Key of a scope whose body goes on as it comes: its silence is bounded then, but not its pace."""
 _PACE: Final = 500
@@ -101,7 +99,8 @@ class Cycle:
             self._give_up(503, "Service Unavailable")
             raise
         else:
-            self._give_up(500, "Internal Server Error")
+            if not self.complete:
+                self._give_up(500, "Internal Server Error")
 
     def _give_up(self, status: int, text: str) -> None:
         if self.complete or self.gone:

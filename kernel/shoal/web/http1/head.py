@@ -17,7 +17,8 @@ from shoal.models.codes import BAD_REQUEST, UNKNOWN_ERROR
 from shoal.proxy.asgi import Header
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
-_TARGET: Final = re.compile(rb"[!-~]++")
+_VISIBLE: Final = bytes(range(0x21, 0x7F))
+"""What a target consists of."""
 _VERSIONS: Final = (b" HTTP/1.1", b" HTTP/1.0")
 _FIELD: Final = re.compile(rb"(" + _TOKEN + rb"):[ \t]*+([\t -~\x80-\xff]*+)\r\n|(?s:.)++")
 """A header field; or, without a name, all that follows and is none."""
@@ -25,7 +26,9 @@ _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _HOST: Final = re.compile(rb"(?:[0-9A-Za-z\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?")
 _ABSOLUTE: Final = re.compile(rb"(?i:https?)://([^/?#]*+)(.*+)")
 _NOTED: Final = frozenset({b"connection", b"content-length", b"expect", b"host", b"transfer-encoding", b"upgrade"})
+_KEEP_ALIVE: Final = b"keep-alive"
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 _UNCOMMON: Final = _NOTED - {b"connection", b"host"}
 
 
@@ -40,6 +43,7 @@ class Head(NamedTuple):
         keep_alive: another request may follow.
         expects_continue: the client waits for a 100 before it sends the body.
         websocket: the client asks to switch to WebSocket.
+        forwarded: a reverse proxy tells in it for whom it speaks.
     """
 
     method: str
@@ -51,6 +55,7 @@ class Head(NamedTuple):
     keep_alive: bool
     expects_continue: bool
     websocket: bool
+    forwarded: bool
 
 
 def malformed(why: str) -> InvalidRequest:
@@ -68,11 +73,12 @@ def check_fields(block: bytes) -> None:
 class HeadParser:
     """llhttp, for the syntax of heads that are whole; what it does not judge, or leaves open, is judged here."""
 
-    __slots__ = ("_headers", "_parser", "_url")
+    __slots__ = ("_headers", "_host", "_parser", "_url")
 
     def __init__(self) -> None:
         self._parser: httptools.HttpRequestParser | None = None
         self._url = b""
+        self._host: bytes | None = None  # one that was found well-formed: the next request has the same
         self._headers: list[Header] = []
 
     def on_url(self, url: bytes) -> None:
@@ -85,7 +91,8 @@ class HeadParser:
 
     def read(self, block: bytes) -> Head:
         """One head, to its blank line. Raises InvalidRequest, NotSupported."""
-        version = block[block.find(b"\r\n") - 9 :][:9]
+        end = block.find(b"\r\n")
+        version = block[end - 9 : end]
         if version not in _VERSIONS:
             raise malformed("The request line is malformed.")
         parser = self._parser
@@ -105,23 +112,36 @@ class HeadParser:
             self._parser = parser
         if b" \r\n" in block or b"\t\r\n" in block:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]
-        head = _read_head(method, self._url, headers, http10=version == _VERSIONS[1])
+        target, given = self._url, dict(headers)
+        if not target or target.translate(None, _VISIBLE):
+            raise malformed("The request's target is malformed.")
+        http10 = version == _VERSIONS[1]
+        if not http10 and len(given) == len(headers) and given.keys().isdisjoint(_UNCOMMON):
+            plain = self._plain(method, target, headers, given)
+            if plain is not None:
+                return plain
+        head = _read_head(method, target, headers, given, http10=http10)
         if head.chunked or head.length:
             self._parser = None  # it would wait for the body, which is read elsewhere
         return head
 
+    def _plain(self, method: bytes, target: bytes, headers: list[Header], given: dict[bytes, bytes]) -> Head | None:
+        """Most requests: no body, nothing that is asked for beyond an answer. None if it takes a second look."""
+        if target[:1] != b"/" or b"#" in target:
+            return None
+        host = given.get(b"host")
+        if host is None or host != self._host:
+            if host is None or _HOST.fullmatch(host) is None:
+                return None
+            self._host = host
+        options = given.get(b"connection", _KEEP_ALIVE)
+        keep_alive = options == _KEEP_ALIVE or b"close" not in _tokens([options])
+        forwarded = b"x-forwarded-for" in given or b"x-forwarded-proto" in given
+        return Head(method.decode(), target, False, headers, 0, False, keep_alive, False, False, forwarded)
 
-def _read_head(method: bytes, target: bytes, headers: list[Header], *, http10: bool) -> Head:
-    """What the fields amount to. Raises InvalidRequest, NotSupported."""
-    if _TARGET.fullmatch(target) is None:
-        raise malformed("The request's target is malformed.")
-    given = dict(headers)
-    if len(given) == len(headers) and given.keys().isdisjoint(_UNCOMMON) and not http10:
-        # Most requests: no body, nothing that is asked for beyond an answer.
-        host, options = given.get(b"host", b""), given.get(b"connection", b"")
-        if target.startswith(b"/") and b"#" not in target and _HOST.fullmatch(host) is not None:
-            keep_alive = not options or b"close" not in _tokens([options])
-            return Head(method.decode(), target, False, headers, 0, False, keep_alive, False, False)
+
+def _read_head(method: bytes, target: bytes, headers: list[Header], given: dict[bytes, bytes], *, http10: bool) -> Head:
+    """What the fields amount to; ``given`` has the last of each name. Raises InvalidRequest, NotSupported."""
     if len(given) == len(headers):
         values = {name: [given[name]] for name in _NOTED & given.keys()}
     else:
@@ -144,6 +164,7 @@ def _read_head(method: bytes, target: bytes, headers: list[Header], *, http10: b
         not http10 and b"close" not in tokens,
         expect is not None and not http10 and expect[-1].lower() == b"100-continue",
         websocket,
+        not given.keys().isdisjoint(_FORWARDED),
     )
 
 

@@ -71,7 +71,7 @@ class RequestReader:
     def head(self) -> Head | None:
         """The next request's head; None if it is not whole yet. Raises InvalidRequest, HeadTooLarge, NotSupported."""
         rest = self.rest
-        begin = _start(rest)
+        begin = 0 if b"A" <= rest[:1] <= b"Z" else _start(rest)
         end = rest.find(b"\r\n\r\n", max(begin, self._searched))
         size = end + 4 if end >= 0 else len(rest) + 1
         if size > self._limit:
@@ -84,16 +84,17 @@ class RequestReader:
             raise _too_large(f"The head has more than {self._fields} fields.")
         head = self._heads.read(block)
         self.rest = rest[size:]
-        self._begin_body(head)
+        self._searched = 0
+        if head.chunked or head.length:
+            self._begin_body(head)
         return head
 
     def _begin_body(self, head: Head) -> None:
-        self._searched = 0
         self._chunked = head.chunked
         self._left = head.length
         self._state = _SIZE
         self._overhead = 0
-        self.done = not (head.chunked or head.length)
+        self.done = False
 
     @property
     def missing(self) -> int | None:
