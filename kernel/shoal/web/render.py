@@ -5,18 +5,13 @@ A 422 keeps the ``detail`` list, and an unknown route or method the ``detail`` t
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from shoal.errors import FieldProblem, InternalError, MethodNotAllowed, NotFound, ShoalError, ValidationFailed
 from shoal.models import codes
 from shoal.models.statuses import readable
-
-SDK_AGENT: Final = re.compile(r"OpenSandbox-([A-Za-z]+)-SDK/([\w.+-]{1,64})", re.IGNORECASE)
-"""How the SDKs name themselves in ``User-Agent``: language and version."""
+from shoal.web import agents
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -46,7 +41,7 @@ def status(error: ShoalError, method: str, path: str, agent: str | None) -> int:
     With any other the SDKs lose code and message. Whoever else asks (a proxy that balances, a program that repeats)
     is better served by what HTTP means.
     """
-    return readable(method, path, error.status) if SDK_AGENT.search(agent or "") else error.status
+    return readable(method, path, error.status) if agents.SDK.search(agent or "") else error.status
 
 
 def headers(error: ShoalError, content: bytes) -> Headers:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from falcon.asgi import Request, Response
 
 from shoal.web.exchange import KEY, Exchange
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -33,3 +37,15 @@ def exchange(req: Request) -> Exchange:
     """What the edge knows of this request."""
     found: Exchange = req.scope[KEY]
     return found
+
+
+async def unless_left(req: Request, wanted: Coroutine[Any, Any, T]) -> T | None:
+    """What is waited for, and raises what that raises; None once the caller has left."""
+    waiting = asyncio.ensure_future(wanted)
+    leaving = asyncio.ensure_future(exchange(req).disconnected())
+    try:
+        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        waiting.cancel()
+        leaving.cancel()

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from shoal.config.settings import Settings
 from shoal.models.requests import Wire
+from shoal.web import agents
 from shoal.web.parse import Body
-from shoal.web.render import SDK_AGENT
 
 log = structlog.get_logger("shoal.metrics")
 
@@ -38,7 +38,7 @@ class MetricsEvents:
     async def on_post(self, req: Request, resp: Response) -> None:
         """Note the event at debug level, with the SDK that its User-Agent names."""
         event = await _event.require(req, self._limit)
-        sdk = SDK_AGENT.search(req.user_agent or "")
+        sdk = agents.SDK.search(req.user_agent or "")
         log.debug(
             "sandbox create reported",
             sandbox_id=event.sandbox_id,

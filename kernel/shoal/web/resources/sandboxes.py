@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
@@ -112,14 +111,7 @@ class SandboxItem:
 
     async def _unless_left(self, req: Request, sandbox_id: str, wanted: Coroutine[Any, Any, Entry]) -> Entry:
         """What is waited for; the sandbox as it is once the caller has left."""
-        waiting = asyncio.ensure_future(wanted)
-        leaving = asyncio.ensure_future(answer.exchange(req).disconnected())
-        try:
-            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-            return waiting.result() if waiting.done() else self._sandboxes.entry(sandbox_id)
-        finally:
-            waiting.cancel()
-            leaving.cancel()
+        return await answer.unless_left(req, wanted) or self._sandboxes.entry(sandbox_id)
 
 
 class SandboxMetadata:
