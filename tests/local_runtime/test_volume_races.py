@@ -13,10 +13,10 @@ from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import layer, tools
 from tests.local_runtime.machine import ROOT, ignore, local, plan, run
 
+from shoal import walk
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import HostVolume, Volume
 from shoal_local import spawn, volumes
-from shoal_local.files import walk
 from shoal_local.runtime import LocalRuntime
 from shoal_local.unpack import Unpacker
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import Volume
+from shoal.walk import Owner, descend, identity, is_directory, make_file, open_path
 from shoal_local.binds import Bind, parts
-from shoal_local.files.walk import Owner, descend, identity, is_directory, make_file, open_path
 
 
 class HostVolumes:

@@ -20,24 +20,28 @@ _LOOK: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_DIRECTORY
 
 
-def open_path(path: Path, *, make: bool = False, owner: Owner = None) -> int:
+def open_path(path: Path, *, make: bool = False, owner: Owner = None, mode: int | None = None) -> int:
     """A descriptor (``O_PATH``) of an absolute path, without links in it; directories are made with ``make``.
+
+    ``mode``: of what is made, whatever the umask; None is 0755 less the umask.
 
     Raises OSError; ELOOP for a symbolic link anywhere in the path. The caller closes it.
     """
     top = os.open("/", _LOOK | os.O_DIRECTORY)
     try:
-        return descend(top, path.parts[1:], make=make, owner=owner)
+        return descend(top, path.parts[1:], make=make, owner=owner, mode=mode)
     finally:
         os.close(top)
 
 
-def descend(start: int, names: Sequence[str], *, make: bool = False, owner: Owner = None) -> int:
+def descend(
+    start: int, names: Sequence[str], *, make: bool = False, owner: Owner = None, mode: int | None = None
+) -> int:
     """The same from a directory's descriptor on, which stays open."""
     at = os.dup(start)
     try:
         for name in names:
-            below = _step(at, name, make=make, owner=owner)
+            below = _step(at, name, make=make, owner=owner, mode=mode)
             os.close(at)
             at = below
     except BaseException:
@@ -66,7 +70,7 @@ def is_directory(handle: int) -> bool:
     return stat.S_ISDIR(os.fstat(handle).st_mode)
 
 
-def _step(at: int, name: str, *, make: bool, owner: Owner) -> int:
+def _step(at: int, name: str, *, make: bool, owner: Owner, mode: int | None) -> int:
     try:
         return os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=at)
     except NotADirectoryError:
@@ -74,7 +78,7 @@ def _step(at: int, name: str, *, make: bool, owner: Owner) -> int:
     except FileNotFoundError:
         if not make:
             raise
-    return _make_directory(at, name, owner)
+    return _make_directory(at, name, owner, mode)
 
 
 def _no_link(handle: int) -> int:
@@ -84,16 +88,19 @@ def _no_link(handle: int) -> int:
     return handle
 
 
-def _make_directory(at: int, name: str, owner: Owner) -> int:
+def _make_directory(at: int, name: str, owner: Owner, mode: int | None) -> int:
     try:
         os.mkdir(name, 0o755, dir_fd=at)
     except FileExistsError:  # made by somebody else meanwhile
-        return _step(at, name, make=False, owner=owner)
+        return _step(at, name, make=False, owner=owner, mode=mode)
     handle = os.open(name, _OPEN, dir_fd=at)
     try:
         # Who may write to the directory above can have put another one in place: that keeps its owner.
-        if owner is not None and os.fstat(handle).st_uid == os.geteuid() and _empty(handle):
-            os.fchown(handle, *owner)
+        if os.fstat(handle).st_uid == os.geteuid() and _empty(handle):
+            if owner is not None:
+                os.fchown(handle, *owner)
+            if mode is not None:
+                os.fchmod(handle, mode)
     except BaseException:
         os.close(handle)
         raise
