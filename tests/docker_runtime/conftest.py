@@ -20,7 +20,7 @@ from tests.docker_runtime import leftovers
 from tests.docker_runtime.engines import DOCKER_HOST, EXECD, IMAGE
 from tests.servers import ServerProcess
 
-from shoal.config.settings import RuntimeSettings, ServerSettings, Settings, StoreSettings
+from shoal.config.settings import RuntimeSettings, ServerSettings, Settings, StorageSettings, StoreSettings
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
@@ -151,12 +151,14 @@ def make(tmp_path: Path) -> Make:
         server: ServerSettings | None = None,
         execd_image: str | None = None,
         secure: SecureRuntimeSettings | None = None,
+        storage: StorageSettings | None = None,
         **docker_settings: Any,
     ) -> AsyncIterator[DockerRuntime]:
         settings = Settings(
             server=server or ServerSettings(host="127.0.0.1"),
             store=StoreSettings(path=str(tmp_path / "shoal.db")),
             runtime=RuntimeSettings(type="docker", execd_image=execd_image),
+            storage=storage or StorageSettings(),
         )
         own = DockerSettings(**{"network_mode": "bridge", **docker_settings})
         runtime = DockerRuntime(settings, own, secure or SecureRuntimeSettings(), known=known)

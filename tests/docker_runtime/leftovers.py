@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import docker.errors
+
+from shoal_docker.volumes.pins import TOP
 
 LABELS = ("opensandbox.io/id", "opensandbox.io/sidecar-for", "opensandbox.io/egress-sidecar-for")
 EXECD_VOLUME = "opensandbox-execd-"
@@ -18,7 +21,7 @@ ALONE = "docker" in os.environ.get("SHOAL_REQUIRE", "").split(",")
 
 
 def of_ours(api: Any) -> set[str]:
-    """Names of containers, volumes, networks and images that servers and tests make."""
+    """Names of containers, volumes, networks and images that servers and tests make, and of sandboxes with pins."""
     containers = [each for label in LABELS for each in api.containers(all=True, filters={"label": label})]
     volumes = [volume["Name"] for volume in api.volumes()["Volumes"] or []]
     images = [tag for image in api.images() for tag in image["RepoTags"] or []]
@@ -27,6 +30,7 @@ def of_ours(api: Any) -> set[str]:
         *(name for name in volumes if name.startswith(("opensandbox-", "shoal-"))),
         *(net["Name"] for net in api.networks() if net["Name"].lower().startswith("shoal-")),
         *(tag for tag in images if tag.startswith(("shoal-test/made-", "opensandbox-snapshots:"))),
+        *(folder.name for folder in Path(TOP).glob("*/*")),
     }
 
 

@@ -46,6 +46,9 @@ class EngineRelay:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
+    def passing(self, chunk: bytes) -> None:
+        """Told of everything that is about to be sent on, in the connection's thread."""
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -67,6 +70,7 @@ class EngineRelay:
     def _pump(self, source: socket.socket, sink: socket.socket, both: threading.Barrier) -> None:
         with contextlib.suppress(OSError):
             while chunk := source.recv(65536):
+                self.passing(chunk)
                 sink.sendall(chunk)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -25,6 +25,7 @@ from shoal.models.requests import OssVolume, Volume
 from shoal.models.secret import Secret
 from shoal_docker.volumes import Volumes, ossfs
 from shoal_docker.volumes.buckets import OSSFS_MOUNTS, Buckets
+from shoal_docker.volumes.mounts import mount_points
 
 mounts = pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
 PROGRAM = """#!/bin/sh
@@ -57,7 +58,7 @@ class Stand:
         return [file.read_text().splitlines() for file in self.log.glob("*-call")]
 
     def mounted(self) -> list[str]:
-        return sorted(path for path in ossfs.mount_points() if path.startswith(f"{self.root}/"))
+        return sorted(path for path in mount_points() if path.startswith(f"{self.root}/"))
 
 
 @pytest.fixture
@@ -249,7 +250,7 @@ async def test_counts_come_from_labels_after_a_restart(stand: Stand) -> None:
     await after.release(other, [ours, str(theirs)])
     assert stand.mounted() == []
     assert theirs.is_dir(), "a directory of opensandbox-server stays"
-    assert "/proc" in ossfs.mount_points()
+    assert "/proc" in mount_points()
 
 
 @mounts
@@ -261,7 +262,7 @@ async def test_a_label_never_unmounts_what_is_elsewhere(stand: Stand, tmp_path: 
     try:
         for path in (elsewhere, stand.root / ".." / "elsewhere"):
             await Buckets(str(stand.root)).release(sandbox(), [str(path)])
-        assert str(elsewhere) in ossfs.mount_points()
+        assert str(elsewhere) in mount_points()
     finally:
         unmounted(elsewhere)
 

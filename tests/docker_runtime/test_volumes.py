@@ -102,7 +102,7 @@ async def test_from_check_to_release(tmp_path: Path) -> None:
             assert json.loads(made.labels()["opensandbox.io/volume-managed-by"]) == [name]
             await output(engine, ["sh", "-c", "echo 1 > /host/f; echo 2 > /claim/f"], {"Mounts": made.mounts})
             again = await shop.prepare(sandbox_id, asked)
-            assert again == made
+            assert (again.managed, len(again.mounts)) == (made.managed, len(made.mounts))
             assert await output(engine, ["cat", "/host/f", "/claim/f"], {"Mounts": again.mounts}) == "1\n2\n"
             own = await shop.prepare(sandbox_id, [host(tmp_path / "own", "/own")], trusted=True)
             assert await output(engine, ["cat", "/own"], {"Mounts": own.mounts}) == "the operator's"

@@ -115,7 +115,7 @@ def test_a_directory_swapped_for_a_link_between_resolving_and_walking(allowed: P
     resolved = paths.resolved(str(allowed / "a" / "b"))
     (allowed / "a").symlink_to("/etc")
     with pytest.raises(paths.Unsafe):
-        paths.ensure(resolved)
+        paths.opened(resolved)
     assert not Path("/etc/b").exists()
 
 

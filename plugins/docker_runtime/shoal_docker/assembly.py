@@ -58,8 +58,9 @@ class Assembler:
         self._images = Images(engine)
         reference = settings.runtime.execd_image
         self._execd = Execd(engine, self._images, reference, docker.image_pull_policy) if reference else None
-        self._volumes = Volumes(engine, settings.storage, docker.sandbox_binds)
-        self.release = self._volumes.release
+        self._volumes = Volumes(engine, settings.storage, docker.sandbox_binds, secure.runtime)
+        self.release, self.sweep = self._volumes.release, self._volumes.sweep
+        self.verify, self.without_pins = self._volumes.verify, self._volumes.without_pins
 
     async def start(self) -> None:
         """Compare with what the engine can do; it has been started. Raises ConfigError, EngineError, Unavailable."""
@@ -117,6 +118,7 @@ class Assembler:
                 **own.labels(*managed, *(mount["Source"] for mount in runtime_dir)),
                 **(execd.labels if execd is not None else {}),
             },
+            placed=own.placed,
         )
         sidecars = {each.name: parts for each, (parts, _) in zip(plan.sidecars, beside, strict=True)}
         return Assembly(sandbox=sandbox, sidecars=sidecars, ports=ports)
@@ -173,6 +175,7 @@ class Assembler:
             carried=image.labels,
             mounts=[*prepared.mounts, *shared],
             host={**self._security.of_sidecar(sidecar), **resources(sidecar.resource_limits)},
+            placed=prepared.placed,
         )
         return parts, prepared
 

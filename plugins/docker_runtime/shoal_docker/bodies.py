@@ -10,6 +10,7 @@ from msgspec import Struct
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal_docker import labels
 from shoal_docker.observe import EXECD_PORT, HTTP_PORT, PUBLISHED
+from shoal_docker.volumes.pins import Placed
 
 RUNTIME_DIR: Final = "/opt/opensandbox"
 STOP_SECONDS: Final = 9
@@ -42,6 +43,7 @@ class Parts(Struct, kw_only=True):
         invocation: what of the body says what to run.
         host: the rest of the HostConfig: limits and security.
         labels: those of the volumes.
+        placed: sources of mounts, to be compared with what is mounted once it has started.
     """
 
     image: str
@@ -53,6 +55,7 @@ class Parts(Struct, kw_only=True):
     mounts: list[dict[str, Any]] = []
     host: dict[str, Any] = {}
     labels: dict[str, str] = {}
+    placed: list[Placed] = []
 
 
 class SidecarParts(Struct, kw_only=True):
@@ -62,6 +65,7 @@ class SidecarParts(Struct, kw_only=True):
     carried: dict[str, str] = {}
     mounts: list[dict[str, Any]] = []
     host: dict[str, Any] = {}
+    placed: list[Placed] = []
 
 
 def wanted_ports(plan: WorkloadPlan, extra: Iterable[str] = ()) -> list[str]:

@@ -27,6 +27,8 @@ from shoal_docker.observe import Family, has_ended, labels_of, state_of
 from shoal_docker.ports import ATTEMPTS, HostPorts, is_conflict
 from shoal_docker.remover import Remover
 from shoal_docker.sidecars import START_FAILED, Sidecars
+from shoal_docker.volumes import Swapped, Unseen
+from shoal_docker.volumes.host import NOT_ALLOWED
 
 log = structlog.get_logger("shoal.docker")
 
@@ -101,6 +103,14 @@ class Maker:
                 log.warning("the engine has no init: orphans of a sandbox stay until it ends", error=str(error))
                 self._assembler.without_init()
                 await self._remover.clear(await self._census.one(plan.id))
+            except Unseen:
+                log.warning("the engine does not see this server's mounts: volumes are given to it by path")
+                self._assembler.without_pins()
+                await self._remover.clear(await self._census.one(plan.id))
+            except Swapped:
+                log.warning("a volume was changed while it was mounted", sandbox_id=plan.id)
+                await self._remover.clear(await self._census.one(plan.id))
+                raise InvalidRequest(NOT_ALLOWED, "volumes: a volume was changed while it was mounted.") from None
             except PortTaken as error:
                 log.info("a host port was taken meanwhile", sandbox_id=plan.id, attempt=attempt)
                 await self._remover.clear(await self._census.one(plan.id))
@@ -148,6 +158,7 @@ class Maker:
                 parts = await self._assembler.image_again(plan, assembly, progress)
                 made = await self._create(sandbox_body(plan, parts, network, published), name, parts.platform)
             await self._engine.call("start", made["Id"])
+            await self._assembler.verify(made["Id"], parts.placed)
         except EngineError as error:
             raise _distinguished(error) from None
         return str(made["Id"])
@@ -170,8 +181,11 @@ class Maker:
         network: Attachment,
         published: dict[str, int],
     ) -> str:
+        parts = assembly.sidecars[sidecar.name]
         try:
-            return await self._sidecars.start(plan, sidecar, assembly.sidecars[sidecar.name], network, published)
+            container = await self._sidecars.start(plan, sidecar, parts, network, published)
+            await self._assembler.verify(container, parts.placed)
+            return container
         except EngineError as error:
             found = _distinguished(error)
             if found is not error:

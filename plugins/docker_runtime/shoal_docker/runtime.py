@@ -55,6 +55,7 @@ class DockerRuntime(Runtime):
     ) -> None:
         self.concurrency = docker.concurrency
         self._settings, self._docker, self._secure = settings, docker, secure
+        self._known = known
         self.engine = Engine(docker.host, timeout=docker.timeout, threads=docker.concurrency + SPARE_THREADS)
         self._networks: set[str] = set()
         surroundings = self._surroundings = self._around()
@@ -131,6 +132,8 @@ class DockerRuntime(Runtime):
             workloads = await self._census.workloads(families)
         self.remover.retire(families)
         await self.remover.sweep(families)
+        there = {family.id for family in families}
+        await self._assembler.sweep(lambda sandbox_id: sandbox_id in there or self._known(sandbox_id))
         return workloads
 
     def watch(self) -> AsyncIterator[Workload | WorkloadGone]:

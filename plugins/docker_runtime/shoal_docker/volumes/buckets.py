@@ -24,7 +24,7 @@ import structlog
 from shoal.errors import EngineFailure, InternalError
 from shoal.models.requests import OssVolume, Volume
 from shoal_docker.labels import ID, PREFIX, json_list
-from shoal_docker.volumes import ossfs, paths
+from shoal_docker.volumes import mounts, ossfs, paths
 
 log = structlog.get_logger("shoal.docker")
 
@@ -63,7 +63,7 @@ class Buckets:
             for path in json_list(labels.get(OSSFS_MOUNTS, "")):
                 self._hold(path, labels.get(ID) or container)
         await asyncio.to_thread(ossfs.remove_old_files)
-        for path in await asyncio.to_thread(ossfs.mount_points):
+        for path in await asyncio.to_thread(mounts.mount_points):
             own = posixpath.dirname(path) == self._root and _OWN.fullmatch(posixpath.basename(path))
             if own and path not in self._holders:
                 log.info("unmounting a bucket that nobody holds", path=path)
@@ -121,7 +121,7 @@ class Buckets:
         log.info("bucket mounted", volume=volume.name, path=path)
 
     async def _unmount(self, path: str) -> None:
-        if path in await asyncio.to_thread(ossfs.mount_points):
+        if path in await asyncio.to_thread(mounts.mount_points):
             problem = await ossfs.unmount(path)
             if problem is not None:
                 log.warning("a bucket could not be unmounted", path=path, problem=problem)
@@ -153,8 +153,8 @@ def _digest(bucket: OssVolume, sub_path: str | None) -> str:
 
 def _make_empty(path: str) -> None:
     """The directory; what is left of a mount whose process died is detached first. Blocks."""
-    if path in ossfs.mount_points():
-        ossfs.detach(path)
+    if path in mounts.mount_points():
+        mounts.detach(path)
     Path(path).mkdir(mode=0o755, parents=True, exist_ok=True)
 
 

@@ -12,6 +12,7 @@ import os
 import posixpath
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, Final
 
@@ -23,7 +24,8 @@ from shoal.models.requests import ClaimVolume, Volume
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.labels import ID, MANAGED_VOLUMES, PREFIX
 from shoal_docker.volumes import paths
-from shoal_docker.volumes.host import bind
+from shoal_docker.volumes.host import Place, bind
+from shoal_docker.volumes.paths import real
 
 log = structlog.get_logger("shoal.docker")
 
@@ -56,8 +58,11 @@ class Claims:
         if len(name) < 2 or name.startswith(INTERNAL):
             raise _not_a_callers(volume)
 
-    async def mount(self, volume: Volume, sandbox_id: str) -> tuple[dict[str, Any], bool]:
+    async def mount(self, volume: Volume, sandbox_id: str, place: Place = real) -> tuple[dict[str, Any], bool]:
         """The mount, its volume made where that is asked for; and whether the volume goes with this sandbox.
+
+        Args:
+            place: what the engine is told of an open directory: a part of a volume.
 
         Raises InvalidRequest and EngineFailure with the API's codes, Unavailable.
         """
@@ -74,7 +79,7 @@ class Claims:
             raise _not_a_callers(volume)
         goes = labels.get(VOLUME_FOR) == sandbox_id
         if volume.sub_path:
-            return await self._part(volume, volume.sub_path, found), goes
+            return await self._part(volume, volume.sub_path, found, place), goes
         return _mount(volume), goes
 
     async def release(self, sandbox_id: str, named: Iterable[str] | None) -> None:
@@ -115,37 +120,41 @@ class Claims:
             found = await self._engine.call("create_volume", claim.claim_name, labels=mark)
         return found
 
-    async def _part(self, volume: Volume, sub_path: str, found: dict[str, Any]) -> dict[str, Any]:
+    async def _part(self, volume: Volume, sub_path: str, found: dict[str, Any], place: Place = real) -> dict[str, Any]:
         root = str(found.get("Mountpoint") or "")
         if found.get("Driver") != "local" or not root:
             message = f"volumes: subPath of {volume.name} needs a volume of the driver local."
             raise InvalidRequest(UNSUPPORTED, message)
-        source = await asyncio.to_thread(self._inside, volume, root, sub_path)
-        if _version(self._engine) >= _SUB_PATH_API:
+        by_engine = _version(self._engine) >= _SUB_PATH_API
+        source = await asyncio.to_thread(self._inside, volume, root, sub_path, _nowhere if by_engine else place)
+        if by_engine:
             return _mount(volume) | {"VolumeOptions": {"Subpath": posixpath.normpath(sub_path)}}
         if source is None:
             message = f"volumes: subPath of {volume.name}: this server cannot look into the engine's volumes."
             raise InvalidRequest(UNSUPPORTED, message)
         return bind(source, volume)
 
-    def _inside(self, volume: Volume, root: str, sub_path: str) -> str | None:
-        """The resolved path, made where it is missing with the owner and mode of the volume's root; None if this
-        server cannot see it. Blocks. Raises InvalidRequest if it leads out of the volume.
+    def _inside(self, volume: Volume, root: str, sub_path: str, place: Place) -> str | None:
+        """What the engine is told, the part made where it is missing with the owner and mode of the volume's root;
+        None if this server cannot see it. Blocks. Raises InvalidRequest if it leads out of the volume.
         """
         if self._engine.remote or not os.access(root, os.R_OK | os.X_OK):
             return None
-        source, top = paths.resolved(paths.joined(root, sub_path)), paths.resolved(root)
-        message = f"volumes: subPath of {volume.name} leads out of the volume."
-        if not paths.is_within(source, [top]):
-            raise InvalidRequest(INVALID_SUB_PATH, message)
         try:
-            paths.ensure(source, like=top)
+            with ExitStack() as handles:
+                top = paths.opened(paths.resolved(root))
+                handles.callback(os.close, top)
+                handle = paths.opened_below(top, sub_path, like_top=True)
+                handles.callback(os.close, handle)
+                if not paths.is_within(real(handle), [real(top)]):
+                    raise paths.Unsafe
+                return place(handle)
         except paths.Unsafe:
+            message = f"volumes: subPath of {volume.name} leads out of the volume."
             raise InvalidRequest(INVALID_SUB_PATH, message) from None
         except OSError as error:
             message = f"volumes: subPath of {volume.name} cannot be made: {error.strerror}."
             raise InvalidRequest(INVALID_SUB_PATH, message) from None
-        return source
 
     async def _marked(self, label: str) -> dict[str, dict[str, Any]]:
         answer = await self._engine.call("volumes", filters={"label": [label]})
@@ -173,6 +182,11 @@ def _claim(volume: Volume) -> ClaimVolume:
 
 def _not_a_callers(volume: Volume) -> InvalidRequest:
     return InvalidRequest(INVALID_PARAMETER, f"volumes: the claimName of {volume.name} cannot be used here.")
+
+
+def _nowhere(_: int) -> str:
+    """The engine mounts the part by itself."""
+    return ""
 
 
 def _mount(volume: Volume) -> dict[str, Any]:

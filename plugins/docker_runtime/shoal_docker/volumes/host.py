@@ -1,8 +1,7 @@
 """``host`` volumes: what is below ``storage.allowed_host_paths``, and nothing that a symbolic link makes of it.
 
-The resolved path is mounted, not the one that was written: a link that is turned round after the check leads nowhere.
-What remains is a directory swapped for a link in the instant between the check and the engine's mount, by somebody who
-may write beside it; sandboxes that share a tree should not be given each other's parents.
+What is mounted is the directory that was checked: it is opened, the place where it lies is compared with the allowed
+paths, and the engine is given a pin of it (`shoal_docker.volumes.pins`), or where there can be none, its resolved path.
 
 Where the engine's files are not this server's (an engine on another machine, a server in a container), links cannot be
 resolved. There only the allowed paths themselves can be mounted, which no sandbox can replace.
@@ -10,12 +9,18 @@ resolved. There only the allowed paths themselves can be mounted, which no sandb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any, Final, TypeAlias
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import Volume
 from shoal_docker.volumes import paths
+from shoal_docker.volumes.paths import real
+
+Place: TypeAlias = Callable[[int], str]
+"""The path by which the engine finds what a descriptor is of."""
 
 INVALID_PATH: Final = "VOLUME::INVALID_HOST_PATH"
 NOT_ALLOWED: Final = "VOLUME::HOST_PATH_NOT_ALLOWED"
@@ -45,33 +50,41 @@ class HostPaths:
         elif whole not in self._allowed:
             raise _refused(volume, "; on this engine only those paths themselves can be mounted, none below them")
 
-    def mount(self, volume: Volume) -> dict[str, Any]:
+    def mount(self, volume: Volume, place: Place = real) -> dict[str, Any]:
         """The mount, its directory made where it is missing. Blocks.
 
-        Raises InvalidRequest if it leads out of the allowed paths, EngineFailure if it cannot be made.
+        Args:
+            place: what the engine is told of an open file.
+
+        Raises InvalidRequest if it leads out of the allowed paths, EngineFailure if it cannot be made or placed.
         """
         path = _path(volume)
-        source = paths.joined(path, volume.sub_path)
-        if self._resolvable(path):
-            source = paths.resolved(source)
-            below = volume.sub_path is None or paths.is_within(source, [paths.resolved(path)])
-            if not below or not paths.is_within(source, map(paths.resolved, self._allowed)):
-                raise _refused(volume)
-            self._ensure(volume, source)
-        return bind(source, volume)
-
-    def _resolvable(self, path: str) -> bool:
-        """Not so for a path with a drive letter: it is the engine's alone."""
-        return self.shared and path.startswith("/")
-
-    def _ensure(self, volume: Volume, source: str) -> None:
+        if not self._resolvable(path):
+            return bind(paths.joined(path, volume.sub_path), volume)
         try:
-            paths.ensure(source)
+            return bind(self._placed(volume, paths.resolved(path), place), volume)
         except paths.Unsafe as error:
             raise _refused(volume, f", or cannot be followed ({error})") from None
         except OSError as error:
             message = f"volumes: the directory of {volume.name} cannot be made: {error.strerror}."
             raise EngineFailure(CREATE_FAILED, message) from None
+
+    def _placed(self, volume: Volume, path: str, place: Place) -> str:
+        allowed = [paths.resolved(prefix) for prefix in self._allowed]
+        with ExitStack() as handles:
+            if not paths.is_within(path, allowed):
+                raise _refused(volume)
+            top = paths.opened(path)
+            handles.callback(os.close, top)
+            handle = paths.opened_below(top, volume.sub_path)
+            handles.callback(os.close, handle)
+            if not paths.is_within(real(handle), allowed):
+                raise _refused(volume)
+            return place(handle)
+
+    def _resolvable(self, path: str) -> bool:
+        """Not so for a path with a drive letter: it is the engine's alone."""
+        return self.shared and path.startswith("/")
 
 
 def bind(source: str, volume: Volume) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import OssVolume, Volume
 from shoal.models.secret import Secret
+from shoal_docker.volumes.mounts import mount_points
 
 MOUNT_FAILED: Final = "VOLUME::OSSFS_MOUNT_FAILED"
 MOUNT_SECONDS: Final = 30.0
@@ -48,8 +48,6 @@ _TAKEN: Final = frozenset(
 _TAKEN_START: Final = ("oss_", "log_", "audit_log", "credential", "mount_point")
 _READ, _SHOWN = 65536, 500
 """Bytes of what a program prints that are looked at, and characters that are shown."""
-_DETACH: Final = 2
-"""MNT_DETACH of umount2(2)."""
 
 
 class Ended(Struct, frozen=True):
@@ -154,20 +152,6 @@ async def unmount(path: str) -> str | None:
     return "; ".join(problems)
 
 
-def detach(path: str) -> None:
-    """Take a dead mount out of the tree, whoever still has it open. Raises OSError."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(path), _DETACH) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-
-
-def mount_points() -> set[str]:
-    """Every mount point that this process sees. Blocks, but on no file system."""
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    return {_unescaped(line.split(" ", 5)[4]) for line in lines}
-
-
 def is_usable(path: str) -> bool:
     """Whether something is mounted there whose process still answers. Blocks."""
     if path not in mount_points():
@@ -268,8 +252,3 @@ def _secrets(bucket: OssVolume) -> tuple[str, str]:
 def _bucket(volume: Volume) -> OssVolume:
     assert volume.ossfs is not None  # noqa: S101 - the caller looked
     return volume.ossfs
-
-
-def _unescaped(text: str) -> str:
-    """A path of mountinfo, which writes spaces and the like as octal numbers."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

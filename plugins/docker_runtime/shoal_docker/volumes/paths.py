@@ -1,19 +1,25 @@
 """Paths below a directory that somebody else may be changing.
 
-A path is resolved first and walked afterwards, from the root of the file system and through no symbolic link, so that
-what was checked is what was found; whatever is missing is made on the way. The functions block.
+A path is resolved first and walked afterwards, through no symbolic link. What counts from then on is the descriptor at
+the end of the walk, never again the name. The functions block.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Final
+
+from shoal.walk import descend, open_path
+
+_IN_THE_WAY: Final = frozenset({errno.ELOOP, errno.ENOTDIR})
 
 
 class Unsafe(Exception):
-    """The path is not what it was when it was resolved, or cannot be looked at."""
+    """The path is not what it was when it was resolved, or lies elsewhere by now."""
 
 
 def is_within(path: str, prefixes: Iterable[str]) -> bool:
@@ -31,53 +37,41 @@ def resolved(path: str) -> str:
     return os.path.realpath(path)
 
 
-def ensure(path: str, *, like: str | None = None) -> None:
-    """Walk a resolved path and make the directories that are missing.
+def opened(path: str) -> int:
+    """A descriptor (``O_PATH``) of a resolved, absolute path; its missing directories are made.
 
-    Args:
-        path: absolute, resolved; an existing file at its end is fine.
-        like: an existing directory whose owner and mode new ones get; None: this process', 0755.
-
-    Raises Unsafe where a symbolic link or a file stands in the way, or nobody may look; OSError where a directory
-    cannot be made.
+    The caller closes it. Raises Unsafe where a link or a file stands in the way, OSError where one cannot be made.
     """
-    model = Path(like).stat() if like is not None else None
-    parts = PurePosixPath(path).parts[1:]
-    here = os.open("/", os.O_PATH | os.O_DIRECTORY)
     try:
-        for index, part in enumerate(parts):
-            below = _step(here, part, model, last=index == len(parts) - 1)
-            os.close(here)
-            here = below
-    finally:
-        os.close(here)
-
-
-def _step(here: int, part: str, model: os.stat_result | None, *, last: bool) -> int:
-    """One part further down: its descriptor."""
-    try:
-        below = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=here)
-    except FileNotFoundError:
-        return _make(here, part, model)
+        return open_path(Path(path), make=True)
     except OSError as error:
-        raise Unsafe(error.strerror) from None
-    mode = os.fstat(below).st_mode
-    if stat.S_ISLNK(mode) or not (last or stat.S_ISDIR(mode)):
-        os.close(below)
-        raise Unsafe("a symbolic link or a file stands in its way")
-    return below
+        raise _meant(error) from None
 
 
-def _make(here: int, part: str, model: os.stat_result | None) -> int:
+def opened_below(top: int, sub_path: str | None, *, like_top: bool = False) -> int:
+    """The same for a path below a directory's descriptor, out of which no link of it leads.
+
+    ``like_top``: directories that are made get the owner and the mode of ``top``. Raises also Unsafe if it leads out.
+    """
+    if not sub_path:
+        return os.dup(top)
+    root = real(top)
+    target = resolved(joined(root, sub_path))
+    if not is_within(target, [root]):
+        raise Unsafe("it leads out of its volume")
+    model = os.fstat(top) if like_top else None
+    owner = (model.st_uid, model.st_gid) if model is not None else None
+    mode = stat.S_IMODE(model.st_mode) if model is not None else None
     try:
-        os.mkdir(part, 0o755, dir_fd=here)
-    except FileExistsError:
-        pass  # another create made it meanwhile; what it is shows below
-    else:
-        if model is not None:
-            os.chown(part, model.st_uid, model.st_gid, dir_fd=here, follow_symlinks=False)
-            os.chmod(part, stat.S_IMODE(model.st_mode), dir_fd=here)
-    try:
-        return os.open(part, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=here)
+        return descend(top, Path(target).relative_to(root).parts, make=True, owner=owner, mode=mode)
     except OSError as error:
-        raise Unsafe(error.strerror) from None
+        raise _meant(error) from None
+
+
+def real(handle: int) -> str:
+    """Where an open file lies now."""
+    return str(Path(f"/proc/self/fd/{handle}").readlink())
+
+
+def _meant(error: OSError) -> Exception:
+    return Unsafe("a symbolic link or a file stands in its way") if error.errno in _IN_THE_WAY else error
