@@ -45,7 +45,7 @@ class Snapshots:
         self._rows: dict[str, SnapshotRecord] = {}
         self._restoring: Counter[str] = Counter()
         self._deleting: set[str] = set()
-        self._later: set[asyncio.TimerHandle] = set()
+        self._later: dict[str, asyncio.TimerHandle] = {}
 
     async def start(self) -> None:
         """Read the catalogue back and take up what was cut off."""
@@ -58,7 +58,7 @@ class Snapshots:
 
     def stop(self) -> None:
         """Try nothing again; what is cut off is taken up at the next start."""
-        for timer in self._later:
+        for timer in self._later.values():
             timer.cancel()
         self._later.clear()
 
@@ -156,7 +156,7 @@ class Snapshots:
                 await self._write(row, state=before.state, reason=before.reason, message=before.message)
             raise
         except Exception:
-            self._again(row.id, lambda: self._remove_quietly(row))
+            self._again(row, row.id, lambda: self._remove_quietly(row))
             raise
 
     async def _remove(self, row: SnapshotRecord) -> None:
@@ -176,7 +176,7 @@ class Snapshots:
             log.warning("snapshot cannot be removed", snapshot_id=row.id, error=str(error))
         except Exception as error:
             log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
-            self._again(row.id, lambda: self._remove_quietly(row))
+            self._again(row, row.id, lambda: self._remove_quietly(row))
 
     async def _capture(self, row: SnapshotRecord, kind: str) -> None:
         """Runs on the source's lane. ``kind``, ``runtime`` or ``recovery`` after a restart, is a part of the reason."""
@@ -185,7 +185,7 @@ class Snapshots:
                 image = await runtime.snapshot(row.sandbox_id, row.id)
         except Unavailable as error:
             log.warning("snapshot will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
-            self._again(row.sandbox_id, lambda: self._capture(row, kind))
+            self._again(row, row.sandbox_id, lambda: self._capture(row, kind))
             return
         except NotFound as error:
             missing = "snapshot_recovery_missing_image" if kind == "recovery" else "snapshot_runtime_failed"
@@ -206,17 +206,19 @@ class Snapshots:
             await self._write(row, **outcome)
         except Exception as error:
             log.warning("store is away, will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
-            self._again(row.id, lambda: self._conclude(row, outcome))
+            self._again(row, row.id, lambda: self._conclude(row, outcome))
 
-    def _again(self, lane: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``job`` on that lane in a while."""
+    def _again(self, row: SnapshotRecord, lane: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run ``job`` on that lane in a while, in place of one that waits already: a client may repeat a delete."""
+        earlier = self._later.pop(row.id, None)
+        if earlier is not None:
+            earlier.cancel()
 
         def now() -> None:
-            self._later.discard(timer)
+            self._later.pop(row.id, None)
             self._lanes.post(lane, job)
 
-        timer = asyncio.get_running_loop().call_later(AGAIN_SECONDS, now)
-        self._later.add(timer)
+        self._later[row.id] = asyncio.get_running_loop().call_later(AGAIN_SECONDS, now)
 
     async def _write(self, row: SnapshotRecord, **changes: Any) -> SnapshotRecord:
         now = utcnow()

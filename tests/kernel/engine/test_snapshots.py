@@ -176,6 +176,28 @@ async def test_a_delete_that_the_engine_cannot_do_now_is_done_later() -> None:
         await until(lambda: not server.disk.snapshots)
 
 
+async def test_a_delete_that_is_repeated_while_the_engine_is_away_waits_once() -> None:
+    async with Server() as server:
+        made = await ready(server, await server.running())
+        tries = 0
+
+        async def away(call: str, _: str) -> None:
+            nonlocal tries
+            if call == "delete_snapshot":
+                tries += 1
+                raise Unavailable("MEMORY::AWAY", "away")
+
+        server.world.fault = away
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await server.engine.delete_snapshot(made.id)
+        asked, began = tries, asyncio.get_running_loop().time()
+        await until(lambda: tries >= asked + 5)
+        assert asyncio.get_running_loop().time() - began >= 5 * snapshots.AGAIN_SECONDS
+        server.world.fault = lambda call, sandbox: None
+        await until(lambda: not server.disk.snapshots)
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("die_at", range(1, 7))
 async def test_killed_at_any_call_it_ends_definitely(die_at: int, *, after: bool) -> None:
