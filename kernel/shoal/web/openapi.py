@@ -1,4 +1,5 @@
-"""The server's own OpenAPI 3.1 document: bodies from the Structs, operations from `shoal.web.operations`.
+"""The server's own OpenAPI 3.1 document: bodies from the Structs, operations from `shoal.web.operations`, texts from
+`shoal.web.descriptions`.
 
 The version is the API's, not the package's. Every route exists bare and under ``/v1``; both are listed, as
 existing clients generate from either.
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 import msgspec
 
 from shoal.models.secret import Secret
+from shoal.web.descriptions import HEADERS, PATH_PARAMETERS, as_fields, described
 from shoal.web.operations import OPERATIONS, TEXT, Document, Operation
 from shoal.web.render import ErrorBody
 from shoal.web.resources.server import ReadyReport
@@ -60,8 +62,8 @@ def document() -> bytes:
             "info": {"title": TITLE, "version": CONTRACT_VERSION, "description": DESCRIPTION},
             "paths": paths,
             "components": {
-                "schemas": components,
-                "securitySchemes": {"apiKey": {"type": "apiKey", "in": "header", "name": "OPEN-SANDBOX-API-KEY"}},
+                "schemas": {name: described(name, schema) for name, schema in components.items()},
+                "securitySchemes": {"apiKey": _API_KEY},
             },
             "security": [{"apiKey": []}, {}],
         }
@@ -99,7 +101,13 @@ _REQUEST_ID = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "Echoed in the answer; made up when absent.",
+    "description": "Identifier of the request, returned with the answer; the server makes one where it is absent.",
+}
+_API_KEY = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "OPEN-SANDBOX-API-KEY",
+    "description": "An API key. A server on a loopback address may run without one.",
 }
 
 
@@ -117,7 +125,7 @@ def _response(status: int, content: Document, headers: Iterable[str] = ()) -> Do
     names = ["X-Request-ID", *headers, *(["Retry-After"] if status in (429, 503) else [])]
     response: Document = {
         "description": _STATUS_TEXT[status],
-        "headers": {name: {"schema": {"type": "string"}} for name in names},
+        "headers": {name: {"schema": {"type": "string"}, "description": HEADERS[name]} for name in names},
     }
     if content:
         response["content"] = content
@@ -140,11 +148,15 @@ def _operation_id(row: Operation, mount: str) -> str:
 
 def _path_parameters(path: str) -> list[Document]:
     names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    schemas = {"port": {"type": "integer"}}
-    return [
-        {"name": name, "in": "path", "required": True, "schema": schemas.get(name, {"type": "string"})}
-        for name in names
-    ]
+    return [_path_parameter(name) for name in names]
+
+
+def _path_parameter(name: str) -> Document:
+    text = as_fields(PATH_PARAMETERS[name])
+    schema: Document = {"type": "integer" if name == "port" else "string"}
+    if "examples" in text:
+        schema["examples"] = text["examples"]
+    return {"name": name, "in": "path", "required": True, "schema": schema, "description": text["description"]}
 
 
 def _schema_of(kind: type) -> Document:

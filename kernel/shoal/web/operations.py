@@ -85,7 +85,7 @@ def _query(name: str, schema: Document, description: str, **more: Any) -> Docume
 _INTEGER: Document = {"type": "integer"}
 _STRING: Document = {"type": "string"}
 _PAGE = _query("page", {"type": "integer", "minimum": 1, "default": 1}, "Page, counted from 1.")
-_PAGE_SIZE = _query("pageSize", {"type": "integer", "minimum": 1, "maximum": 200, "default": 20}, "Items a page.")
+_PAGE_SIZE = _query("pageSize", {"type": "integer", "minimum": 1, "maximum": 200, "default": 20}, "Items per page.")
 _STATES = _query("state", {"type": "array", "items": _STRING}, "Any of these states; repeatable.")
 _ITEM = "/sandboxes/{sandbox_id}"
 _TAIL = {"type": "integer", "minimum": 1, "maximum": 10000}
@@ -140,13 +140,22 @@ OPERATIONS = (
             _query(
                 "wait",
                 {"type": "array", "items": {"type": "string", "enum": list(State)}},
-                "Answer once it is in one of these states, or has ended, or the time is up.",
+                "States to wait for; repeatable. Answered also when the sandbox has ended or `timeout` is over.",
             ),
-            _query("timeout", {"type": "number", "minimum": 0, "default": 30}, "Seconds to wait, bounded."),
+            _query(
+                "timeout",
+                {"type": "number", "minimum": 0, "default": 30},
+                "Seconds to wait at most; the server may wait less.",
+            ),
         ),
     ),
     Operation(
-        method="delete", path=_ITEM, name="deleteSandbox", summary="Delete it.", status=204, errors=(404, 409, 429)
+        method="delete",
+        path=_ITEM,
+        name="deleteSandbox",
+        summary="Delete a sandbox.",
+        status=204,
+        errors=(404, 409, 429),
     ),
     Operation(
         method="patch",
@@ -161,7 +170,7 @@ OPERATIONS = (
         method="post",
         path=f"{_ITEM}/pause",
         name="pauseSandbox",
-        summary="Freeze it.",
+        summary="Pause a sandbox: its processes are frozen.",
         status=202,
         errors=(400, 404, 409, 429, 501),
     ),
@@ -169,7 +178,7 @@ OPERATIONS = (
         method="post",
         path=f"{_ITEM}/resume",
         name="resumeSandbox",
-        summary="Thaw it.",
+        summary="Resume a paused sandbox.",
         status=202,
         errors=(400, 404, 409, 429, 501),
     ),
@@ -177,7 +186,7 @@ OPERATIONS = (
         method="post",
         path=f"{_ITEM}/renew-expiration",
         name="renewSandboxExpiration",
-        summary="Move its expiry.",
+        summary="Set a later expiry.",
         answers=(RenewExpiration,),
         errors=(400, 404, 409, 413),
         body=RenewExpiration,
@@ -186,11 +195,11 @@ OPERATIONS = (
         method="get",
         path=f"{_ITEM}/endpoints/{{port}}",
         name="getSandboxEndpoint",
-        summary="Where a port of it is reached; waits, bounded, for one that is Pending.",
+        summary="Read where a port of a sandbox is reached; waits for one that is Pending.",
         answers=(Endpoint,),
         errors=(400, 404),
         parameters=(
-            _query("use_server_proxy", {"type": "boolean", "default": False}, "Go through this server."),
+            _query("use_server_proxy", {"type": "boolean", "default": False}, "Whether to go through this server."),
             _query("expires", _INTEGER, "Unix seconds until which a signed route holds."),
         ),
     ),
@@ -205,9 +214,9 @@ OPERATIONS = (
             body=body,
         )
         for method, body, summary in (
-            ("get", None, "Read its network policy; like the next three, answered by its egress sidecar."),
-            ("put", NetworkPolicy, "Replace its network policy."),
-            ("patch", NetworkRules, "Replace the rules of these targets, and add what is new."),
+            ("get", None, "Read the network policy of a sandbox, from its egress sidecar."),
+            ("put", NetworkPolicy, "Replace the network policy of a sandbox."),
+            ("patch", NetworkRules, "Replace the rules of these targets, and add new ones."),
             ("delete", Targets, "Remove the rules of these targets."),
         )
     ),
@@ -215,35 +224,35 @@ OPERATIONS = (
         method="get",
         path=f"{_ITEM}/diagnostics/logs",
         name="getSandboxLogs",
-        summary="Its output.",
+        summary="Read the output of a sandbox.",
         answers=(DiagnosticContent, TEXT),
         errors=(400, 404, 501),
         headers=("Deprecation",),
         parameters=(
             _query("scope", {"type": "string", "enum": ["container", "all"]}, _SCOPE),
-            _query("tail", {**_TAIL, "default": 100}, "Plain text only: last lines.", deprecated=True),
-            _query("since", _STRING, "Plain text only: not older than, as 10m or 1h.", deprecated=True),
-            _query("container", _STRING, "Plain text only: which container.", deprecated=True),
+            _query("tail", {**_TAIL, "default": 100}, "Plain text only: number of last lines.", deprecated=True),
+            _query("since", _STRING, "Plain text only: greatest age, as `10m` or `1h`.", deprecated=True),
+            _query("container", _STRING, "Plain text only: name of the container.", deprecated=True),
         ),
     ),
     Operation(
         method="get",
         path=f"{_ITEM}/diagnostics/events",
         name="getSandboxEvents",
-        summary="What befell it.",
+        summary="Read the events of a sandbox.",
         answers=(DiagnosticContent, TEXT),
         errors=(400, 404, 501),
         headers=("Deprecation",),
         parameters=(
             _query("scope", {"type": "string", "enum": ["runtime", "all"]}, _SCOPE),
-            _query("limit", {**_LIMIT, "default": 50}, "Plain text only: most lines.", deprecated=True),
+            _query("limit", {**_LIMIT, "default": 50}, "Plain text only: number of lines at most.", deprecated=True),
         ),
     ),
     Operation(
         method="get",
         path=f"{_ITEM}/diagnostics/inspect",
         name="getSandboxInspect",
-        summary="How its engine describes it.",
+        summary="Read how the engine describes a sandbox.",
         answers=(TEXT,),
         errors=(400, 404, 501),
     ),
@@ -251,12 +260,12 @@ OPERATIONS = (
         method="get",
         path=f"{_ITEM}/diagnostics/summary",
         name="getSandboxDiagnosticsSummary",
-        summary="Inspect, events and logs on one page.",
+        summary="Read inspect, events and logs of a sandbox as one text.",
         answers=(TEXT,),
         errors=(404,),
         parameters=(
-            _query("tail", {**_TAIL, "default": 50}, "Log lines."),
-            _query("event_limit", {**_LIMIT, "default": 20}, "Event lines."),
+            _query("tail", {**_TAIL, "default": 50}, "Number of log lines at most."),
+            _query("event_limit", {**_LIMIT, "default": 20}, "Number of events at most."),
         ),
     ),
     Operation(
@@ -279,8 +288,8 @@ OPERATIONS = (
         summary="List snapshots, newest first.",
         answers=(SnapshotList,),
         parameters=(
-            _query("sandboxId", _STRING, "Of this sandbox."),
-            _query("name", _STRING, "Of exactly this name."),
+            _query("sandboxId", _STRING, "Identifier of the sandbox that it was made of."),
+            _query("name", _STRING, "Exact name of the snapshot."),
             _STATES,
             _PAGE,
             _PAGE_SIZE,
@@ -306,7 +315,7 @@ OPERATIONS = (
         method="post",
         path="/pools",
         name="createPool",
-        summary="Keep sandboxes of one shape started ahead.",
+        summary="Create a pool: sandboxes of one template, started ahead.",
         status=201,
         answers=(Pool,),
         errors=(400, 404, 409, 413, 429, 501),
@@ -338,7 +347,7 @@ OPERATIONS = (
         method="put",
         path="/pools/{name}",
         name="updatePool",
-        summary="Change how many sandboxes it keeps.",
+        summary="Change how many sandboxes a pool holds.",
         answers=(Pool,),
         errors=(400, 404, 409, 413, 429, 501),
         body=UpdatePool,
@@ -347,7 +356,7 @@ OPERATIONS = (
         method="delete",
         path="/pools/{name}",
         name="deletePool",
-        summary="Delete it and its idle sandboxes; those that were taken stay.",
+        summary="Delete a pool and its idle sandboxes; those that were taken stay.",
         status=204,
         errors=(404, 409, 429, 501),
     ),
@@ -360,11 +369,28 @@ OPERATIONS = (
         errors=(413,),
         body=MetricsEvent,
     ),
-    Operation(method="get", path="/health", name="getHealth", summary="Is it alive?", answers=(Health,), public=True),
     Operation(
-        method="get", path="/version", name="getVersion", summary="Which package?", answers=(Version,), public=True
+        method="get",
+        path="/health",
+        name="getHealth",
+        summary="Check that the server answers.",
+        answers=(Health,),
+        public=True,
     ),
     Operation(
-        method="get", path="/ready", name="getReadiness", summary="Can it work?", answers=(ReadyReport,), public=True
+        method="get",
+        path="/version",
+        name="getVersion",
+        summary="Read the version of the server.",
+        answers=(Version,),
+        public=True,
+    ),
+    Operation(
+        method="get",
+        path="/ready",
+        name="getReadiness",
+        summary="Check that every component can work.",
+        answers=(ReadyReport,),
+        public=True,
     ),
 )
