@@ -104,6 +104,28 @@ def test_a_crash_at_any_point_leaves_what_is_found_again(
     assert (tmp_path / "f").exists()
 
 
+def test_one_that_cannot_be_removed_does_not_keep_the_others(
+    made: Pins, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that a mount by hand covers."""
+    stuck, gone = sandbox(), sandbox()
+    for each in (stuck, gone):
+        pinned(made, tmp_path, each)
+    release = made.release
+
+    def releasing(sandbox_id: str) -> None:
+        if sandbox_id == stuck:
+            raise OSError(16, "it is still mounted")
+        release(sandbox_id)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pins, "ABANDONED_SECONDS", -60.0)
+        patched.setattr(made, "release", releasing)
+        made.sweep(lambda sandbox_id: False)
+        made.sweep(lambda sandbox_id: False)
+    assert [folder.name for folder in Path(made._own).iterdir()] == [stuck]
+
+
 def test_a_second_server_covers_nothing(made: Pins, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "f").write_text("mine")

@@ -54,7 +54,7 @@ def host_volume(tree: Path, sub_path: str = "part") -> Volume:
 
 
 def swapped(runtime: DockerRuntime, monkeypatch: pytest.MonkeyPatch, swap: Callable[[], None]) -> None:
-    """Do that in the moment between the check and the engine's create."""
+    """Do that in the moment between the check and the engine's create; with an init there may be a second one."""
     call = runtime.engine.call
 
     async def calling(method: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +90,7 @@ async def test_a_host_volume_is_what_was_checked(
 ) -> None:
     """Also once the engine has started the container again; and nothing stays when the sandbox is gone."""
     plan = bench.plan(command=SHOW, volumes=[host_volume(tree)])
-    async with make(storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
+    async with make(init=False, storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
         swapped(runtime, monkeypatch, turn(tree / "part", victim))
         await create(runtime, plan)
         container = bench.container(plan.id)
@@ -110,7 +110,7 @@ async def test_a_file_is_what_was_checked(
 ) -> None:
     (tree / "file").write_text("mine")
     plan = bench.plan(command=SHOW, volumes=[host_volume(tree, "file")])
-    async with make(storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
+    async with make(init=False, storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
         swapped(runtime, monkeypatch, turn(tree / "file", victim / "secret"))
         await create(runtime, plan)
         assert bench.container(plan.id).exec_run(["cat", "/data"]).output == b"mine"
@@ -126,7 +126,7 @@ async def test_a_part_of_a_claim_is_what_was_checked(
     bench.volumes.append(name)
     asked = Volume(name="v", mount_path="/data", sub_path="part", pvc=ClaimVolume(claim_name=name))
     plan.volumes.append(asked)
-    async with make() as runtime:
+    async with make(init=False) as runtime:
         root = Path(bench.client.volumes.create(name, labels={}).attrs["Mountpoint"])
         swapped(runtime, monkeypatch, turn(root / "part", victim))
         await create(runtime, plan)
@@ -142,7 +142,7 @@ async def test_without_pins_a_swap_ends_the_create(
 ) -> None:
     """Where the engine can only be given a path, what it mounted is compared, and nothing runs on."""
     plan = bench.plan(command=SHOW, volumes=[host_volume(tree)])
-    async with make(storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
+    async with make(init=False, storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
         runtime._assembler.without_pins()
         await create(runtime, plan)
         await runtime.delete(plan.id)
@@ -157,7 +157,7 @@ async def test_an_engine_that_does_not_see_the_mounts_is_given_paths(
     bench: Bench, make: Make, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = bench.plan(command=SHOW, volumes=[host_volume(tree)])
-    async with make(storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
+    async with make(init=False, storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
         monkeypatch.setattr(mounts, "bind", lambda source, target: None)
         await create(runtime, plan)
         (source,) = [each["Source"] for each in bench.container(plan.id).attrs["Mounts"]]
@@ -174,7 +174,7 @@ async def test_a_sandbox_that_swaps_all_the_time(bench: Bench, make: Make, tree:
     racer = bench.new_id()
     bench.run(racer, {}, command=["sh", "-c", script], volumes=[f"{tree}:/vol"])
     outcomes = set()
-    async with make(storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
+    async with make(init=False, storage=StorageSettings(allowed_host_paths=[str(tree)])) as runtime:
         for _ in range(TRIES):
             plan = bench.plan(command=SHOW, volumes=[host_volume(tree, "x")])
             try:

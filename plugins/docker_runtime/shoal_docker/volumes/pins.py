@@ -61,6 +61,7 @@ class Pins:
 
     def __init__(self, top: str = TOP) -> None:
         self._top = self._own = top
+        self._stuck: set[str] = set()
         self.able = False
 
     def start(self, engine: Engine) -> str | None:
@@ -97,14 +98,22 @@ class Pins:
             folder.rmdir()
 
     def sweep(self, wanted: Callable[[str], bool]) -> None:
-        """Remove the pins of sandboxes that are not wanted, except new ones. Raises OSError."""
+        """Remove the pins of sandboxes that are not wanted, except new ones; what cannot be removed is told once.
+
+        Raises OSError where they cannot be listed.
+        """
         if not self.able:
             return
         oldest = time.time() - ABANDONED_SECONDS
         for folder in Path(self._own).iterdir():
-            if not wanted(folder.name) and folder.stat().st_ctime < oldest:
-                log.info("removing mounts whose sandbox is gone", sandbox_id=folder.name)
+            if wanted(folder.name) or folder.stat().st_ctime > oldest or folder.name in self._stuck:
+                continue
+            try:
                 self.release(folder.name)
+                log.info("removed mounts whose sandbox is gone", sandbox_id=folder.name)
+            except OSError as error:
+                self._stuck.add(folder.name)
+                log.warning("mounts of a former sandbox stay", sandbox_id=folder.name, problem=str(error))
 
     def _folder(self, sandbox_id: str) -> Path:
         if _PLAIN.fullmatch(sandbox_id) is None:
