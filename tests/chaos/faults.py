@@ -47,7 +47,7 @@ def of_server(server: ServerProcess, name: str = "server") -> list[Fault]:
     def start() -> None:
         if not answers(server):
             server.kill()
-            server.start(60)
+            server.start(120)
 
     return [
         Fault(f"kill -9 of the {name}", name, lambda _chance: server.kill(), start),

@@ -78,7 +78,7 @@ class Play:
         """Rounds for that long, two at least. Raises AssertionError with the seed in it."""
         began = time.monotonic()
         for server in self._world.servers:
-            server.start()
+            server.start(PATIENCE)
         self._make_pool()
         try:
             while self.report.rounds < 2 or time.monotonic() - began < seconds:
