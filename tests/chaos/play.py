@@ -167,7 +167,9 @@ class Play:
         alive = {each for each, item in seen.items() if item["status"]["state"] in ("Running", "Paused")}
         moving = {each: item["status"]["state"] for each, item in seen.items() if item["status"]["state"] in MOVING}
         now = datetime.now(UTC)
-        overdue = [each for each, item in seen.items() if datetime.fromisoformat(item["expiresAt"]) < now]
+        # A create that failed is kept as Failed for a time of its own.
+        lasting = {each: item for each, item in seen.items() if item["status"]["state"] != "Failed"}
+        overdue = [each for each, item in lasting.items() if datetime.fromisoformat(item["expiresAt"]) < now]
         idle = there - set(seen)
         if moving or overdue:
             return f"moving {moving}, overdue {overdue}"
