@@ -149,6 +149,7 @@ class LocalRuntime(Runtime):
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             await asyncio.wait({working})
+            working.exception()  # nobody else hears of it
             raise
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:

@@ -170,6 +170,7 @@ class KubeClient:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
             await asyncio.wait({working})
+            working.exception()  # nobody else hears of it
             raise
 
     def _send(self, method: str, request: str, path: str, body: bytes | None, content_type: str) -> bytes:
