@@ -138,7 +138,7 @@ class Play:
 
     def _heal(self, struck: list[Fault]) -> None:
         """What a server needs first, then the servers."""
-        for fault in sorted(struck, key=lambda fault: fault.target.endswith("server")):
+        for fault in sorted(struck, key=lambda fault: fault.target in ("server", "other server")):
             fault.heal()
 
     def _judge(self) -> None:
