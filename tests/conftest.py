@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -41,16 +43,22 @@ def _podman() -> str | None:
 
 
 def _engine(variable: str, host: str) -> str | None:
-    try:
-        client = docker.DockerClient(base_url=host, timeout=5)
-        client.ping()
-        client.close()
-    except docker.errors.DockerException:
-        return f"no container engine answers at {variable}={host}"
-    return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the SDK leaves the socket of a failed connection open
+        try:
+            client = docker.DockerClient(base_url=host, timeout=5)
+            client.ping()
+            client.close()
+            reason = None
+        except docker.errors.DockerException:
+            reason = f"no container engine answers at {variable}={host}"
+        gc.collect()
+    return reason
 
 
 def _debian() -> str | None:
+    if (reason := _docker()) is not None:
+        return reason
     try:
         client = docker.from_env(timeout=5)
         client.images.get(DEBIAN)

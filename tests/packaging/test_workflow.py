@@ -25,7 +25,11 @@ def test_it_covers_every_python_that_is_claimed() -> None:
 
 def test_it_runs_targets_that_exist() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    run = {command for step in job()["steps"] for command in re.findall(r"^make ([\w-]+)$", step.get("run", ""), re.M)}
+    run = {
+        command
+        for step in job()["steps"]
+        for command in re.findall(r"^make ([\w-]+)$", step.get("run", ""), re.MULTILINE)
+    }
     assert run == {"setup-dev", "lint", "types", "unit"}
     assert run <= targets
 
