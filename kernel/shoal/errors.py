@@ -37,6 +37,31 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+__all__ = [
+    "BadGateway",
+    "ConfigError",
+    "Conflict",
+    "EngineFailure",
+    "FieldProblem",
+    "Forbidden",
+    "GatewayTimeout",
+    "HeadTooLarge",
+    "InternalError",
+    "InvalidRequest",
+    "LoopDetected",
+    "MethodNotAllowed",
+    "NotFound",
+    "NotSupported",
+    "PayloadTooLarge",
+    "RateLimited",
+    "RequestTimeout",
+    "ShoalError",
+    "StoreFull",
+    "Unauthenticated",
+    "Unavailable",
+    "ValidationFailed",
+]
+
 
 class FieldProblem(Struct, omit_defaults=True):
     """One entry of a 422's ``detail`` list, without the value that was sent (docs/wire/api.md section 3)."""

@@ -6,5 +6,6 @@ A plugin author needs two names: ``from shoal.plugin import hookimpl`` and the i
 from shoal.plugin.context import Lifecycle, PluginContext
 from shoal.plugin.hookspecs import ConfigSection, hookimpl
 from shoal.plugin.interfaces import Component, Transition
+from shoal.plugin.version import API_VERSION
 
-__all__ = ["Component", "ConfigSection", "Lifecycle", "PluginContext", "Transition", "hookimpl"]
+__all__ = ["API_VERSION", "Component", "ConfigSection", "Lifecycle", "PluginContext", "Transition", "hookimpl"]

@@ -18,6 +18,7 @@ from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.hookspecs import ConfigSection
 from shoal.plugin.install_hint import install_hint
+from shoal.plugin.version import check_version
 
 T = TypeVar("T")
 
@@ -41,9 +42,14 @@ class Candidate:
 
     @property
     def plugin(self) -> Any:
-        """The plugin object. Raises ConfigError if it cannot be imported, or a package that it needs is missing."""
+        """The plugin object.
+
+        Raises ConfigError if it cannot be imported, lacks a package, or needs another version of the contract.
+        """
         if self._plugin is None:
-            self._plugin = self.guarded("import", self._load)
+            loaded = self.guarded("import", self._load)
+            check_version(self.name, loaded)
+            self._plugin = loaded
         return self._plugin
 
     def hooks(self) -> list[str]:

@@ -17,6 +17,7 @@ from shoal.plugin import hookspecs
 from shoal.plugin.components import Components
 from shoal.plugin.context import Lifecycle, PluginContext
 from shoal.plugin.discovery import Candidate, discover
+from shoal.plugin.fit import check_component
 from shoal.plugin.interfaces import (
     Authenticator,
     Component,
@@ -91,6 +92,7 @@ class PluginManager:
         gathered: list[Component] = []
         for candidate, answer in self._ask(hook, context):
             for part in candidate.parts_of(hook, answer, family):
+                check_component(candidate.name, part, family)
                 if part.name in owners:
                     both = f"{owners[part.name]!r} and {candidate.name!r}"
                     raise ConfigError(f"plugins {both} both register the {family.__name__.lower()} {part.name!r}")
@@ -112,6 +114,7 @@ class PluginManager:
         hook = "shoal_register_store"
         for candidate, answer in self._ask(hook, context):
             if isinstance(answer, Store):
+                check_component(candidate.name, answer, Store)
                 return answer
             if answer is not None:
                 raise ConfigError(f"plugin {candidate.name!r}: the hook {hook} must return a Store or None")
