@@ -169,9 +169,9 @@ class Creation:
             with own_cancellation():
                 await truth.accept(plan)
         except Exception:
-            self._keys.lose(record.id)
             self._withdrawn.add(record.id)
             self._lanes.post(record.id, lambda: self._withdraw(record))
+            await self._ledger.release(record, self._keys.lose(record.id))
             raise
 
     async def _withdraw(self, record: SandboxRecord) -> None:

@@ -79,7 +79,7 @@ class LifecycleEngine:
             engine, self.view, self._ledger, store, self._hosts, self._lanes, self._remover, self._expiry
         )
         self._remover.overtake = self._provisioner.abandon
-        self._provisioner.lost = lambda sandbox_id: self._keys.lose(sandbox_id)
+        self._provisioner.lost = lambda record: self._ledger.release(record, self._keys.lose(record.id))
         self._operations = Operations(self._ledger, self._hosts, self._expiry)
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(engine.idempotency_ttl_seconds)

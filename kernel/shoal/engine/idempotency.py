@@ -57,9 +57,15 @@ class IdempotencyKeys:
         """It is durable now."""
         self._keys[key.key] = key
 
-    def lose(self, sandbox_id: str) -> None:
-        """What was to be made under a key never was, as far as can be told: the request may come again."""
-        self._keys = {name: key for name, key in self._keys.items() if key.sandbox_id != sandbox_id}
+    def lose(self, sandbox_id: str) -> list[IdempotencyKey]:
+        """What was to be made under a key never was, as far as can be told: the request may come again.
+
+        Returns the keys as the store is to hold them from now on, which is expired.
+        """
+        lost = [key for key in self._keys.values() if key.sandbox_id == sandbox_id]
+        for key in lost:
+            del self._keys[key.key]
+        return [replace(key, expires_at=utcnow()) for key in lost]
 
     def forget(self, before: datetime) -> None:
         """Drop what expired before then."""

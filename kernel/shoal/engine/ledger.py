@@ -75,6 +75,14 @@ class Ledger:
         current = self._view.get(record.id)
         return self._show(changed, current.workload if current else None, record)
 
+    async def release(self, record: SandboxRecord, keys: Sequence[IdempotencyKey]) -> None:
+        """Write that these keys made nothing after all. Never raises: what cannot be written holds until a restart."""
+        for key in keys:
+            try:
+                await self._store.save(record, key=key)
+            except Exception as error:
+                log.warning("a key could not be released", sandbox_id=record.id, error=str(error))
+
     async def intend(self, record: SandboxRecord, reason: str) -> SandboxRecord:
         """The record as Stopping: durable, or at least shown if the store is full.
 

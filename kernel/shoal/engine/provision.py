@@ -66,8 +66,8 @@ class Provisioner:
         self._remover = remover
         self._expiry = expiry
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self.lost: Callable[[str], None] = lambda sandbox_id: None
-        """Called with a sandbox that a restart finds neither made nor on its engine."""
+        self.lost: Callable[[SandboxRecord], Awaitable[None]]
+        """Called with a sandbox that a restart finds neither made nor on its engine; set by who makes both."""
 
     def begin(self, sandbox_id: str, plan: WorkloadPlan | None = None) -> None:
         """Realise the plan (read back from the store when not given) of a Pending sandbox; returns at once.
@@ -136,9 +136,15 @@ class Provisioner:
         if truth.recover(plan):
             return True
         log.warning("a create was not found on the engine: it was deleted there, or never came", sandbox_id=sandbox_id)
-        await self._insist(lambda: self._lanes.run(sandbox_id, lambda: self._vanish(sandbox_id)), sandbox_id)
-        self.lost(sandbox_id)
+        await self._insist(lambda: self._lanes.run(sandbox_id, lambda: self._never_came(sandbox_id)), sandbox_id)
         return False
+
+    async def _never_came(self, sandbox_id: str) -> None:
+        """The same as `_vanish`, for one whose key may be used again."""
+        entry = self._view.get(sandbox_id)
+        if entry is not None and entry.record.state is State.PENDING:
+            await self.lost(entry.record)
+        await self._vanish(sandbox_id)
 
     async def _vanish(self, sandbox_id: str) -> None:
         """Let go of a create whose workload is gone; runs on the lane."""

@@ -166,6 +166,17 @@ async def test_a_key_is_not_answered_with_a_create_that_was_refused(two: Two) ->
     await until(lambda: two.one.state(made.record.id) is State.RUNNING)
 
 
+async def test_a_key_whose_create_was_refused_may_be_used_again_after_a_restart_too(two: Two) -> None:
+    two.world.fault = fails("accept", Forbidden("MEMORY::NO", "exceeded quota"))
+    with pytest.raises(Forbidden):
+        await two.one.engine.create(request(), idempotency_key="k")
+    await until(lambda: not two.one.disk.records)
+    two.world.fault = lambda call, sandbox_id: None
+    async with Server(two.world, two.one.disk, runtimes={"memory": SharedRuntime(two.world, two.charge)}) as restarted:
+        made = await restarted.engine.create(request(), idempotency_key="k")
+        await until(lambda: restarted.state(made.record.id) is State.RUNNING)
+
+
 async def test_patches_and_renewals_by_both_at_once_are_all_kept(two: Two) -> None:
     sandbox_id = await two.one.running(timeout=60)
     await until(lambda: two.other.state(sandbox_id) is State.RUNNING)
