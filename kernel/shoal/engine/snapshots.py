@@ -78,7 +78,7 @@ class Snapshots:
             updated_at=now,
             name=name,
             reason="snapshot_accepted",
-            message="The snapshot was accepted; the sandbox is being captured.",
+            message="Snapshot creation accepted.",
             last_transition_at=now,
         )
         await self._write(row)

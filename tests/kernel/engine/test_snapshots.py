@@ -41,6 +41,14 @@ async def test_captured_restored_and_deleted() -> None:
             server.engine.snapshot(made.id)
 
 
+async def test_the_answer_is_what_clients_compare() -> None:
+    async with Server() as server:
+        made = await server.engine.create_snapshot(await server.running(), None)
+        told = (made.state, made.reason, made.message)
+        assert told == ("Creating", "snapshot_accepted", "Snapshot creation accepted.")
+        await until(lambda: server.engine.snapshot(made.id).state == "Ready")
+
+
 async def test_a_failure_of_the_runtime_is_told() -> None:
     async with Server() as server:
         sandbox_id = await server.running()
