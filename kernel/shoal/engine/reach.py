@@ -150,8 +150,11 @@ class Reach:
 
     def _tokens(self, workload: Workload) -> list[tuple[str, str]]:
         """The header in which callers must present an access token; none for a workload that is open."""
-        tokens = (concern.access_token(workload) for concern in self._networking)
-        return [(SECURE_ACCESS_HEADER, token) for token in tokens if token][:1]
+        for concern in self._networking:
+            token = concern.access_token(workload)
+            if token:
+                return [(SECURE_ACCESS_HEADER, token)]
+        return []
 
     def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
         """What the workload wants requests to carry, as the proxy sends it, and what callers must present."""

@@ -8,6 +8,7 @@ grace, which keeps requests that are answered promptly free of a second task.
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING
 
 from shoal.errors import InternalError, ShoalError
@@ -25,22 +26,53 @@ CONTINUE_SECONDS = 1.0
 """How long an upstream may think about ``Expect: 100-continue`` before it gets the body anyway (RFC 9110 10.1.1)."""
 
 
+_SLACK_SECONDS = 0.001
+"""Of timers, which some loops round."""
+
+
 class _Left(Exception):
     """The client is gone; nobody is there to be told."""
+
+
+class Graces:
+    """The clients whose grace runs. It is the same for all, so one timer is enough: most are done before it fires."""
+
+    __slots__ = ("_armed", "_running")
+
+    def __init__(self) -> None:
+        self._running: deque[tuple[float, Client]] = deque()
+        self._armed = False
+
+    def begin(self, client: Client, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the client watched once its grace is over, if its exchange is not."""
+        self._running.append((loop.time() + GRACE_SECONDS, client))
+        if not self._armed:
+            self._armed = True
+            loop.call_later(GRACE_SECONDS, self._over, loop)
+
+    def _over(self, loop: asyncio.AbstractEventLoop) -> None:
+        running = self._running
+        now = loop.time() + _SLACK_SECONDS
+        while running and running[0][0] <= now:
+            running.popleft()[1].start_watch()
+        if running:
+            loop.call_at(running[0][0], self._over, loop)
+        else:
+            self._armed = False
 
 
 class Client:
     """A context manager around the whole exchange; leaving it is silent when it is the client that left."""
 
-    __slots__ = ("_gone", "_loop", "_main", "_receive", "_task", "_timer")
+    __slots__ = ("_gone", "_graces", "_loop", "_main", "_receive", "_stopped", "_task")
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, graces: Graces) -> None:
         self._receive = receive
+        self._graces = graces
         self._loop = asyncio.get_running_loop()
         self._main = asyncio.current_task()
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._gone = False
+        self._gone = self._stopped = False
 
     def __enter__(self) -> Client:
         return self
@@ -58,8 +90,7 @@ class Client:
 
     def stop(self) -> None:
         """Read no more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._stopped = True
         if self._task is not None:
             self._task.cancel()
 
@@ -76,14 +107,16 @@ class Client:
 
     def watch(self) -> None:
         """From a moment later on, cancel the exchange when the client leaves."""
-        self._timer = self._loop.call_later(GRACE_SECONDS, self._start_watch)
+        self._graces.begin(self, self._loop)
 
     def pump(self, lease: Lease, *, chunked: bool, expects_continue: bool) -> None:
         """Send the body on as it comes, then watch."""
         self._task = self._loop.create_task(self._pump(lease, chunked=chunked, expects_continue=expects_continue))
 
-    def _start_watch(self) -> None:
-        self._task = self._loop.create_task(self._watch())
+    def start_watch(self) -> None:
+        """The grace is over."""
+        if not self._stopped:
+            self._task = self._loop.create_task(self._watch())
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

@@ -60,8 +60,13 @@ ENDPOINT_DROPPED = HOP_BY_HOP | FORWARDED | {SECURE_ACCESS, b"opensandbox-egress
 RESPONSE_DROPPED = HOP_BY_HOP | {b"server", b"x-request-id"}
 _LENGTHLESS = RESPONSE_DROPPED | {b"content-length"}
 _EVENT_STREAM = b"text/event-stream"
+_USUAL_OPTIONS = frozenset({b"keep-alive", b"close"})
+_NO_NAMES = frozenset({b"", b"close", b"keep-alive", b"upgrade"})
+"""Connection options that are no headers' names."""
 
-_TARGET = re.compile(rb"[!-~]+")
+_VISIBLE = bytes(range(0x21, 0x7F))
+"""What a target consists of."""
+_COLON = b": ".join
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -181,7 +186,7 @@ def _tokens(value: bytes) -> set[bytes]:
 
 def connection_options(value: bytes) -> set[bytes]:
     """The header names that one Connection header calls hop-by-hop."""
-    return _tokens(value) - {b"", b"close", b"keep-alive", b"upgrade"}
+    return set() if value in _USUAL_OPTIONS else _tokens(value) - _NO_NAMES
 
 
 def forwarded_headers(scheme: str, host: bytes | None, client: tuple[str, int] | None) -> list[Header]:
@@ -217,13 +222,10 @@ def request_head(method: bytes, target: bytes, authority: bytes, headers: Sequen
     Raises InvalidRequest when a target or header would say more than one line; servers refuse those before they get
     here, and no second one may rely on it.
     """
-    if _TARGET.fullmatch(target) is None:
+    if not target or target.translate(None, _VISIBLE):
         raise refused("The path holds a character that must be escaped.")
-    parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", authority, b"\r\n"]
-    for name, value in headers:
-        parts += (name, b": ", value, b"\r\n")
-    parts.append(b"\r\n")
-    head = b"".join(parts)
+    first = b"%b %b HTTP/1.1\r\nhost: %b" % (method, target, authority)
+    head = b"\r\n".join([first, *map(_COLON, headers), b"", b""])
     lines = len(headers) + 3
     if head.count(b"\n") != lines or head.count(b"\r") != lines or b"\0" in head:
         raise refused("A header holds a character that no header may hold.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from shoal.proxy.asgi import query_part
-from shoal.proxy.client import Client
+from shoal.proxy.client import Client, Graces
 from shoal.proxy.exchange import Exchange
 from shoal.proxy.failures import ServiceFailure, refused
 from shoal.proxy.headers import (
@@ -48,6 +48,7 @@ class HttpProxy:
         self._response_limit = settings.response_timeout_seconds
         self._read_limit = settings.read_timeout_seconds
         self._base = eip_path(eip) if eip else None
+        self._graces = Graces()
         self.pool = ConnectionPool(
             connect_limit=settings.connect_timeout_seconds,
             idle_limit=settings.idle_connection_seconds,
@@ -71,7 +72,7 @@ class HttpProxy:
         request = read_request(scope["headers"], own_host=target.host is not None)
         if request.websocket:
             raise refused("A plain request cannot be upgraded to a WebSocket.")
-        with Client(receive) as client:
+        with Client(receive, self._graces) as client:
             if not request.has_body:
                 client.watch()
             address, endpoint_headers = await resolve(self._directory, target, request)

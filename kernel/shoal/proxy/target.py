@@ -59,7 +59,7 @@ def host_target(host: HostTarget, raw_path: bytes) -> ProxyTarget:
 
 
 def _port(text: bytes) -> int:
-    if _INTEGER.fullmatch(text) is None:
+    if not text.isdigit() and _INTEGER.fullmatch(text) is None:
         raise ValidationFailed([FieldProblem(type="int_parsing", loc=["path", "port"], msg="expected an integer")])
     port = int(text) if len(text) <= _PORT_DIGITS else 0
     if not 1 <= port <= 65535:

@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, ok, until
 
 from shoal.config.settings import ProxySettings
-from shoal.proxy.client import Client
+from shoal.proxy.client import Client, Graces
 
 PROXY = "/sandboxes/s/proxy/80/"
 
@@ -268,7 +268,7 @@ async def test_a_cancellation_from_elsewhere_outweighs_a_client_that_leaves() ->
         return {"type": "http.disconnect"}
 
     async def run() -> None:
-        with Client(leave) as client:
+        with Client(leave, Graces()) as client:
             client.watch()
             await asyncio.get_running_loop().create_future()
 
