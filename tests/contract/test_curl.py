@@ -33,7 +33,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = b""
         told = f"{self.command} {self.path} {len(body)}\\n".encode()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(told)))
+        if self.path == "/unsized":
+            self.send_header("Connection", "close")
+        else:
+            self.send_header("Content-Length", str(len(told)))
         self.send_header("Allow", "GET, PUT")
         self.end_headers()
         if self.command != "HEAD":
@@ -77,7 +80,7 @@ def curl(server: ServerProcess) -> Iterator[Curl]:
         http.delete(f"/sandboxes/{sandbox_id}")
 
 
-@pytest.mark.parametrize("path", ["/", "/a/../b", "/a%2Fb?c=%20d", "/a..b", "/%E2%9C%93?x=1&x=2"])
+@pytest.mark.parametrize("path", ["/", "/a/../b", "/a%2Fb?c=%20d", "/a..b", "/%E2%9C%93?x=1&x=2", "/e?"])
 def test_paths_as_they_are(curl: Curl, path: str) -> None:
     assert curl(path) == f"GET {path} 0\n"
 
@@ -106,6 +109,28 @@ def test_a_chunked_upload(curl: Curl, tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(b"x" * 100_000)
     assert curl("/up", "-H", "Transfer-Encoding: chunked", "-H", "Expect:", "-T", str(body)) == "PUT /up 100000\n"
+
+
+def test_http_1_0_is_answered_without_chunks(curl: Curl) -> None:
+    """The service's answer has no length, so that over HTTP/1.1 it would come in chunks."""
+    said = curl("/unsized", "-0", "-i", "--raw").lower()
+    assert said.startswith("http/1.1 200")
+    assert "transfer-encoding" not in said
+    assert said.endswith("\n\nget /unsized 0\n")
+
+
+def test_over_http_1_1_the_same_is_chunked(curl: Curl) -> None:
+    said = curl("/unsized", "-i", "--raw").lower()
+    assert "transfer-encoding: chunked" in said
+    assert said.endswith("\n0\n\n")  # read as text, which makes one character of CRLF
+
+
+def test_a_413_reaches_a_client_that_still_sends(server: ServerProcess, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    body.write_bytes(b" " * 20_000_000)
+    options = ["-X", "POST", "-H", "Content-Type: application/json", "-H", "Expect:", "-w", "%{http_code}"]
+    said = Curl(f"{server.base}/v1")("/sandboxes", *options, "-o", "/dev/null", "-T", str(body))
+    assert said == "413"
 
 
 def test_get_with_a_body(curl: Curl) -> None:

@@ -313,6 +313,16 @@ async def test_aiohttp_reads_why_it_was_refused() -> None:
         assert (message.type, message.data, message.extra) == (aiohttp.WSMsgType.CLOSE, 1011, "No such sandbox.")
 
 
+async def test_a_message_in_the_packet_of_the_handshake_is_not_lost() -> None:
+    async with service() as backend, socket_front(backend.address) as front, asyncio.timeout(PATIENCE):
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port)
+        handshake = "\r\n".join([*HANDSHAKE, "", ""]).format(path=PATH).encode()
+        writer.write(handshake + b"\x82\x85" + bytes(4) + b"early")  # binary, final, masked with zeros
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert await reader.readexactly(7) == b"\x82\x05early"
+        writer.close()
+
+
 async def test_a_request_that_is_no_handshake_stays_a_request() -> None:
     """``Upgrade`` without ``Connection: upgrade``: answered in HTTP, not switched."""
     async with service() as backend, socket_front(backend.address) as front, aiohttp.ClientSession() as session:
