@@ -38,12 +38,15 @@ class ConfigSection(Struct, frozen=True):
         retired: key that is not read any more → why; in a file it is a warning.
         idle: the table may stand in the file while the plugin is not enabled, a runtime's that is not in use, say: a
             warning. Without it such a table stops the start.
+        reads: keys of the kernel's own sections on which this plugin acts: ``server.api_key``. Set in a file where no
+            enabled plugin reads it, such a key stops the start.
     """
 
     name: str
     kind: type[Struct]
     retired: Mapping[str, str] = {}
     idle: bool = False
+    reads: tuple[str, ...] = ()
 
 
 # --- Choosing: called for every plugin that is installed -------------------------------------------------------------

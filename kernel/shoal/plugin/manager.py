@@ -18,6 +18,7 @@ from shoal.plugin.components import Components
 from shoal.plugin.context import Lifecycle, PluginContext
 from shoal.plugin.discovery import Candidate, discover
 from shoal.plugin.fit import check_component
+from shoal.plugin.hints import check_read, runtime_hint
 from shoal.plugin.interfaces import (
     Authenticator,
     Component,
@@ -56,6 +57,8 @@ class PluginManager:
             candidate.register_with(self._pluggy)
         self.warnings: list[str] = []
         self._sections = validate(loaded.raw, self._owned(), _owned_elsewhere(found, self._enabled), self.warnings)
+        check_read(loaded.raw, found.values(), self._enabled)
+        self._raw, self._found = loaded.raw, found
         self._source = loaded.source
         self.settings = settings_of(self._sections)
 
@@ -134,7 +137,7 @@ class PluginManager:
         hint = "".join(f"; {failure}" for failure in self._broken)
         if wanted is None:
             raise ConfigError(f"no enabled plugin provides a runtime; see `shoal plugins`{hint}")
-        known = nearest(wanted, runtimes)
+        known = runtime_hint(wanted, self._raw, self._found.values(), self._enabled, runtimes)
         raise ConfigError(f"runtime.type: no enabled plugin provides the runtime {wanted!r}{known}{hint}")
 
 

@@ -26,7 +26,7 @@ def shoal_wanted() -> bool:
 @hookimpl
 def shoal_config_sections() -> list[ConfigSection]:
     """``[apikey_auth]``."""
-    return [ConfigSection("apikey_auth", ApiKeySettings)]
+    return [ConfigSection("apikey_auth", ApiKeySettings, reads=("server.api_key",))]
 
 
 @hookimpl
