@@ -63,6 +63,6 @@ class Promise:
 
     def _renewed(self, expires_at: datetime, now: datetime) -> bool:
         """Whether an access explains this expiry."""
-        if self.accessed_at is None or expires_at < self.expires_at:
+        if self.accessed_at is None or expires_at < self.earliest_end:
             return False
         return expires_at <= now + EXTENSION

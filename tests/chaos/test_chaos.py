@@ -45,6 +45,8 @@ def test_local(local: World, seed: int) -> None:
     play(local, seed)
 
 
+# Docker's SDK leaves the socket open on which it found no engine.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.needs("docker", "dockerd")
 def test_docker(docker: World, seed: int) -> None:
     play(docker, seed)

@@ -128,7 +128,8 @@ class ResponseParser:
             self._parser.feed_data(b"\n")
         else:
             self._parser.feed_data(data)
-            if self.complete and not (self.parts and data.endswith(self.parts[-1])):
+            # A single byte that completes the answer has nothing behind it.
+            if self.complete and len(data) > 1 and not (self.parts and data.endswith(self.parts[-1])):
                 self.keep_alive = False
 
     def eof(self) -> bool:

@@ -146,7 +146,7 @@ async def test_a_service_that_cannot_be_reached_or_does_not_answer() -> None:
     upstream = Upstream(silent)
     settings = ProxySettings(connect_timeout_seconds=0.2)
     async with upstream.running(), socket_front(upstream.address, settings=settings) as front:
-        assert await front.refused() == (1011, "The sandbox's service took too long.")
+        assert await front.refused() == (1011, "The sandbox's service on port 8080 took too long.")
 
 
 async def test_a_sandbox_that_is_not_there() -> None:

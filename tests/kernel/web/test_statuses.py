@@ -21,9 +21,9 @@ AGENTS = ["OpenSandbox-Python-SDK/1.1.1", "OpenSandbox-Go-SDK/0.1.0", "x OpenSan
 NO_CAUSE = {
     ("GET", "/sandboxes/{sandbox_id}"): {400, 409, 413, 422, 501},
     ("GET", "/sandboxes/{sandbox_id}/networkpolicy"): {413, 422, 501},
-    ("GET", "/templates"): {400, 409, 413, 422, 500, 504, 404, 508},
-    ("GET", "/templates/{template_id}"): {400, 409, 413, 422, 500, 504, 508},
-    ("DELETE", "/templates/{template_id}"): {400, 409, 413, 422, 500, 504, 508},
+    ("GET", "/templates"): {400, 408, 409, 431, 413, 422, 500, 504, 404, 508},
+    ("GET", "/templates/{template_id}"): {400, 408, 409, 431, 413, 422, 500, 504, 508},
+    ("DELETE", "/templates/{template_id}"): {400, 408, 409, 431, 413, 422, 500, 504, 508},
 }
 """Failures that do not exist there: such a request holds nothing to be wrong, and a 500 where nothing is done."""
 
