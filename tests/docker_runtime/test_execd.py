@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 
+import docker
 import docker.errors
 import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import EXECD, IMAGE
+from tests.docker_runtime.own_engine import own_engine
 from tests.servers import ServerProcess
 
 from shoal.errors import EngineFailure, InvalidRequest
@@ -245,3 +247,15 @@ async def test_an_engine_that_loses_the_image_is_told_of(make: Make, bench: Benc
         assert isinstance(runtime.engine, Engine)
         with pytest.raises(EngineFailure, match="no/execd"):
             await create(runtime, bench.plan())
+
+
+@pytest.mark.needs("dockerd")
+async def test_a_container_that_a_crash_left_before_there_was_a_volume_is_swept(make: Make) -> None:
+    with own_engine() as engine:
+        client = docker.DockerClient(base_url=engine.host, timeout=60)
+        try:
+            client.api.create_container(EXECD, command=["/execd"], labels={VOLUME: "none"})
+            async with make(execd_image=EXECD, host=engine.host, network_mode="none"):
+                assert client.api.containers(all=True) == []
+        finally:
+            client.close()

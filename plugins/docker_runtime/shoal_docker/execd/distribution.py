@@ -99,8 +99,7 @@ class Execd:
         """Remove what a crash left, and the versions that no sandbox has any more. Raises EngineError, Unavailable."""
         answer = await self._engine.call("volumes", filters={"label": [VOLUME]})
         found = {str(each["Name"]): each for each in answer.get("Volumes") or []}
-        if not found:
-            return
+        # Also where there is no volume: an image is read in a container before there is one.
         holders = await self._engine.call("containers", all=True, filters={"label": [VOLUME]})
         sandboxes = [each for each in holders if labels.ID in each["Labels"]]
         for each in holders:
