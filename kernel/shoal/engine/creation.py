@@ -95,7 +95,7 @@ class Creation:
         does not find it there.
         """
         record = entry.record
-        truth = self._hosts.of(record).runtime.truth
+        truth = self._hosts.of(record).runtime.truth if self._hosts.shares_truth(record) else None
         if truth is None:
             return entry
         unknown = record.state is State.PENDING and truth.held(record.id) is None
