@@ -8,7 +8,6 @@ import shutil
 import signal
 import struct
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -146,11 +145,3 @@ class Redis:
     @property
     def fault(self) -> Fault:
         return Fault("Redis away", "redis", lambda _chance: self.kill(), self.start)
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Wait for what must come; the bound only turns a hang into a failure."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)
