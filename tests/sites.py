@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.kernel.engine.fakes import MemoryRuntime, Recorder, World, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Recorder, World, until
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded
@@ -72,7 +72,7 @@ class Site:
     """A running server, its world, and a client."""
 
     def __init__(self, app: Shoal, world: World, machine: Machine, http: httpx.AsyncClient, backend: Backend) -> None:
-        self.app, self.engine, self.world, self.http, self.backend = app, app.engine, world, http, backend
+        self.app, self.lifecycle, self.world, self.http, self.backend = app, app.lifecycle, world, http, backend
         self.recorder = machine.recorder
 
     async def create(self, extensions: Mapping[str, str], lasting: int | None = 3600) -> httpx.Response:
@@ -95,13 +95,13 @@ class Site:
 
     def record(self, sandbox_id: str) -> SandboxRecord:
         """Its record, which must be there."""
-        record = self.engine.find(sandbox_id)
+        record = self.lifecycle.find(sandbox_id)
         assert record is not None
         return record
 
     def state(self, sandbox_id: str) -> State | None:
         """Its state; None if it is gone."""
-        record = self.engine.find(sandbox_id)
+        record = self.lifecycle.find(sandbox_id)
         return record.state if record else None
 
 

@@ -1,4 +1,4 @@
-"""The composition: one object that wires configuration, plugins, store, engine and web together, by hand.
+"""The composition: one object that wires configuration, plugins, store, lifecycle and web together, by hand.
 
 Nothing here is global, so two of them live in one process.
 """
@@ -14,7 +14,7 @@ import structlog
 
 import shoal
 from shoal.config.loader import Loaded
-from shoal.engine.engine import LifecycleEngine
+from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.logs import log_access
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.context import Unless
@@ -52,9 +52,9 @@ class Shoal:
         self.settings = manager.settings
         self._warnings = manager.warnings
         store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
-        self.engine = handle.engine = LifecycleEngine(self.settings, components, store)
-        self._proxy = HttpProxy(self.engine, self.settings.proxy, eip=self.settings.server.eip)
-        self._sockets = WebSocketProxy(self.engine, self.settings.proxy)
+        self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
+        self._proxy = HttpProxy(self.lifecycle, self.settings.proxy, eip=self.settings.server.eip)
+        self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
         self._before: list[Component] = [
             store,
             *components.authenticators,
@@ -67,7 +67,7 @@ class Shoal:
         self._opened: list[Component] = []
         self._authenticators = components.authenticators
         self.asgi = build(
-            self.engine,
+            self.lifecycle,
             settings=self.settings,
             authenticators=components.authenticators,
             ingresses=components.ingresses,
@@ -91,7 +91,7 @@ class Shoal:
             component.check_config()
         try:
             await self._open(self._before)
-            await self.engine.start()
+            await self.lifecycle.start()
             await self._open(self._after)
         except BaseException:
             await self.stop()
@@ -103,7 +103,7 @@ class Shoal:
         await self._sockets.aclose(patience)
         await self._close(self._after)
         await self._proxy.aclose()
-        await self.engine.stop(patience)
+        await self.lifecycle.stop(patience)
         await self._close(self._before)
 
     async def _open(self, components: list[Component]) -> None:
@@ -122,30 +122,30 @@ class Shoal:
 
 
 class _LifecycleHandle:
-    """The engine as plugins see it, from before it exists: they are asked for their parts first."""
+    """The lifecycle as plugins see it, from before it exists: they are asked for their parts first."""
 
-    engine: LifecycleEngine
+    lifecycle: SandboxLifecycle
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
-        return self.engine.find(sandbox_id)
+        return self.lifecycle.find(sandbox_id)
 
     def known(self, sandbox_id: str) -> bool:
-        return self.engine.known(sandbox_id)
+        return self.lifecycle.known(sandbox_id)
 
     def records(self) -> Iterator[SandboxRecord]:
-        return self.engine.records()
+        return self.lifecycle.records()
 
     def accessed(self, access: Access) -> None:
-        self.engine.reach.tell(access)
+        self.lifecycle.reach.tell(access)
 
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
-        return await self.engine.renew(sandbox_id, expires_at, only_later=only_later)
+        return await self.lifecycle.renew(sandbox_id, expires_at, only_later=only_later)
 
     async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
-        await self.engine.delete(sandbox_id, reason=reason, unless=unless)
+        await self.lifecycle.delete(sandbox_id, reason=reason, unless=unless)
 
     async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
-        await self.engine.pause(sandbox_id, unless=unless)
+        await self.lifecycle.pause(sandbox_id, unless=unless)
 
     async def resume(self, sandbox_id: str) -> None:
-        await self.engine.resume(sandbox_id)
+        await self.lifecycle.resume(sandbox_id)

@@ -178,7 +178,7 @@ class EngineFailure(InternalError):
 
     Args:
         retry_after: seconds after which the very same call may succeed (an engine restarting, a lost connection); None
-            when repeating it is pointless. The lifecycle engine decides whether it retries.
+            when repeating it is pointless. The lifecycle decides whether it retries.
     """
 
     def __init__(self, code: str, message: str, *, retry_after: float | None = None) -> None:

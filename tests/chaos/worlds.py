@@ -24,7 +24,7 @@ from tests.docker_runtime.engines import EXECD, IMAGE
 from tests.docker_runtime.own_engine import OwnEngine, own_engine
 from tests.servers import ServerProcess
 
-ENGINE = "[engine]\npool_settle_seconds = 0\n"
+ENGINE = "[lifecycle]\npool_settle_seconds = 0\n"
 
 
 class World(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 
-from tests.kernel.engine.fakes import MemoryRuntime, World
+from tests.kernel.lifecycle.fakes import MemoryRuntime, World
 
 from shoal.errors import InvalidRequest
 from shoal.models.plan import WorkloadPlan

@@ -31,7 +31,7 @@ SUPPORTED_5XX = {501, 502}
 def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """Without a key, on loopback; long polls are short, so that the examples are not."""
     home: Path = tmp_path_factory.mktemp("openapi")
-    server = ServerProcess(home, "[engine]\nwait_limit_seconds = 0.1\nendpoint_wait_seconds = 0.5\n")
+    server = ServerProcess(home, "[lifecycle]\nwait_limit_seconds = 0.1\nendpoint_wait_seconds = 0.5\n")
     server.start()
     yield server
     with httpx.Client(base_url=server.base, timeout=30) as http:

@@ -22,7 +22,7 @@ SHAPE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     home: Path = tmp_path_factory.mktemp("pools")
-    server = ServerProcess(home, "[engine]\npool_settle_seconds = 0\n")
+    server = ServerProcess(home, "[lifecycle]\npool_settle_seconds = 0\n")
     server.start()
     yield server
     assert server.stop() == 0

@@ -27,7 +27,7 @@ BUFFER = 4
 KEEPS = 10
 """Sandboxes that a client has at most: with all that may be cut off on top, the pool still has room for its buffer."""
 CAPACITY = {"bufferMin": BUFFER, "bufferMax": BUFFER, "poolMin": 0, "poolMax": CLIENTS * (KEEPS + 2) + BUFFER}
-SETTLE = "[engine]\npool_settle_seconds = 0\n"
+SETTLE = "[lifecycle]\npool_settle_seconds = 0\n"
 
 
 @dataclass

@@ -116,8 +116,8 @@ async def http(tmp_path: Path, plugin: Plugin) -> AsyncIterator[httpx.AsyncClien
         async with client:
             yield client
     finally:
-        for record in list(server.engine.records()):
-            await server.engine.delete(record.id)
+        for record in list(server.lifecycle.records()):
+            await server.lifecycle.delete(record.id)
         await server.stop()
 
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.idle_timeout.clocks import Clock
-from tests.kernel.engine.fakes import MemoryStore, Recorder, Server, World, expire_now, request, until
+from tests.kernel.lifecycle.fakes import MemoryStore, Recorder, Server, World, expire_now, request, until
 
 from shoal.config.settings import Settings
-from shoal.engine.engine import LifecycleEngine
 from shoal.errors import ShoalError
+from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.components import Components
 from shoal.plugin.context import Unless
@@ -65,17 +65,17 @@ class Model(Observer):
 class Judged:
     """The engine as the plugin sees it; every judgement is compared with the model's."""
 
-    engine: LifecycleEngine
+    lifecycle: SandboxLifecycle
     model: Model
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
-        return self.engine.find(sandbox_id)
+        return self.lifecycle.find(sandbox_id)
 
     def known(self, sandbox_id: str) -> bool:
-        return self.engine.known(sandbox_id)
+        return self.lifecycle.known(sandbox_id)
 
     def records(self) -> Iterator[SandboxRecord]:
-        return self.engine.records()
+        return self.lifecycle.records()
 
     def accessed(self, access: Access) -> None:
         raise NotImplementedError
@@ -84,13 +84,13 @@ class Judged:
         raise NotImplementedError
 
     async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
-        await self.engine.delete(sandbox_id, reason=reason, unless=self._compared(unless))
+        await self.lifecycle.delete(sandbox_id, reason=reason, unless=self._compared(unless))
 
     async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
-        await self.engine.pause(sandbox_id, unless=self._compared(unless))
+        await self.lifecycle.pause(sandbox_id, unless=self._compared(unless))
 
     async def resume(self, sandbox_id: str) -> None:
-        await self.engine.resume(sandbox_id)
+        await self.lifecycle.resume(sandbox_id)
 
     def _compared(self, unless: Unless | None) -> Unless:
         assert unless is not None
@@ -121,19 +121,19 @@ class Trial:
             renewals=[self.plugin],
             observers=[self.recorder, self.model],
         )
-        self.engine = handle.engine = LifecycleEngine(Settings(), components, MemoryStore(self.disk))
-        server.engine = self.engine
+        self.lifecycle = handle.lifecycle = SandboxLifecycle(Settings(), components, MemoryStore(self.disk))
+        server.lifecycle = self.lifecycle
         self.server = server
         self.pending: list[asyncio.Task[object]] = []
         self.id = ""
 
     async def run(self, steps: list[tuple[str, int]]) -> None:
-        await self.engine.start()
+        await self.lifecycle.start()
         await self.plugin.start()
         try:
             extensions = {"access.idle.timeout.seconds": "60", "access.idle.action": self.action}
             wishes = {**extensions, "access.resume": "on-access"}
-            self.id = (await self.engine.create(request(extensions=wishes, timeout=3600))).record.id
+            self.id = (await self.lifecycle.create(request(extensions=wishes, timeout=3600))).record.id
             await until(lambda: self.state is State.RUNNING)
             self.model.used()
             for name, number in steps:
@@ -141,11 +141,11 @@ class Trial:
             await self.conclude()
         finally:
             await self.plugin.stop()
-            await self.engine.stop(grace=2.0)
+            await self.lifecycle.stop(grace=2.0)
 
     @property
     def state(self) -> State | None:
-        record = self.engine.find(self.id)
+        record = self.lifecycle.find(self.id)
         return record.state if record else None
 
     async def step(self, name: str, number: int) -> None:
@@ -156,24 +156,24 @@ class Trial:
             case "turns":
                 for _ in range(number):
                     await asyncio.sleep(0)
-            case "request" | "begin" if self.engine.address(self.id, 80):
-                self.engine.accessed(self.id, 80, "http")
+            case "request" | "begin" if self.lifecycle.address(self.id, 80):
+                self.lifecycle.accessed(self.id, 80, "http")
                 self.model.open += 1
                 if name == "request":
                     self.end()
             case "end" if self.model.open:
                 self.end()
-            case "websocket" if self.engine.address(self.id, 80):
-                self.engine.accessed(self.id, 80, "websocket")
+            case "websocket" if self.lifecycle.address(self.id, 80):
+                self.lifecycle.accessed(self.id, 80, "websocket")
                 self.model.used(60.0)
             case "wake":
-                self.spawn(self.engine.await_address(self.id, 80))
+                self.spawn(self.lifecycle.await_address(self.id, 80))
             case "pause":
-                self.spawn(self.engine.pause(self.id))
+                self.spawn(self.lifecycle.pause(self.id))
             case "resume":
-                self.spawn(self.engine.resume(self.id))
+                self.spawn(self.lifecycle.resume(self.id))
             case "renew":
-                self.spawn(self.engine.renew(self.id, datetime.now(UTC) + timedelta(hours=2)))
+                self.spawn(self.lifecycle.renew(self.id, datetime.now(UTC) + timedelta(hours=2)))
             case "expire" if self.state not in (None, State.STOPPING):
                 await self.settle()
                 if self.state not in (None, State.STOPPING):
@@ -182,7 +182,7 @@ class Trial:
                 await self.settle()
 
     def end(self) -> None:
-        self.engine.finished(self.id)
+        self.lifecycle.finished(self.id)
         self.model.open -= 1
         self.model.used()
 
@@ -191,7 +191,7 @@ class Trial:
 
     async def settle(self) -> None:
         """Until nothing is under way any more."""
-        lanes = self.engine._lanes
+        lanes = self.lifecycle._lanes
         for _ in range(3):
             await until(lambda: not lanes._running and not self.plugin._tasks)
             for _ in range(5):

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.engine.fakes import World, fails, until
+from tests.kernel.lifecycle.fakes import World, fails, until
 from tests.sites import Site, site
 
 from shoal.errors import EngineFailure
@@ -36,10 +36,10 @@ async def here(tmp_path: Path, idle: Idle) -> AsyncIterator[Site]:
 
 async def settled(here: Site) -> None:
     """Let everything that was begun come to its end."""
-    await until(lambda: not here.engine._lanes._running)
+    await until(lambda: not here.lifecycle._lanes._running)
     for _ in range(10):
         await asyncio.sleep(0)
-    await until(lambda: not here.engine._lanes._running)
+    await until(lambda: not here.lifecycle._lanes._running)
 
 
 async def test_left_alone_it_ends_and_says_why(here: Site, idle: Idle) -> None:
@@ -97,9 +97,9 @@ async def test_what_tells_at_intervals_counts_until_the_next_news(here: Site, id
     busy = await here.running(DELETES)
     idle.advance(59)
     if transport == "websocket":
-        here.engine.accessed(busy, 80, "websocket")
+        here.lifecycle.accessed(busy, 80, "websocket")
     else:
-        here.engine.reach.tell(Access(busy, None, "gateway", datetime.now(UTC)))
+        here.lifecycle.reach.tell(Access(busy, None, "gateway", datetime.now(UTC)))
     idle.advance(119)
     await settled(here)
     assert here.state(busy) is State.RUNNING
@@ -197,11 +197,11 @@ async def test_a_request_during_the_pause_wakes_it_right_after(here: Site, idle:
 async def test_a_request_between_judgement_and_pause_is_not_left_frozen(here: Site, idle: Idle) -> None:
     """The judgement has fallen and the state is being written when the request gets its address."""
     busy = await here.running(PAUSES)
-    here.world.fault = lambda call, _: here.engine.accessed(busy, 80, "http") if call == "pause" else None
+    here.world.fault = lambda call, _: here.lifecycle.accessed(busy, 80, "http") if call == "pause" else None
     idle.advance(60)
     await until(lambda: here.world.calls["resume", busy] == 1)
     await until(lambda: here.state(busy) is State.RUNNING)
-    here.engine.finished(busy)
+    here.lifecycle.finished(busy)
 
 
 async def test_a_waking_that_takes_too_long_answers_what_clients_poll_on(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_a_waking_that_takes_too_long_answers_what_clients_poll_on(tmp_pat
     async def slowly() -> None:
         await going.wait()
 
-    async with site(tmp_path, raw={"engine": {"endpoint_wait_seconds": 0.05}}, idle=idle) as here:
+    async with site(tmp_path, raw={"lifecycle": {"endpoint_wait_seconds": 0.05}}, idle=idle) as here:
         sleeper = await here.running(SLEEPER)
         idle.advance(60)
         await until(lambda: here.state(sleeper) is State.PAUSED)
@@ -272,7 +272,7 @@ async def test_expiry_comes_on_time_whatever_the_idle_time(here: Site, idle: Idl
     idle.advance(60)
     await until(lambda: here.state(sleeper) is State.PAUSED)
     soon = datetime.fromtimestamp(datetime.now(UTC).timestamp() + 0.3, UTC)
-    await here.engine.renew(sleeper, soon)
+    await here.lifecycle.renew(sleeper, soon)
     await until(lambda: here.state(sleeper) is None)
     assert datetime.now(UTC) >= soon
     assert [e.record.reason for e in here.recorder.told if e.after is State.STOPPING] == ["EXPIRED"]

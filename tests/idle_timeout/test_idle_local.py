@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.engine.fakes import until
+from tests.kernel.lifecycle.fakes import until
 from tests.local_runtime.machine import can_bubblewrap, can_unshare
 from tests.servers import free_port
 
@@ -57,13 +57,13 @@ async def server(tmp_path: Path, idle: Idle) -> AsyncIterator[Shoal]:
     try:
         yield server
     finally:
-        for record in list(server.engine.records()):
-            await server.engine.delete(record.id)
+        for record in list(server.lifecycle.records()):
+            await server.lifecycle.delete(record.id)
         await server.stop()
 
 
 async def test_frozen_when_idle_and_thawed_once_by_many_requests(server: Shoal, idle: Idle) -> None:
-    engine, port = server.engine, free_port()
+    engine, port = server.lifecycle, free_port()
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(server.asgi), base_url="http://localhost", timeout=60
     ) as http:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.kernel.engine.fakes import MemoryRuntime
+from tests.kernel.lifecycle.fakes import MemoryRuntime
 from tests.sites import site
 
 from shoal.plugin.interfaces import Capabilities

@@ -221,7 +221,7 @@ def test_why_a_create_failed_is_told_by_all_of_them_and_by_those_that_come_later
 
 
 def test_what_failed_is_forgotten_in_its_time(tmp_path: Path, namespace: str) -> None:
-    brief = "[engine]\npending_failure_ttl_seconds = 5\n"
+    brief = "[lifecycle]\npending_failure_ttl_seconds = 5\n"
     command = ["kubectl", "-n", namespace, "get", "configmap", "-l", "opensandbox.io/failed-create", "-o", "name"]
 
     def kept() -> str:

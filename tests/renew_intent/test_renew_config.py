@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from tests.kernel.engine.fakes import World
+from tests.kernel.lifecycle.fakes import World
 from tests.sites import Machine
 
 from shoal.cli.check_config import NotRunning

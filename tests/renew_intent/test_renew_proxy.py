@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
-from tests.kernel.engine.fakes import fails, until
+from tests.kernel.lifecycle.fakes import fails, until
 from tests.sites import Site, site
 
 from shoal.errors import EngineFailure
@@ -33,7 +33,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 def plugin(here: Site) -> RenewIntent:
-    [found] = [part for part in here.engine._renewals if isinstance(part, RenewIntent)]
+    [found] = [part for part in here.lifecycle._renewals if isinstance(part, RenewIntent)]
     return found
 
 
@@ -132,7 +132,7 @@ async def test_a_request_that_asks_to_be_skipped_renews_nothing(here: Site) -> N
 
 async def test_a_websocket_renews(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
-    here.engine.accessed(sandbox_id, 80, "websocket")
+    here.lifecycle.accessed(sandbox_id, 80, "websocket")
     await until(lambda: here.world.calls["apply", sandbox_id] == 1)
 
 
@@ -169,7 +169,7 @@ async def test_what_is_gone_is_forgotten(here: Site) -> None:
     made = [await here.running(OPTED, 60) for _ in range(5)]
     assert len(plugin(here)._subjects) == 5
     for sandbox_id in made:
-        await here.engine.delete(sandbox_id)
+        await here.lifecycle.delete(sandbox_id)
     assert len(plugin(here)._subjects) == 0
 
 
@@ -225,7 +225,7 @@ class SlowLock(Alone):
 async def test_old_news_is_judged_when_it_is_taken_and_before_it_is_acted_on(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
     now = datetime.now(UTC)
-    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60, now=lambda: now)
+    renewer = Renewer(cast("Lifecycle", here.lifecycle), plugin(here)._subjects, 60, now=lambda: now)
     renewer._replicas = lock = SlowLock(renewer)
     with capture_logs() as logs:
         await renewer.handle(Signal(sandbox_id, "redis_queue", now - timedelta(seconds=301)))
@@ -254,7 +254,7 @@ async def test_an_intent_at_each_end_of_the_cool_down_renews_each_time(here: Sit
     """A gateway sends one every 60 s; a renewal takes time, and so does the way here."""
     sandbox_id = await here.running(OPTED, 60)
     at, seconds = datetime.now(UTC), 0.0
-    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60)
+    renewer = Renewer(cast("Lifecycle", here.lifecycle), plugin(here)._subjects, 60)
     renewer.clock, renewer.now = lambda: seconds, lambda: at + timedelta(seconds=seconds)
 
     async def slow(call: str, _: str) -> None:
@@ -272,7 +272,7 @@ async def test_an_intent_at_each_end_of_the_cool_down_renews_each_time(here: Sit
 async def test_an_intent_at_the_end_of_a_cool_down_without_renewal_counts(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 3630)
     at, seconds = datetime.now(UTC), 0.4
-    renewer = Renewer(cast("Lifecycle", here.engine), plugin(here)._subjects, 60)
+    renewer = Renewer(cast("Lifecycle", here.lifecycle), plugin(here)._subjects, 60)
     renewer.clock, renewer.now = lambda: seconds, lambda: at + timedelta(seconds=seconds)
     await renewer.handle(Signal(sandbox_id, "redis_queue", at))
     assert here.world.calls["apply", sandbox_id] == 0
@@ -283,7 +283,7 @@ async def test_an_intent_at_the_end_of_a_cool_down_without_renewal_counts(here: 
 
 async def test_only_what_runs_is_renewed(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
-    await here.engine.pause(sandbox_id)
+    await here.lifecycle.pause(sandbox_id)
     with capture_logs() as logs:
         await plugin(here)._renewer.handle(Signal(sandbox_id, "redis_queue", datetime.now(UTC)))
         await plugin(here)._renewer.handle(Signal("nobody", "redis_queue", datetime.now(UTC)))

@@ -15,7 +15,7 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.engine.fakes import until
+from tests.kernel.lifecycle.fakes import until
 from tests.renew_intent.redis_process import RedisProcess, installed
 from tests.sites import Site, site
 
@@ -63,7 +63,7 @@ async def here(tmp_path: Path, queue: str, shared: redis.Redis) -> AsyncIterator
     raw = configured(os.environ["SHOAL_TEST_REDIS_URL"], queue)
     async with site(tmp_path, "renew_intent", raw=raw) as running:
         yield running
-        for sandbox_id in [record.id for record in running.engine.records()]:
+        for sandbox_id in [record.id for record in running.lifecycle.records()]:
             shared.delete(LOCK_KEY.format(sandbox_id))
 
 
@@ -73,7 +73,7 @@ def intent(sandbox_id: str, age: float = 0.0) -> str:
 
 
 def link(here: Site) -> IntentList:
-    [plugin] = [part for part in here.engine._renewals if isinstance(part, RenewIntent)]
+    [plugin] = [part for part in here.lifecycle._renewals if isinstance(part, RenewIntent)]
     [found] = [service for service in plugin.services if isinstance(service, IntentList)]
     return found
 

@@ -75,7 +75,7 @@ def _print_plugins(found: list[PluginStatus]) -> None:
 
 
 class NotRunning:
-    """The lifecycle engine for plugins that are only asked what they would register."""
+    """The lifecycle for plugins that are only asked what they would register."""
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         """There are no sandboxes."""
@@ -110,4 +110,4 @@ class NotRunning:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        raise ConfigError("the lifecycle engine is used while the configuration is being checked")
+        raise ConfigError("the lifecycle is used while the configuration is being checked")

@@ -147,8 +147,8 @@ class StoreSettings(Section):
         return f"StoreSettings(type={self.type!r}, path={self.path!r})"  # a DSN holds a password
 
 
-class EngineSettings(Section):
-    """``[engine]``: the lifecycle engine. An addition of shoal; times in seconds."""
+class LifecycleSettings(Section):
+    """``[lifecycle]``: how sandboxes live and end. An addition of shoal; times in seconds."""
 
     endpoint_wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 20.0
     """How long an endpoint or a proxied request waits for a Pending sandbox; below the SDK's request time-out of 30."""
@@ -184,5 +184,5 @@ class Settings(Struct, kw_only=True):
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     storage: StorageSettings = field(default_factory=StorageSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
-    engine: EngineSettings = field(default_factory=EngineSettings)
+    lifecycle: LifecycleSettings = field(default_factory=LifecycleSettings)
     plugins: PluginsSettings = field(default_factory=PluginsSettings)

@@ -81,7 +81,7 @@ class Failure(Struct, frozen=True):
 
 
 class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
-    """The durable record of one sandbox. The lifecycle engine replaces it, on that sandbox's lane, and nobody else
+    """The durable record of one sandbox. The lifecycle replaces it, on that sandbox's lane, and nobody else
     does.
 
     Attributes:

@@ -23,7 +23,7 @@ Unless: TypeAlias = "Callable[[SandboxRecord], bool]"
 
 
 class Lifecycle(Protocol):
-    """The part of the lifecycle engine that plugins may use, once the server runs."""
+    """The part of the lifecycle that plugins may use, once the server runs."""
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
         """The record as it is now, from memory; treat it as read-only."""
@@ -66,7 +66,7 @@ class PluginContext:
 
     Attributes:
         settings: the kernel's own configuration sections.
-        lifecycle: the lifecycle engine; usable from a component's methods, not before `Component.start`.
+        lifecycle: the lifecycle; usable from a component's methods, not before `Component.start`.
         source: the configuration file, which may hold secrets; None if there is none.
     """
 

@@ -3,7 +3,7 @@
 ::
 
     target.py      the raw request path, taken apart without decoding it
-    seam.py        what the proxy asks of the lifecycle engine
+    seam.py        what the proxy asks of the lifecycle
     resolve.py     from a target to an address, past the secure-access check
     headers.py     which headers travel, in which direction (pure functions)
     http.py        `HttpProxy`: one ASGI request to one sandbox

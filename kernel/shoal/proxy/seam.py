@@ -1,4 +1,4 @@
-"""What the proxy asks of the lifecycle engine; addresses come from memory, never from an engine call."""
+"""What the proxy asks of the lifecycle; addresses come from memory, never from an engine call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suite that every runtime must pass: what the lifecycle engine relies on, as tests.
+"""The suite that every runtime must pass: what the lifecycle relies on, as tests.
 
 A runtime's author subclasses `RuntimeConformance` and provides one fixture, ``conformance``, that returns a `Harness`
 (docs/conformance.md). The tests need pytest and pytest-asyncio in auto mode. They drive the runtime as the engine does:

@@ -30,7 +30,7 @@ def build(
     """The ASGI application.
 
     Args:
-        sandboxes: the lifecycle engine.
+        sandboxes: the lifecycle.
         authenticators: who may come in, asked in this order; none leaves the server open.
         proxy, sockets: take the requests and the WebSockets for sandboxes' ports.
         readiness: asked by ``/ready``.

@@ -25,7 +25,7 @@ Readiness = Callable[[], Awaitable[dict[str, str | None]]]
 
 
 class PoolKeeper(Protocol):
-    """The pools of the lifecycle engine. Every method raises a ShoalError and nothing else on purpose."""
+    """The pools of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     async def create(self, request: CreatePool) -> Pool:
         """A new pool."""
@@ -49,7 +49,7 @@ class PoolKeeper(Protocol):
 
 
 class Sandboxes(Protocol):
-    """The lifecycle engine. Every method raises a ShoalError and nothing else on purpose."""
+    """The lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     @property
     def pools(self) -> PoolKeeper:

@@ -58,7 +58,7 @@ class DockerSettings(Section):
     """``src:dst[:mode]``, before the request's own."""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     concurrency: Positive = 16
-    """Creates, removals, pauses and resumes side by side, unless ``engine.provision_concurrency`` says otherwise."""
+    """Creates, removals, pauses and resumes side by side, unless ``lifecycle.provision_concurrency`` says otherwise."""
 
     @property
     def timeout(self) -> float:

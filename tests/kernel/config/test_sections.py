@@ -38,10 +38,10 @@ def test_numbers_and_booleans_may_be_quoted() -> None:
 
 
 def test_every_problem_is_told_at_once_with_its_path() -> None:
-    assert problems({"server": {"port": 0, "backlog": "many"}, "engine": {"provision_attempts": 0}}) == [
+    assert problems({"server": {"port": 0, "backlog": "many"}, "lifecycle": {"provision_attempts": 0}}) == [
         "server.port: expected `int` >= 1",
         "server.backlog: expected `int`, got `str`",
-        "engine.provision_attempts: expected `int` >= 1",
+        "lifecycle.provision_attempts: expected `int` >= 1",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Small working stand-ins for the lifecycle engine, the proxy and an authenticator: what the web layer is tested on."""
+"""Small working stand-ins for the lifecycle, the proxy and an authenticator: what the web layer is tested on."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ async def test_renew_reads_every_form_of_time_and_answers_utc(
 
 
 async def test_wait_is_passed_on_bounded(connect: Callable[[], httpx.AsyncClient], web: Web) -> None:
-    web.settings.engine.wait_limit_seconds = 7
+    web.settings.lifecycle.wait_limit_seconds = 7
     sandbox = web.sandboxes.add(State.RUNNING)
     response = await connect().get(f"/v1/sandboxes/{sandbox}?wait=running&wait=FAILED&timeout=1e9")
     assert response.json()["id"] == sandbox

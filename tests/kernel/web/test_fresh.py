@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.engine.fakes import until
+from tests.kernel.lifecycle.fakes import until
 from tests.kernel.web.conftest import Web
 
-from shoal.config.settings import EngineSettings, Settings
+from shoal.config.settings import LifecycleSettings, Settings
 from shoal.models.sandbox import ACCEPTED, State
 from shoal.view.entry import Entry
 
@@ -32,7 +32,7 @@ def fresh(web: Web, age: timedelta = timedelta()) -> str:
 
 
 def bound(web: Web, seconds: float) -> None:
-    web.settings = Settings(engine=EngineSettings(fresh_read_wait_seconds=seconds))
+    web.settings = Settings(lifecycle=LifecycleSettings(fresh_read_wait_seconds=seconds))
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.engine.fakes import until
+from tests.kernel.lifecycle.fakes import until
 from tests.kernel.web.conftest import Web
 
-from shoal.config.settings import EngineSettings, Settings
+from shoal.config.settings import LifecycleSettings, Settings
 from shoal.models.sandbox import State
 from shoal.view.entry import Entry
 from shoal.web.agents import asks_again
@@ -62,7 +62,7 @@ async def test_whoever_asks_again_is_answered_as_before(web: Web, connect: Conne
 
 
 async def test_the_longest_wait_bounds_it(web: Web, connect: Connect) -> None:
-    web.settings = Settings(engine=EngineSettings(wait_limit_seconds=0.05))
+    web.settings = Settings(lifecycle=LifecycleSettings(wait_limit_seconds=0.05))
     made = web.sandboxes.add(State.PENDING)
     headers = {"User-Agent": IMPATIENT[0]}
     assert (await connect().get(f"/v1/sandboxes/{made}/endpoints/80", headers=headers)).status_code == 200

@@ -22,7 +22,7 @@ class EndpointLookup:
 
     def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
         self._sandboxes = sandboxes
-        self._wait_limit = settings.engine.wait_limit_seconds
+        self._wait_limit = settings.lifecycle.wait_limit_seconds
         self._eip = _SCHEME.sub("", (settings.server.eip or "").strip()).rstrip("/")
 
     async def on_get(self, req: Request, resp: Response, sandbox_id: str, port: str) -> None:

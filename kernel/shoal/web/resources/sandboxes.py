@@ -72,8 +72,8 @@ class SandboxItem:
 
     def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
         self._sandboxes = sandboxes
-        self._wait_limit = settings.engine.wait_limit_seconds
-        self._fresh_wait = settings.engine.fresh_read_wait_seconds
+        self._wait_limit = settings.lifecycle.wait_limit_seconds
+        self._fresh_wait = settings.lifecycle.fresh_read_wait_seconds
 
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """The sandbox; with ``wait``, once it is in one of those states or the time is up.

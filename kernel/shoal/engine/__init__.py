@@ -1,7 +1,0 @@
-"""The lifecycle engine: what happens to a sandbox, in which order, and how it survives the process.
-
-``engine`` is the façade that the web layer, the proxy and plugins use. Behind it: ``ledger`` makes a change durable,
-then visible, then told; ``lanes`` runs the operations on one sandbox one after another; ``states`` is the state
-machine; ``provision`` makes plans real; ``removal`` undoes them; ``expiry`` ends what has run out; ``reconcile``
-compares what is recorded with what runs.
-"""

@@ -1,0 +1,205 @@
+"""Admission: from a create request to a durable intent, or to a clear refusal with nothing done."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+from msgspec.structs import replace
+
+from shoal.errors import InvalidRequest
+from shoal.lifecycle.hosts import Host
+from shoal.lifecycle.ledger import utcnow
+from shoal.models import codes
+from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
+from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
+from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normal_platform
+from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
+from shoal.models.secret import encode_hook
+from shoal.models.sidecars import check_neighbours
+from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
+
+DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
+"""Of a snapshot restore that names none (docs/wire/api.md section 6)."""
+
+POOLED_IMAGE = "unknown"
+"""Of a sandbox from an engine's own pool: its image is the pool's (docs/wire/kubernetes.md section 6)."""
+
+ACCESS_PREFIX = "access."
+"""Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the API has
+it (docs/wire/api.md section 6)."""
+
+_canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
+
+
+def fingerprint(request: CreateSandbox) -> str:
+    """SHA-256 of the request's meaning: field order, spelling and whitespace do not count."""
+    return hashlib.sha256(_canonical.encode(request)).hexdigest()
+
+
+def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
+    """Raise InvalidRequest for the first field that the runtime does not declare a capability for.
+
+    The API wants 400 here (docs/wire/api.md section 6); operations that are lacking are 501 instead.
+    """
+    can, name = host.runtime.capabilities, host.runtime.name
+    if _pooled(request) and not (can.pools or can.pause):
+        raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"The {name} runtime has no pools.")
+    lacking = [
+        ("templateId", request.template_id is not None and request.template_id.strip() != ""),
+        ("lifecycle", request.lifecycle is not None and not can.lifecycle_hooks),
+        ("secureAccess", request.secure_access and not can.secure_access),
+        ("networkPolicy", request.network_policy is not None and not can.network_policy),
+        ("credentialProxy", _credential_proxy(request) and not can.network_policy),
+        ("sidecars", bool(request.sidecars) and not can.sidecars),
+        ("image.auth", request.image is not None and request.image.auth is not None and not can.image_auth),
+        *(
+            (f"sidecars[{i}].image.auth", sidecar.image.auth is not None and not can.image_auth)
+            for i, sidecar in enumerate(request.sidecars or [])
+        ),
+        *((f"volumes[{i}].{kind}", kind not in can.volumes) for i, kind in _volume_kinds(request.volumes or [])),
+    ]
+    for field, unsupported in lacking:
+        if unsupported:
+            raise InvalidRequest(codes.INVALID_PARAMETER, f"{field} is not supported by the {name} runtime.")
+    _refuse_platform(request, can, name)
+
+
+def _refuse_platform(request: CreateSandbox, can: Capabilities, name: str) -> None:
+    if request.platform is None:
+        return
+    platform = normal_platform(request.platform)
+    if f"{platform.os}/{platform.arch}" not in can.platforms:
+        offered = ", ".join(sorted(can.platforms)) or "none"
+        raise InvalidRequest(
+            codes.INVALID_PARAMETER,
+            f"platform {platform.os}/{platform.arch} is not offered by the {name} runtime; offered: {offered}.",
+        )
+
+
+def _volume_kinds(volumes: Sequence[Volume]) -> list[tuple[int, str]]:
+    return [
+        (index, kind)
+        for index, volume in enumerate(volumes)
+        for kind in ("host", "pvc", "ossfs")
+        if getattr(volume, kind) is not None
+    ]
+
+
+def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None) -> WorkloadPlan:
+    """The runtime-neutral plan of a request that passed every rule."""
+    now = utcnow()
+    restored = snapshot is not None
+    plan = WorkloadPlan(
+        id=str(uuid.uuid4()),
+        runtime=host.runtime.name,
+        created_at=now,
+        command=request.entrypoint or list(DEFAULT_ENTRYPOINT),
+        expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
+        image=None if restored or request.image is None else request.image.uri.strip(),
+        image_auth=None if request.image is None else request.image.auth,
+        snapshot_id=snapshot.id if snapshot else None,
+        snapshot_image=snapshot.image if snapshot else None,
+        env=_environment(request),
+        resource_limits=request.resource_limits or {},
+        resource_requests=request.resource_requests or {},
+        platform=None if request.platform is None else normal_platform(request.platform),
+        volumes=request.volumes or [],
+        network=NetworkPlan(policy=request.network_policy),
+        sidecars=[_sidecar(spec) for spec in request.sidecars or []],
+        lifecycle=request.lifecycle,
+        credential_proxy=_credential_proxy(request),
+        secure_access=request.secure_access,
+        metadata=request.metadata or {},
+        extensions=request.extensions or {},
+    )
+    return _without_shape(plan) if host.runtime.pools is not None and _pooled(request) else plan
+
+
+def _pooled(request: CreateSandbox) -> bool:
+    return (request.extensions or {}).get(POOL_EXTENSION, "").strip() != ""
+
+
+def _without_shape(plan: WorkloadPlan) -> WorkloadPlan:
+    """What an engine's own pool decides by itself is not the request's (docs/wire/kubernetes.md section 6)."""
+    return replace(plan, image=POOLED_IMAGE, image_auth=None, resource_limits={}, resource_requests={})
+
+
+def _credential_proxy(request: CreateSandbox) -> bool:
+    return request.credential_proxy is not None and request.credential_proxy.enabled
+
+
+def _environment(request: CreateSandbox) -> dict[str, str | None]:
+    """The sandbox's own; what it says to an egress sidecar counts only where a policy brings one
+    (docs/wire/docker.md section 8).
+
+    Left in, it would make the bootstrap wait for a certificate that nobody makes.
+    """
+    env = request.env or {}
+    if request.network_policy is not None:
+        return env
+    return {name: value for name, value in env.items() if not name.startswith(EGRESS_PREFIX)}
+
+
+def _sidecar(spec: SidecarSpec) -> Sidecar:
+    return Sidecar(
+        name=spec.name,
+        image=spec.image.uri.strip(),
+        image_auth=spec.image.auth,
+        command=spec.command,
+        env=spec.env or {},
+        ports=spec.ports or [],
+        resource_limits=spec.resource_limits or {},
+    )
+
+
+async def amend(plan: WorkloadPlan, networking: Sequence[Networking]) -> WorkloadPlan:
+    """The plan after every networking plugin had its say.
+
+    Raises InvalidRequest for a policy that nobody keeps, for sidecars that get in each other's way, and whatever else a
+    plugin refuses.
+    """
+    if plan.network.policy is not None and not any(concern.keeps_policies for concern in networking):
+        raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: this server has no egress policy configured.")
+    if plan.secure_access and not any(concern.secures_access for concern in networking):
+        raise InvalidRequest(codes.INVALID_PARAMETER, "secureAccess needs a gateway; ingress.mode is not gateway.")
+    for concern in networking:
+        plan = await concern.amend(plan)
+    check_neighbours(plan.sidecars)
+    return plan
+
+
+def check_access(plan: WorkloadPlan, host: Host, renewals: Sequence[Renewal]) -> None:
+    """Raise InvalidRequest for extensions that no enabled renewal plugin answers for, or that one refuses."""
+    known = frozenset({RENEW_EXTENSION}).union(*(renewal.extensions for renewal in renewals))
+    for key in plan.extensions:
+        if key.startswith(ACCESS_PREFIX) and key not in known:
+            told = ", ".join(sorted(known))
+            message = f"extensions: no enabled plugin answers for {key[:64]!r}; known: {told}."
+            raise InvalidRequest(codes.INVALID_PARAMETER, message)
+    for renewal in renewals:
+        renewal.check(plan, host.runtime.capabilities)
+
+
+def first_record(plan: WorkloadPlan, principal: Principal | None) -> SandboxRecord:
+    """The record that stands for the accepted intent."""
+    return SandboxRecord(
+        id=plan.id,
+        runtime=plan.runtime,
+        state=State.PENDING,
+        since=plan.created_at,
+        created_at=plan.created_at,
+        entrypoint=plan.command,
+        reason=ACCEPTED,
+        message=" ".join(["Waiting to be provisioned.", *plan.warnings]),
+        expires_at=plan.expires_at,
+        image=plan.image,
+        snapshot_id=plan.snapshot_id,
+        platform=plan.platform,
+        metadata=plan.metadata,
+        extensions=plan.extensions,
+        owner=principal.name if principal else None,
+    )

@@ -1,0 +1,228 @@
+"""The shape of a pool's members: what a template means, and which creates it fits.
+
+A template is a JSON object with those fields of a create request that decide what the sandbox is. A Kubernetes pod
+template is understood as far as it says no more than they do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
+from shoal.lifecycle.admission import ACCESS_PREFIX
+from shoal.lifecycle.hosts import RUNTIME_EXTENSION
+from shoal.models import codes
+from shoal.models.requests import CreateSandbox
+from shoal.models.rules import POOL_EXTENSION, normal_platform, schema_problems, tidied
+from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
+from shoal.models.secret import decode_hook, encode_hook
+
+T = TypeVar("T")
+
+MATCH_EXTENSION = "poolMatch"
+"""``extensions["poolMatch"]`` of a create: ``off`` keeps it from being served by a pool that it does not name."""
+
+SDK_ENTRYPOINT: Final = ["tail", "-f", "/dev/null"]
+SDK_LIMITS: Final = {"cpu": "1", "memory": "2Gi"}
+"""What every SDK sends with each create whose caller said nothing of it; with ``poolRef`` that is nothing said."""
+
+_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CreateSandbox)) - {
+    "templateId",
+    "timeout",
+    "metadata",
+}
+_canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
+
+
+class Shape(Struct, frozen=True):
+    """A template, understood.
+
+    Attributes:
+        request: a create request for one member: no metadata, no time-out.
+        fingerprint: the same for two templates, or a template and a request, that make the same thing.
+    """
+
+    request: CreateSandbox
+    fingerprint: str
+
+    def __repr__(self) -> str:
+        return f"Shape({self.fingerprint[:12]})"
+
+
+def understand(template: Mapping[str, Any]) -> Shape:
+    """The shape that a template describes. Raises InvalidRequest, ValidationFailed; no value is repeated."""
+    fields = dict(template)
+    if isinstance(fields.get("spec"), dict):
+        fields = _of_pod(fields)
+    unknown = sorted(set(fields) - _FIELDS)
+    if unknown:
+        known = ", ".join(sorted(_FIELDS))
+        raise _unfit(f"{unknown[0][:64]!r} is no part of a sandbox's shape; known: {known}")
+    request = _converted(fields, CreateSandbox)
+    if request.resource_limits is None:
+        request = replace(request, resource_limits={})
+    problems = schema_problems(request)
+    if problems:
+        raise ValidationFailed([_inside(problem) for problem in problems])
+    request = tidied(request)
+    for key in request.extensions or {}:
+        if not _shapes(key):
+            raise _unfit(f"extensions: {key[:64]!r} belongs to a create, not to a pool")
+    return Shape(request, fingerprint(request))
+
+
+def fingerprint(request: CreateSandbox) -> str:
+    """SHA-256 of what a create asks for, leaving out what a member can be given when it is taken."""
+    shaping = {key: value for key, value in (request.extensions or {}).items() if _shapes(key)}
+    shaping.pop(RUNTIME_EXTENSION, None)  # a pool is looked for on one runtime
+    plain = replace(
+        request,
+        image=None if request.image is None else replace(request.image, uri=request.image.uri.strip(), auth=None),
+        platform=None if request.platform is None else normal_platform(request.platform),
+        timeout=None,
+        metadata=None,
+        extensions=shaping or None,
+        env=request.env or None,
+        volumes=request.volumes or None,
+        sidecars=request.sidecars or None,
+        resource_limits=request.resource_limits or None,
+        resource_requests=request.resource_requests or None,
+    )
+    return hashlib.sha256(_canonical.encode(plain)).hexdigest()
+
+
+def misfit(request: CreateSandbox, shape: Shape) -> str | None:
+    """The first field in which a create that names the pool wants something else than it holds; None if it fits.
+
+    What the create leaves out, leaves empty, or has from its SDK is as the pool has it. Its environment may differ: see
+    `carries`.
+    """
+    made = shape.request
+    wanted, given = _comparable(_without_defaults(request)), _comparable(made)
+    for field, value in wanted.items():
+        if value and value != given[field]:
+            return field
+    for key, value in (request.extensions or {}).items():
+        if _shapes(key) and key != RUNTIME_EXTENSION and (made.extensions or {}).get(key) != value:
+            return f"extensions.{key[:64]}"
+    return None
+
+
+def carries(shape: Shape, request: CreateSandbox) -> bool:
+    """Whether a member that was started ahead has all of the environment that a create asks for."""
+    return (request.env or {}).items() <= (shape.request.env or {}).items()
+
+
+def dressed(shape: Shape, request: CreateSandbox) -> CreateSandbox:
+    """A create for the same thing, with what the caller said of its life, and its environment over the shape's."""
+    return replace(
+        shape.request,
+        timeout=request.timeout,
+        metadata=request.metadata,
+        env={**(shape.request.env or {}), **(request.env or {})} or None,
+        extensions={**(shape.request.extensions or {}), **(request.extensions or {})},
+    )
+
+
+def _without_defaults(request: CreateSandbox) -> CreateSandbox:
+    """The create without what its SDK added by itself."""
+    return replace(
+        request,
+        entrypoint=None if request.entrypoint == SDK_ENTRYPOINT else request.entrypoint,
+        resource_limits=None if request.resource_limits == SDK_LIMITS else request.resource_limits,
+    )
+
+
+def _comparable(request: CreateSandbox) -> dict[str, Any]:
+    return {
+        "image": None if request.image is None else request.image.uri.strip(),
+        "entrypoint": request.entrypoint,
+        "resourceLimits": request.resource_limits,
+        "resourceRequests": request.resource_requests,
+        "platform": None if request.platform is None else normal_platform(request.platform),
+        "volumes": request.volumes,
+        "sidecars": request.sidecars,
+        "networkPolicy": request.network_policy,
+        "credentialProxy": request.credential_proxy is not None and request.credential_proxy.enabled,
+        "secureAccess": request.secure_access,
+    }
+
+
+def _shapes(extension: str) -> bool:
+    """Whether an extension may change what is made, rather than what becomes of it later."""
+    return extension not in (POOL_EXTENSION, MATCH_EXTENSION) and not extension.startswith(
+        (ACCESS_PREFIX, ECHOED_EXTENSION_PREFIX)
+    )
+
+
+# --- Pod templates ---------------------------------------------------------------------------------------------------
+
+
+class _Variable(Struct, forbid_unknown_fields=True):
+    name: str
+    value: str = ""
+
+
+class _Resources(Struct, frozen=True, forbid_unknown_fields=True):
+    limits: dict[str, str | int | float] = {}
+    requests: dict[str, str | int | float] = {}
+
+
+class _Container(Struct, rename="camel", forbid_unknown_fields=True):
+    image: str
+    name: str = ""
+    image_pull_policy: str = ""
+    command: list[str] = []
+    args: list[str] = []
+    env: list[_Variable] = []
+    resources: _Resources = _Resources()
+
+
+class _PodSpec(Struct, rename="camel", forbid_unknown_fields=True):
+    containers: Annotated[list[_Container], Meta(min_length=1, max_length=1)]
+    restart_policy: str = ""
+
+
+class _PodTemplate(Struct, forbid_unknown_fields=True):
+    """As much of a pod template as a create can say; labels and annotations are of no use here."""
+
+    spec: _PodSpec
+    metadata: dict[str, Any] = {}
+
+
+def _of_pod(template: Mapping[str, Any]) -> dict[str, Any]:
+    """The same fields out of a pod template with one container that needs nothing else."""
+    [container] = _converted(template, _PodTemplate).spec.containers
+    resources = container.resources
+    return {
+        "image": {"uri": container.image},
+        "entrypoint": [*container.command, *container.args] or None,
+        "env": {variable.name: variable.value for variable in container.env},
+        "resourceLimits": {name: str(amount) for name, amount in resources.limits.items()},
+        "resourceRequests": {name: str(amount) for name, amount in resources.requests.items()},
+    }
+
+
+def _converted(value: Mapping[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode_hook)
+    except msgspec.ValidationError as error:
+        said, _, where = str(error).partition(" - at `$")
+        unknown = re.search(r"unknown field `(.{1,64}?)`", said)  # of a name, never a value
+        place = ".".join(filter(None, [where.rstrip("`").lstrip("."), unknown[1] if unknown else None]))
+        raise _unfit(f"{place or 'it'} is not of a form that can be realised here") from None
+
+
+def _unfit(why: str) -> InvalidRequest:
+    return InvalidRequest(codes.INVALID_PARAMETER, f"template: {why}.")
+
+
+def _inside(problem: FieldProblem) -> FieldProblem:
+    return FieldProblem(type=problem.type, loc=["body", "template", *problem.loc[1:]], msg=problem.msg, ctx=problem.ctx)

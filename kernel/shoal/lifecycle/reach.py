@@ -1,0 +1,255 @@
+"""Reach: from a sandbox and a port to an address for the proxy, or an endpoint for a client; from the view alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+from msgspec.structs import replace
+
+from shoal.config.settings import Settings
+from shoal.errors import BadGateway, InternalError, InvalidRequest, NotFound
+from shoal.lifecycle.hosts import Hosts
+from shoal.lifecycle.ledger import utcnow
+from shoal.lifecycle.states import REACHABLE_SOON
+from shoal.lifecycle.unreachable import NotRunning, unreachable
+from shoal.models import codes
+from shoal.models.sandbox import State
+from shoal.models.workload import Workload
+from shoal.plugin.components import Components
+from shoal.plugin.interfaces import SECURE_ACCESS_HEADER, Access, Endpoint, EndpointQuery, PolicyTarget, Renewal
+from shoal.view.entry import Entry
+from shoal.view.index import View
+
+log = structlog.get_logger("shoal.reach")
+
+
+ADDRESSED = frozenset({State.RUNNING, State.PAUSING, State.PAUSED})
+"""States in which an address means something."""
+DORMANT = frozenset({State.PAUSING, State.PAUSED})
+"""States from which a renewal plugin may wake a sandbox that somebody wants to reach."""
+
+
+class Reach:
+    """Address and endpoint look-up."""
+
+    def __init__(self, settings: Settings, view: View, hosts: Hosts, components: Components) -> None:
+        self._wait = settings.lifecycle.endpoint_wait_seconds
+        self._internal = settings.proxy.resolve_internal
+        self._view = view
+        self._hosts = hosts
+        self._networking = components.networking
+        self._ingresses = components.ingresses
+        self._signing = [ingress for ingress in components.ingresses if ingress.signs]
+        self._renewals = components.renewals
+
+    def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
+        """Raise InvalidRequest for a question that has no answer (docs/wire/api.md section 8)."""
+        if use_server_proxy and expires is not None:
+            raise InvalidRequest(codes.INVALID_PARAMETER, "use_server_proxy and expires exclude each other.")
+        if expires is not None and not self._signing:
+            entry = self._view.get(sandbox_id)
+            able = self._hosts.capabilities(entry.record if entry else None).signed_endpoints
+            code = codes.INVALID_PARAMETER if able else codes.API_NOT_SUPPORTED
+            raise InvalidRequest(code, "Signed endpoints need an ingress that signs; none is configured.")
+        check_port(port)
+
+    def address(self, sandbox_id: str, port: int) -> str | None:
+        """Where the proxy finds a running sandbox's port; None if it does not run or has no address yet."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.record.state is not State.RUNNING or entry.workload is None or entry.record.hidden:
+            return None
+        return self._route(entry.workload, port)
+
+    async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str:
+        """The same, waiting while the sandbox is on its way, and with ``wake`` while a renewal plugin resumes it.
+
+        Raises NotFound, or Conflict if it is not running.
+        """
+        check_port(port)
+        wake = wake and bool(self._renewals)
+        if not (wake and entry.record.state in DORMANT):  # a paused one may have no address before it is awake
+            entry = await self.addressable(entry, port)
+        if wake and entry.record.state in DORMANT:
+            entry = await self.addressable(await self._woken(entry), port)
+        address = self.address(entry.record.id, port)
+        if address is None:
+            raise self._not_running(entry)
+        return address
+
+    async def addressable(self, entry: Entry, port: int) -> Entry:
+        """The entry once the port has an address.
+
+        Waits ``lifecycle.endpoint_wait_seconds`` for a sandbox on its way; at the bound, NotFound with the one code on
+        which clients poll (docs/wire/api.md section 21). Raises Conflict for one that has ended.
+        """
+
+        def done(now: Entry) -> bool:
+            # An address may be known a moment before the state that goes with it is durable.
+            state = now.record.state
+            return state not in REACHABLE_SOON and (state is not State.RUNNING or self._known(now, port))
+
+        if not done(entry):
+            later = await self._view.until(entry.record.id, done, self._wait)
+            if later is None:
+                raise self._deleted(entry)
+            entry = later
+        if self._known(entry, port) and entry.record.state in ADDRESSED:
+            return entry
+        if entry.record.state in (*REACHABLE_SOON, State.RUNNING):
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
+        raise self._not_running(entry)
+
+    async def endpoint(
+        self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
+
+        Raises NotFound, InvalidRequest, and for a sandbox whose create failed what a create that waits would raise.
+        """
+        try:
+            return await self._endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
+        except NotRunning as ended:
+            raise unreachable(ended.record, self._hosts.scope(ended.record)) from None
+
+    async def _endpoint(
+        self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        entry, workload = await self._seen(entry)
+        query = EndpointQuery(
+            record=entry.record,
+            workload=workload,
+            port=port,
+            base=base,
+            internal_address=self._route(workload, port),
+            use_server_proxy=use_server_proxy,
+            expires=expires,
+        )
+        for ingress in self._ingresses if expires is None else self._signing:
+            if ingress.needs_address(query):
+                entry = await self.addressable(entry, port)
+                workload = entry.workload or workload
+                address = self._route(workload, port)
+                query = replace(query, record=entry.record, workload=workload, internal_address=address)
+            endpoint = ingress.endpoint(query)
+            if endpoint is not None:
+                return self._with_headers(endpoint, query)
+        raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
+
+    def _with_headers(self, endpoint: Endpoint, query: EndpointQuery) -> Endpoint:
+        """What the port wants requests to carry, added to what the ingress said."""
+        workload = query.workload
+        headers = {**(endpoint.headers or {}), **workload.headers, **dict(self._tokens(workload))}
+        for concern in self._networking:
+            headers |= concern.headers(workload, query.port)
+        if query.expires is not None:  # the signature stands for the token
+            headers = {name: value for name, value in headers.items() if name.lower() != SECURE_ACCESS_HEADER.lower()}
+        return replace(endpoint, headers=headers or None)
+
+    def _tokens(self, workload: Workload) -> list[tuple[str, str]]:
+        """The header in which callers must present an access token; none for a workload that is open."""
+        for concern in self._networking:
+            token = concern.access_token(workload)
+            if token:
+                return [(SECURE_ACCESS_HEADER, token)]
+        return []
+
+    def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
+        """What the workload wants requests to carry, as the proxy sends it, and what callers must present."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.workload is None:
+            return []
+        headers = [*entry.workload.headers.items(), *self._tokens(entry.workload)]
+        return [(name.lower().encode(), value.encode()) for name, value in headers]
+
+    async def policy(self, entry: Entry) -> PolicyTarget:
+        """Where the sandbox's network policy is read and changed; waits for its workload, bounded.
+
+        Raises NotFound, Conflict, or BadGateway where nothing keeps a policy.
+        """
+        _, workload = await self._seen(entry)
+        for concern in self._networking:
+            target = concern.policy(workload)
+            if target is not None:
+                return target
+        raise BadGateway(codes.BACKEND_CONNECTION_FAILED, "Nothing keeps a network policy for this sandbox.")
+
+    def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
+        """Tell every renewal plugin of an access through the proxy."""
+        if self._renewals:
+            self.tell(Access(sandbox_id, port, transport, utcnow()))
+
+    def tell(self, access: Access) -> None:
+        """Tell every renewal plugin of an access."""
+        self._each(access.sandbox_id, lambda renewal: renewal.accessed(access))
+
+    def finished(self, sandbox_id: str) -> None:
+        """Tell every renewal plugin that an HTTP exchange is over."""
+        if self._renewals:
+            self._each(sandbox_id, lambda renewal: renewal.finished(sandbox_id))
+
+    def _each(self, sandbox_id: str, tell: Callable[[Renewal], None]) -> None:
+        for renewal in self._renewals:
+            try:
+                tell(renewal)
+            except Exception:
+                log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
+
+    async def _seen(self, entry: Entry) -> tuple[Entry, Workload]:
+        """The entry and its workload, waiting while the engine has not made one yet.
+
+        Raises NotFound, or Conflict for a sandbox that has ended.
+        """
+
+        def done(now: Entry) -> bool:
+            return now.workload is not None or now.record.state not in (*REACHABLE_SOON, State.RUNNING)
+
+        if not done(entry):
+            later = await self._view.until(entry.record.id, done, self._wait)
+            if later is None:
+                raise self._deleted(entry)
+            entry = later
+        if entry.workload is not None and entry.record.state in (*REACHABLE_SOON, *ADDRESSED):
+            return entry, entry.workload
+        if not done(entry):
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox has no address yet; ask again.")
+        raise self._not_running(entry)
+
+    async def _woken(self, entry: Entry) -> Entry:
+        """The entry after the renewal plugins were asked to wake it; one that wants to sleep on is as it was."""
+        try:
+            async with asyncio.timeout(self._wait):
+                for renewal in self._renewals:
+                    if await renewal.wake(entry.record):
+                        break
+        except TimeoutError:
+            raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox is being resumed; ask again.") from None
+        now = self._view.get(entry.record.id)
+        if now is None:
+            raise self._deleted(entry)
+        return now
+
+    def _known(self, entry: Entry, port: int) -> bool:
+        return entry.workload is not None and self._route(entry.workload, port) is not None
+
+    def _route(self, workload: Workload, port: int) -> str | None:
+        for concern in self._networking:
+            address = concern.route(workload, port)
+            if address is not None:
+                return address
+        return workload.address(port) if self._internal else workload.public_address(port)
+
+    def _deleted(self, entry: Entry) -> NotFound:
+        code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_FOUND")
+        return NotFound(code, "The sandbox was deleted meanwhile.")
+
+    def _not_running(self, entry: Entry) -> NotRunning:
+        return NotRunning(entry.record, self._hosts.scope(entry.record))
+
+
+def check_port(port: int) -> None:
+    """Raise InvalidRequest unless ``port`` is 1..65535."""
+    if not 1 <= port <= 65535:
+        raise InvalidRequest(codes.INVALID_PORT, "port must be between 1 and 65535.")
