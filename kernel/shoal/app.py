@@ -57,6 +57,7 @@ class Shoal:
         self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
         self._before: list[Component] = [
             store,
+            *components.agents,
             *components.authenticators,
             *components.networking,
             *components.ingresses,

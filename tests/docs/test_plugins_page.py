@@ -25,6 +25,7 @@ KINDS: dict[str, type] = {
     "shoal_wanted": bool,
     "shoal_config_sections": ConfigSection,
     "shoal_register_store": types.NoneType,
+    "shoal_register_agents": interfaces.Agent,
     "shoal_register_runtimes": interfaces.Runtime,
     "shoal_register_authenticators": interfaces.Authenticator,
     "shoal_register_networking": interfaces.Networking,

@@ -154,6 +154,8 @@ class LifecycleSettings(Section):
     """How long an endpoint or a proxied request waits for a Pending sandbox; below the SDK's request time-out of 30."""
     fresh_read_wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 5.0
     """How long after its create a read of a sandbox waits for it to run, unless it is known that this takes longer."""
+    agent_wait_seconds: Annotated[float, Meta(ge=0, le=600)] = 10.0
+    """How long after a sandbox's start its agent may take until it listens; requests for its port wait meanwhile."""
     wait_limit_seconds: Annotated[float, Meta(ge=0, le=3600)] = 300.0
     """Upper bound of ``timeout`` in ``GET /sandboxes/{id}?wait=``."""
     pending_failure_ttl_seconds: Positive = 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,7 +21,15 @@ from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, n
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.models.sidecars import check_neighbours
-from shoal.plugin.interfaces import Capabilities, Networking, Principal, Renewal, SnapshotRecord
+from shoal.plugin.interfaces import (
+    AGENT_TOKEN_LABEL,
+    Capabilities,
+    Networking,
+    Principal,
+    Renewal,
+    Runtime,
+    SnapshotRecord,
+)
 
 DEFAULT_ENTRYPOINT = ["tail", "-f", "/dev/null"]
 """Of a snapshot restore that names none (docs/wire/api.md section 6)."""
@@ -31,6 +40,8 @@ POOLED_IMAGE = "unknown"
 ACCESS_PREFIX = "access."
 """Of the extensions that speak to renewal plugins. Any other that nobody knows is kept and ignored, as the API has
 it (docs/wire/api.md section 6)."""
+
+AGENT_TOKEN_BYTES = 24
 
 _canonical = msgspec.json.Encoder(order="deterministic", enc_hook=encode_hook)
 
@@ -115,8 +126,16 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
         secure_access=request.secure_access,
         metadata=request.metadata or {},
         extensions=request.extensions or {},
+        labels=_agent_token(host.runtime),
     )
     return _without_shape(plan) if host.runtime.pools is not None and _pooled(request) else plan
+
+
+def _agent_token(runtime: Runtime) -> dict[str, str]:
+    """A token for the agent that the runtime puts into the sandbox, if it takes one."""
+    if runtime.agent is None or not runtime.agent.takes_token:
+        return {}
+    return {AGENT_TOKEN_LABEL: secrets.token_urlsafe(AGENT_TOKEN_BYTES)}
 
 
 def _pooled(request: CreateSandbox) -> bool:

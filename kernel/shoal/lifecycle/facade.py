@@ -291,7 +291,7 @@ class SandboxLifecycle:
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[tuple[bytes, bytes]]:
         """What the proxy adds to requests to this port, from memory."""
-        return self.reach.upstream_headers(sandbox_id)
+        return self.reach.upstream_headers(sandbox_id, port)
 
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """The proxy's word of an access."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.errors import BadGateway, InternalError, InvalidRequest, NotFound
+from shoal.lifecycle.agents import AgentStarts
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.states import REACHABLE_SOON
@@ -19,7 +20,17 @@ from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload
 from shoal.plugin.components import Components
-from shoal.plugin.interfaces import SECURE_ACCESS_HEADER, Access, Endpoint, EndpointQuery, PolicyTarget, Renewal
+from shoal.plugin.interfaces import (
+    AGENT_PORT,
+    AGENT_TOKEN_HEADER,
+    AGENT_TOKEN_LABEL,
+    SECURE_ACCESS_HEADER,
+    Access,
+    Endpoint,
+    EndpointQuery,
+    PolicyTarget,
+    Renewal,
+)
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -44,6 +55,7 @@ class Reach:
         self._ingresses = components.ingresses
         self._signing = [ingress for ingress in components.ingresses if ingress.signs]
         self._renewals = components.renewals
+        self._agents = AgentStarts(view, hosts, settings.lifecycle.agent_wait_seconds)
 
     def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
         """Raise InvalidRequest for a question that has no answer (docs/wire/api.md section 8)."""
@@ -57,14 +69,22 @@ class Reach:
         check_port(port)
 
     def address(self, sandbox_id: str, port: int) -> str | None:
-        """Where the proxy finds a running sandbox's port; None if it does not run or has no address yet."""
+        """Where the proxy finds a running sandbox's port; None if it takes a wait, or an error, to tell."""
         entry = self._view.get(sandbox_id)
-        if entry is None or entry.record.state is not State.RUNNING or entry.workload is None or entry.record.hidden:
+        if entry is None or (port == AGENT_PORT and not self._agents.settled(entry)):
+            return None
+        return self._address(entry, port)
+
+    def _address(self, entry: Entry, port: int) -> str | None:
+        """None if it does not run or has no address yet."""
+        if entry.record.state is not State.RUNNING or entry.workload is None or entry.record.hidden:
             return None
         return self._route(entry.workload, port)
 
     async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str:
         """The same, waiting while the sandbox is on its way, and with ``wake`` while a renewal plugin resumes it.
+
+        The agent's port is waited for until the agent answers, or has had its time.
 
         Raises NotFound, or Conflict if it is not running.
         """
@@ -74,9 +94,18 @@ class Reach:
             entry = await self.addressable(entry, port)
         if wake and entry.record.state in DORMANT:
             entry = await self.addressable(await self._woken(entry), port)
-        address = self.address(entry.record.id, port)
+        address = self._now(entry, port)
+        if port == AGENT_PORT:
+            await self._agents.settle(entry, address)
+            address = self._now(entry, port)
+        return address
+
+    def _now(self, entry: Entry, port: int) -> str:
+        """The address at this moment. Raises Conflict."""
+        now = self._view.get(entry.record.id) or entry
+        address = self._address(now, port)
         if address is None:
-            raise self._not_running(entry)
+            raise self._not_running(now)
         return address
 
     async def addressable(self, entry: Entry, port: int) -> Entry:
@@ -135,13 +164,16 @@ class Reach:
                 query = replace(query, record=entry.record, workload=workload, internal_address=address)
             endpoint = ingress.endpoint(query)
             if endpoint is not None:
+                if port == AGENT_PORT and query.internal_address is not None:
+                    await self._agents.settle(entry, query.internal_address)
                 return self._with_headers(endpoint, query)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
 
     def _with_headers(self, endpoint: Endpoint, query: EndpointQuery) -> Endpoint:
         """What the port wants requests to carry, added to what the ingress said."""
         workload = query.workload
-        headers = {**(endpoint.headers or {}), **workload.headers, **dict(self._tokens(workload))}
+        tokens = [*self._tokens(workload), *_agent_token(workload, query.port)]
+        headers = {**(endpoint.headers or {}), **workload.headers, **dict(tokens)}
         for concern in self._networking:
             headers |= concern.headers(workload, query.port)
         if query.expires is not None:  # the signature stands for the token
@@ -156,12 +188,13 @@ class Reach:
                 return [(SECURE_ACCESS_HEADER, token)]
         return []
 
-    def upstream_headers(self, sandbox_id: str) -> list[tuple[bytes, bytes]]:
-        """What the workload wants requests to carry, as the proxy sends it, and what callers must present."""
+    def upstream_headers(self, sandbox_id: str, port: int) -> list[tuple[bytes, bytes]]:
+        """What the port wants requests to carry, as the proxy sends it, and what callers must present."""
         entry = self._view.get(sandbox_id)
         if entry is None or entry.workload is None:
             return []
-        headers = [*entry.workload.headers.items(), *self._tokens(entry.workload)]
+        workload = entry.workload
+        headers = [*workload.headers.items(), *self._tokens(workload), *_agent_token(workload, port)]
         return [(name.lower().encode(), value.encode()) for name, value in headers]
 
     async def policy(self, entry: Entry) -> PolicyTarget:
@@ -247,6 +280,12 @@ class Reach:
 
     def _not_running(self, entry: Entry) -> NotRunning:
         return NotRunning(entry.record, self._hosts.scope(entry.record))
+
+
+def _agent_token(workload: Workload, port: int) -> list[tuple[str, str]]:
+    """The header that the agent of the sandbox wants, on its own port alone."""
+    token = workload.labels.get(AGENT_TOKEN_LABEL) if port == AGENT_PORT else None
+    return [(AGENT_TOKEN_HEADER, token)] if token else []
 
 
 def check_port(port: int) -> None:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from shoal.plugin.interfaces import Authenticator, Component, Ingress, Networking, Observer, Renewal, Runtime, Store
+from shoal.plugin.interfaces import (
+    Agent,
+    Authenticator,
+    Component,
+    Ingress,
+    Networking,
+    Observer,
+    Renewal,
+    Runtime,
+    Store,
+)
 
 
 class Components(Struct, kw_only=True):
@@ -19,6 +29,7 @@ class Components(Struct, kw_only=True):
     runtimes: dict[str, Runtime]
     default_runtime: str
     store: Store | None = None
+    agents: list[Agent] = []
     authenticators: list[Authenticator] = []
     networking: list[Networking] = []
     ingresses: list[Ingress] = []
@@ -29,6 +40,7 @@ class Components(Struct, kw_only=True):
         """Every component of every family."""
         return [
             *([self.store] if self.store else []),
+            *self.agents,
             *self.authenticators,
             *self.networking,
             *self.ingresses,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from shoal.config.settings import Settings
     from shoal.models.sandbox import SandboxRecord
+    from shoal.plugin.interfaces.agent import Agent
     from shoal.plugin.interfaces.renewal import Access
 
 T = TypeVar("T")
@@ -68,6 +69,7 @@ class PluginContext:
         settings: the kernel's own configuration sections.
         lifecycle: the lifecycle; usable from a component's methods, not before `Component.start`.
         source: the configuration file, which may hold secrets; None if there is none.
+        agents: by name, what ``shoal_register_agents`` gave; complete when runtimes are registered.
     """
 
     def __init__(
@@ -76,10 +78,12 @@ class PluginContext:
         sections: Mapping[type, Struct],
         lifecycle: Lifecycle,
         source: Path | None = None,
+        agents: Mapping[str, Agent] | None = None,
     ) -> None:
         self.settings = settings
         self.source = source
         self.lifecycle = lifecycle
+        self.agents = {} if agents is None else agents
         self._sections = sections
 
     def section(self, kind: type[T]) -> T:

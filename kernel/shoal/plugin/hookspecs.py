@@ -20,7 +20,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from shoal.plugin.context import PluginContext
-    from shoal.plugin.interfaces import Authenticator, Ingress, Networking, Observer, Renewal, Runtime, Store
+    from shoal.plugin.interfaces import Agent, Authenticator, Ingress, Networking, Observer, Renewal, Runtime, Store
 
 PROJECT = "shoal"
 ENTRY_POINT_GROUP = "shoal.plugins"
@@ -81,6 +81,14 @@ def shoal_config_sections() -> list[ConfigSection]:
 @hookspec(firstresult=True)
 def shoal_register_store(context: PluginContext) -> Store | None:
     """Durable storage instead of the embedded SQLite; the first plugin that answers wins."""
+
+
+@hookspec
+def shoal_register_agents(context: PluginContext) -> list[Agent]:
+    """Programs that run inside sandboxes, for clients to run commands and move files with.
+
+    ``runtime.execd_image`` names one; runtimes find it in ``context.agents``.
+    """
 
 
 @hookspec

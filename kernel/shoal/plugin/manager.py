@@ -20,6 +20,7 @@ from shoal.plugin.discovery import Candidate, discover
 from shoal.plugin.fit import check_component
 from shoal.plugin.hints import check_read, runtime_hint
 from shoal.plugin.interfaces import (
+    Agent,
     Authenticator,
     Component,
     Ingress,
@@ -69,13 +70,16 @@ class PluginManager:
 
     def register(self, lifecycle: Lifecycle) -> Components:
         """Ask every enabled plugin for its components. Raises ConfigError."""
-        context = PluginContext(self.settings, self._sections, lifecycle, self._source)
+        agents: dict[str, Agent] = {}
+        context = PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
         store = self._store(context)
+        agents.update({agent.name: agent for agent in self._gather("shoal_register_agents", Agent, context)})
         runtimes = {runtime.name: runtime for runtime in self._gather("shoal_register_runtimes", Runtime, context)}
         networking = self._gather("shoal_register_networking", Networking, context)
         ingresses = self._gather("shoal_register_ingresses", Ingress, context)
         return Components(
             store=store,
+            agents=list(agents.values()),
             runtimes=runtimes,
             default_runtime=self._default_runtime(runtimes),
             authenticators=self._gather("shoal_register_authenticators", Authenticator, context),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from shoal.errors import ConfigError
 
-API_VERSION: Final = "1.0"
+API_VERSION: Final = "1.1"
 """``MAJOR.MINOR``. A minor version adds; a major version takes away what was retired before."""
 
 NEEDED: Final = "SHOAL_API_VERSION"

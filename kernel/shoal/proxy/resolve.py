@@ -6,6 +6,7 @@ import hmac
 from typing import TYPE_CHECKING, Final
 
 from shoal.errors import Unauthenticated
+from shoal.plugin.interfaces import AGENT_TOKEN_HEADER
 from shoal.proxy.headers import SECURE_ACCESS
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from shoal.proxy.seam import Directory
     from shoal.proxy.target import ProxyTarget
 
+_AGENT_TOKEN: Final = AGENT_TOKEN_HEADER.lower().encode()
 SECURE_ACCESS_REFUSED: Final = "MISSING_OR_INVALID_SECURE_ACCESS"
 
 
@@ -30,6 +32,8 @@ async def resolve(directory: Directory, target: ProxyTarget, request: RequestHea
     endpoint_headers = directory.upstream_headers(sandbox_id, port)
     if endpoint_headers:
         _check_secure_access(target, endpoint_headers, request.secure_access)
+        if target.host is not None and target.host.open:  # nobody was asked who they are
+            endpoint_headers = [header for header in endpoint_headers if header[0].lower() != _AGENT_TOKEN]
     return address, endpoint_headers
 
 

@@ -80,7 +80,7 @@ class Site:
     def __init__(
         self, *ways: Way, networking: list[Networking] | None = None, signed: bool = False, sleeper: bool = False
     ) -> None:
-        runtime = MemoryRuntime(World())
+        runtime = self.runtime = MemoryRuntime(World())
         runtime.capabilities = Capabilities(signed_endpoints=signed)
         self.view = View()
         self.reach = Reach(
@@ -190,8 +190,8 @@ async def test_no_ingress_at_all_is_our_own_fault() -> None:
 async def test_the_proxy_is_told_what_callers_must_present() -> None:
     world = Site(networking=[Tokens()])
     world.view.put(Entry(RECORD, ADDRESSED))
-    assert world.reach.upstream_headers("one") == [(b"x-workload", b"w"), (b"opensandbox-secure-access", b"token")]
-    assert world.reach.upstream_headers("two") == []
+    assert world.reach.upstream_headers("one", 80) == [(b"x-workload", b"w"), (b"opensandbox-secure-access", b"token")]
+    assert world.reach.upstream_headers("two", 80) == []
 
 
 async def test_a_paused_sandbox_that_lost_its_address_is_woken_for_it() -> None:

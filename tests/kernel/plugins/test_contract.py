@@ -29,7 +29,12 @@ PUBLIC = {
         "hookimpl",
     ],
     "shoal.plugin.interfaces": [
+        "AGENT_PORT",
+        "AGENT_TOKEN_HEADER",
+        "AGENT_TOKEN_LABEL",
         "Access",
+        "Agent",
+        "AgentFiles",
         "AuthRequest",
         "Authenticator",
         "Capabilities",

@@ -1,5 +1,6 @@
 """What plugins implement, one file per family; hooks hand instances of these to the kernel."""
 
+from shoal.plugin.interfaces.agent import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
 from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, HostTarget, Ingress
@@ -12,11 +13,16 @@ from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 from shoal.plugin.interfaces.truth import REQUEST_LABEL, Held, SharedTruth
 
 __all__ = [
+    "AGENT_PORT",
+    "AGENT_TOKEN_HEADER",
+    "AGENT_TOKEN_LABEL",
     "POOL_LABEL",
     "REQUEST_LABEL",
     "SECURE_ACCESS_HEADER",
     "WEBSOCKET_NEWS_SECONDS",
     "Access",
+    "Agent",
+    "AgentFiles",
     "AuthRequest",
     "Authenticator",
     "Capabilities",

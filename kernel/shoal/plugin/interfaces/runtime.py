@@ -18,6 +18,7 @@ from msgspec import Struct
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
+from shoal.plugin.interfaces.agent import Agent
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.pools import NativePools
 from shoal.plugin.interfaces.truth import SharedTruth
@@ -81,6 +82,9 @@ class Runtime(Component, ABC):
         wrong_state: the machine word of each 409 for what a sandbox's state does not allow; None: the operation's own
             (``SANDBOX_NOT_RUNNING``, ``SANDBOX_NOT_PAUSED``).
         pools: those that the engine keeps by itself; set if ``capabilities.pools``.
+        agent: the registered agent that it puts into its sandboxes; None where it uses an image's, or none. The kernel
+            makes a token for each sandbox (`WorkloadPlan.labels`, `AGENT_TOKEN_LABEL`).
+        agent_starts: `create` returns before the agent listens; requests for its port then wait for it, bounded.
         truth: set if the engine holds expiry and metadata itself, for several servers; `apply` is not called then.
     """
 
@@ -90,6 +94,8 @@ class Runtime(Component, ABC):
     resync_interval: float = 60.0
     wrong_state: str | None = None
     pools: NativePools | None = None
+    agent: Agent | None = None
+    agent_starts: bool = False
     truth: SharedTruth | None = None
 
     async def check(self, plan: WorkloadPlan) -> None:

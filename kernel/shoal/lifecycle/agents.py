@@ -1,0 +1,92 @@
+"""The first moments of a sandbox's agent: who wants to reach it waits until it listens, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+from shoal.lifecycle.hosts import Hosts
+from shoal.lifecycle.ledger import utcnow
+from shoal.models.sandbox import State
+from shoal.view.entry import Entry
+from shoal.view.index import View
+
+FIRST_PAUSE_SECONDS: Final = 0.01
+LONGEST_PAUSE_SECONDS: Final = 0.1
+TRY_SECONDS: Final = 1.0
+
+
+class AgentStarts:
+    """Which agents have answered, of sandboxes that have run for less than ``wait`` seconds.
+
+    Args:
+        wait: how long after a sandbox's start its agent may take; 0 waits for none.
+    """
+
+    def __init__(self, view: View, hosts: Hosts, wait: float) -> None:
+        self._view = view
+        self._hosts = hosts
+        self._wait = wait
+        self._answered: dict[str, float] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
+
+    def settled(self, entry: Entry) -> bool:
+        """Whether there is nothing to wait for: the agent has answered, or had its time, or is nobody's concern."""
+        record = entry.record
+        if record.id in self._answered or record.state is not State.RUNNING:
+            return True
+        if not self._hosts.of(record).runtime.agent_starts:
+            return True
+        return (utcnow() - record.since).total_seconds() >= self._wait
+
+    async def settle(self, entry: Entry, address: str) -> None:
+        """Return once it is settled.
+
+        Args:
+            address: ``host:port[/prefix]`` of the agent.
+        """
+        sandbox_id = entry.record.id
+        now = self._view.get(sandbox_id)
+        if now is None or self.settled(now):
+            return
+        task = self._asking.get(sandbox_id)
+        if task is None:
+            task = self._asking[sandbox_id] = asyncio.create_task(self._ask(sandbox_id, address))
+            task.add_done_callback(lambda _: self._asking.pop(sandbox_id, None))
+        await asyncio.shield(task)  # one waiter that leaves does not end it for the others
+
+    async def _ask(self, sandbox_id: str, address: str) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while not await answers(address):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            now = self._view.get(sandbox_id)
+            if now is None or self.settled(now):
+                return
+        self._note(sandbox_id)
+
+    def _note(self, sandbox_id: str) -> None:
+        """Remember it for as long as anybody would wait, and forget the others that nobody waits for any more."""
+        now = asyncio.get_running_loop().time()
+        self._answered = {each: at for each, at in self._answered.items() if now - at < self._wait}
+        self._answered[sandbox_id] = now
+
+
+async def answers(address: str) -> bool:
+    """Whether something speaks HTTP there. A connection alone tells nothing: a forwarded port takes it in any case."""
+    authority, _, prefix = address.partition("/")
+    host, _, port = authority.rpartition(":")
+    path = f"/{prefix}/ping" if prefix else "/ping"
+    try:
+        async with asyncio.timeout(TRY_SECONDS):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
+                return (await reader.read(5)).startswith(b"HTTP/")
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, ValueError):  # TimeoutError is an OSError
+        return False

@@ -1,0 +1,59 @@
+"""Agents: the program that a runtime puts into sandboxes, so that clients run commands and move files in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from shoal.plugin.interfaces.component import Component
+
+AGENT_PORT: Final = 44772
+"""Where an agent listens in its sandbox (docs/wire/execd.md section 1); clients ask for an endpoint of this port."""
+AGENT_TOKEN_HEADER: Final = "X-EXECD-ACCESS-TOKEN"  # noqa: S105 - a header's name
+"""Carries the agent's access token; part of the endpoint of `AGENT_PORT`, and added by the server's own proxy."""
+AGENT_TOKEN_LABEL: Final = "opensandbox.io/agent-token"  # noqa: S105 - a label's name
+"""In `WorkloadPlan.labels` and `Workload.labels`: the access token of the sandbox's agent."""
+
+
+class AgentFiles(Struct, frozen=True):
+    """The files of an agent for one platform.
+
+    Attributes:
+        folder: on this machine; what is in it goes into ``/opt/opensandbox`` of a sandbox. It holds the executables
+            ``execd``, the agent, and ``bootstrap.sh``, which starts it beside a command (docs/wire/execd.md section
+            13). It is self-contained, and nothing in it changes while the server runs.
+        digest: of everything in the folder; the same files have the same digest on every machine.
+    """
+
+    folder: Path
+    digest: str
+
+
+class Agent(Component, ABC):
+    """One agent. ``runtime.execd_image`` says its name; any other text there is the image of one.
+
+    Attributes:
+        takes_token: it can be told to refuse requests without a token (`environment`); the kernel then makes one for
+            each sandbox.
+    """
+
+    takes_token: bool = False
+
+    @abstractmethod
+    async def files(self, platform: str) -> AgentFiles | None:
+        """The files for a platform, ``linux/amd64``; None if there are none.
+
+        May take as long as making them takes; asked again for every sandbox, so what is there is told at once.
+        Raises EngineFailure.
+        """
+
+    @abstractmethod
+    def command(self, folder: str) -> list[str]:
+        """What starts the agent where its files lie in ``folder``, in place of ``/opt/opensandbox``."""
+
+    def environment(self, token: str) -> dict[str, str]:
+        """Variables for the agent's process, by which it knows the token. Whoever reads them must not learn it."""
+        return {}
