@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shoal_local.oci import architecture
+from shoal_local.image.oci import architecture
 
 Entry = tuple[str, str | bytes | None]
 """(name, content): a directory ends in a slash; ``->target`` is a symlink, ``=>target`` a hard link, None a device."""

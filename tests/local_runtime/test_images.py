@@ -13,12 +13,12 @@ from tests.local_runtime.layouts import docker_archive, layer, layout, tools
 from tests.local_runtime.machine import ignore, local, plan, run
 
 from shoal.errors import ConfigError, EngineFailure, InvalidRequest
-from shoal_local.bounds import Bounds
-from shoal_local.images import Catalog, Kind, Source, parse
-from shoal_local.rootfs import RootFsCache
-from shoal_local.rootpath import resolve
+from shoal_local.image.bounds import Bounds
+from shoal_local.image.cache import RootFsCache
+from shoal_local.image.catalog import Catalog, Kind, Source, parse
+from shoal_local.image.unpack import Unpacker
+from shoal_local.root.paths import resolve
 from shoal_local.runtime import LocalRuntime
-from shoal_local.unpack import Unpacker
 
 
 @pytest.fixture

@@ -159,8 +159,8 @@ async def test_none_isolates_nothing_and_says_so(start: Start, tmp_path: Path) -
 
 
 async def test_no_isolation_is_never_chosen_silently(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal_local.probe.TOOL_PATH", "/nonexistent-but-for-sh")
-    monkeypatch.setattr("shoal_local.probe.shutil.which", lambda name, path: "/bin/sh" if name == "sh" else None)
+    monkeypatch.setattr("shoal_local.run.probe.TOOL_PATH", "/nonexistent-but-for-sh")
+    monkeypatch.setattr("shoal_local.run.probe.shutil.which", lambda name, path: "/bin/sh" if name == "sh" else None)
     with pytest.raises(ConfigError, match='isolation = "none"'):
         await start(local())
 

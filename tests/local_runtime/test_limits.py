@@ -10,9 +10,9 @@ from tests.local_runtime.machine import below, end, groups_of, ignore, local, pl
 
 from shoal.errors import InvalidRequest
 from shoal.models.workload import Phase
-from shoal_local.cgroups import Cgroups, Hierarchy, detect
-from shoal_local.limits import Limits
-from shoal_local.quantities import cpu_cores, memory_bytes
+from shoal_local.limit.cgroups import Cgroups, Hierarchy, detect
+from shoal_local.limit.limits import Limits
+from shoal_local.limit.quantities import cpu_cores, memory_bytes
 from shoal_local.runtime import LocalRuntime
 
 HOG = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived ${#x}"

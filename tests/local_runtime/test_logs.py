@@ -13,8 +13,8 @@ from tests.local_runtime.conftest import Start
 from tests.local_runtime.machine import end, eventually, ignore, local, plan
 
 from shoal.plugin.interfaces import LogQuery
-from shoal_local.box import Box
-from shoal_local.logs import LogKeeper, Marks, cut, since, tail
+from shoal_local.state.box import Box
+from shoal_local.state.logs import LogKeeper, Marks, cut, since, tail
 
 KEEP = 256 * 1024
 
@@ -23,7 +23,7 @@ KEEP = 256 * 1024
 def test_cutting_loses_only_the_oldest(tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer appends at full speed while the file is cut; its newest lines stay, in order, without a gap."""
     allowed = {"collapse": (0x08, 0x03), "hole": (0x03,), "rewrite": ()}[mode]
-    from shoal_local import logs
+    from shoal_local.state import logs
 
     real = logs._take
     monkeypatch.setattr(logs, "_take", lambda handle, how, length: how in allowed and real(handle, how, length))

@@ -15,8 +15,8 @@ from tests.local_runtime.machine import eventually, ignore, local, plan
 
 from shoal.errors import EngineFailure, Unavailable
 from shoal.models.workload import Phase
-from shoal_local import probe, spawn
-from shoal_local.spawn import Isolation, MountsMoved, Order
+from shoal_local.run import probe, spawn
+from shoal_local.run.spawn import Isolation, MountsMoved, Order
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, times: int, error: Exception, *, overlay: bool | None = None) -> None:

@@ -30,10 +30,10 @@ from tests.local_runtime.machine import (
 from shoal.errors import ConfigError
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import LogQuery
-from shoal_local.box import Box, Started
-from shoal_local.process import Process, boot_id, identify
+from shoal_local.run.process import Process, boot_id, identify
 from shoal_local.runtime import LocalRuntime
-from shoal_local.state import StateDirectory
+from shoal_local.state.box import Box, Started
+from shoal_local.state.directory import StateDirectory
 
 VICTIM = """
 import asyncio, os, sys

@@ -10,8 +10,8 @@ import pytest
 from tests.local_runtime.conftest import Start
 from tests.local_runtime.machine import eventually, ignore, local, plan, run, there
 
-from shoal_local.files.trees import remove_tree
 from shoal_local.runtime import LocalRuntime
+from shoal_local.state.trees import remove_tree
 
 DEPTH = 3000
 
@@ -133,7 +133,7 @@ async def test_files_that_cannot_be_removed_are_no_failure(
     def failing(entry: Path) -> None:
         raise OSError(5, "Input/output error", str(entry))
 
-    monkeypatch.setattr("shoal_local.reaper.remove_tree", failing)
+    monkeypatch.setattr("shoal_local.run.reaper.remove_tree", failing)
     await runtime.delete(wanted.id)
     assert await runtime.list() == []
     assert len(list((tmp_path / "local/trash").iterdir())) == 1

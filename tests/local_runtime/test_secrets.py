@@ -18,10 +18,10 @@ from shoal.errors import InvalidRequest
 from shoal.models.requests import HostVolume, Volume
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
-from shoal_local.keyring import _CALLS
+from shoal_local.root.secrets import masks, secret_paths
+from shoal_local.run.keyring import _CALLS
 from shoal_local.runtime import LocalRuntime
-from shoal_local.secrets import masks, secret_paths
-from shoal_local.state import StateDirectory
+from shoal_local.state.directory import StateDirectory
 
 PYTHON = "/usr/bin/python3"
 

@@ -16,9 +16,10 @@ from tests.local_runtime.machine import ROOT, ignore, local, plan, run
 from shoal import walk
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import HostVolume, Volume
-from shoal_local import spawn, volumes
+from shoal_local.image.unpack import Unpacker
+from shoal_local.root import volumes
+from shoal_local.run import spawn
 from shoal_local.runtime import LocalRuntime
-from shoal_local.unpack import Unpacker
 
 OWNER = (64000, 64000)
 
@@ -188,7 +189,7 @@ async def test_a_place_swapped_for_a_link_is_noticed(
         (shared / "a/sub").symlink_to("/usr/bin")
         return real(*args)  # type: ignore[arg-type]  # handed through
 
-    monkeypatch.setattr("shoal_local.maker.start", swapping)
+    monkeypatch.setattr("shoal_local.run.maker.start", swapping)
     nested = (volume("outer", shared / "a", "/w"), volume("inner", shared / "b", "/w/sub"))
     wanted = plan("true", volumes=nested)
     with pytest.raises(EngineFailure, match="no longer what it was"):

@@ -10,9 +10,9 @@ from tests.local_runtime.machine import below, ignore, local, plan, run
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import ClaimVolume, HostVolume, Volume
-from shoal_local import spawn
+from shoal_local.root.volumes import HostVolumes
+from shoal_local.run import spawn
 from shoal_local.runtime import LocalRuntime
-from shoal_local.volumes import HostVolumes
 
 
 def volume(path: str | Path, target: str = "/data", *, sub_path: str | None = None, read_only: bool = False) -> Volume:
@@ -121,7 +121,7 @@ async def test_a_symlink_swapped_in_is_noticed(
         (allowed / "inner").symlink_to("/etc")
         return real(*args)  # type: ignore[arg-type]  # handed through
 
-    monkeypatch.setattr("shoal_local.maker.start", swapping)
+    monkeypatch.setattr("shoal_local.run.maker.start", swapping)
     wanted = plan("cat", "/data/passwd", volumes=(volume(allowed / "inner"),))
     with pytest.raises(EngineFailure, match="no longer what it was"):
         await runtime.create(wanted, ignore)

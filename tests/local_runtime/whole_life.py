@@ -21,9 +21,9 @@ from shoal.errors import EngineFailure
 from shoal.models.requests import HostVolume, Volume
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
-from shoal_local import probe
+from shoal_local.run import probe
+from shoal_local.run.spawn import Method
 from shoal_local.runtime import LocalRuntime
-from shoal_local.spawn import Method
 
 LOADED = (concurrent.futures.thread, encodings.idna, linecache)
 ALL = LogQuery(tail=10_000)

@@ -2,6 +2,7 @@
 
 ::
 
+    asgi.py        the ASGI types that the proxy speaks
     target.py      the raw request path, taken apart without decoding it
     seam.py        what the proxy asks of the lifecycle
     resolve.py     from a target to an address, past the secure-access check
@@ -15,8 +16,9 @@
     response.py    the bytes of an upstream's answer, parsed without I/O
     pool.py        bounded reuse of upstream connections, and dialling
     failures.py    what goes wrong, as errors that name no internal address
+    websocket/     the same for WebSockets
 
-``websocket/`` is the same for WebSockets: both kinds of traffic are resolved, filtered and counted as one.
+Both kinds of traffic are resolved, filtered and counted as one.
 """
 
 from __future__ import annotations

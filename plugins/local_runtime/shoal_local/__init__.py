@@ -1,1 +1,15 @@
-"""The embedded runtime: sandboxes as isolated process trees on this machine, with no engine."""
+"""The embedded runtime: sandboxes as isolated process trees on this machine, with no engine.
+
+::
+
+    hooks.py      the plugin
+    config.py     ``[local]``
+    runtime.py    the kernel's interface: blocking work on bounded threads, news to those who watch
+    keeper.py     the blocking half: what reads, changes or ends sandboxes
+    describe.py   texts of the diagnostics routes
+    image/        image names, archives and layouts, unpacked roots
+    root/         the root of one sandbox: layers, mounts, volumes, what is hidden
+    run/          how a sandbox is started, isolated and ended
+    limit/        CPU, memory, processes, disk, and the freezer
+    state/        what is kept on disk, and what is read from it
+"""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from shoal.models.workload import Phase, Workload
-from shoal_local.box import Event, Spec, Started
+from shoal_local.state.box import Event, Spec, Started
 
 MASK: Final = "***"
 SHOWN: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TERM", "TZ", "USER", "SHELL", "OPENSANDBOX_ID"})

@@ -20,23 +20,25 @@ from shoal.config.settings import Settings
 from shoal.errors import ConfigError, Conflict, NotFound
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload
-from shoal_local import describe, disk, freeze, probe
-from shoal_local.bounds import Bounds
-from shoal_local.box import Box, Started
-from shoal_local.cgroups import Cgroups, detect
+from shoal_local import describe
 from shoal_local.config import LocalSettings
-from shoal_local.files.trees import remove_tree
-from shoal_local.images import Catalog
-from shoal_local.maker import Maker
-from shoal_local.observe import alive, describe_exit, observe
-from shoal_local.probe import Verdict
-from shoal_local.reaper import collect, discard, stop
-from shoal_local.rootfs import RootFsCache
-from shoal_local.scripts import Drop
-from shoal_local.secrets import masks, secret_paths
-from shoal_local.spawn import Isolation, Method
-from shoal_local.state import StateDirectory
-from shoal_local.volumes import HostVolumes
+from shoal_local.image.bounds import Bounds
+from shoal_local.image.cache import RootFsCache
+from shoal_local.image.catalog import Catalog
+from shoal_local.limit import disk, freeze
+from shoal_local.limit.cgroups import Cgroups, detect
+from shoal_local.root.secrets import masks, secret_paths
+from shoal_local.root.volumes import HostVolumes
+from shoal_local.run import probe
+from shoal_local.run.maker import Maker
+from shoal_local.run.probe import Verdict
+from shoal_local.run.reaper import collect, discard, stop
+from shoal_local.run.scripts import Drop
+from shoal_local.run.spawn import Isolation, Method
+from shoal_local.state.box import Box, Started
+from shoal_local.state.directory import StateDirectory
+from shoal_local.state.observe import alive, describe_exit, observe
+from shoal_local.state.trees import remove_tree
 
 log: Final = structlog.get_logger("shoal.local")
 

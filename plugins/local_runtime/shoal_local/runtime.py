@@ -18,14 +18,14 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
 from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
-from shoal_local.box import Box, Started
 from shoal_local.config import LocalSettings
-from shoal_local.feed import Feed
+from shoal_local.image.oci import architecture
 from shoal_local.keeper import Keeper
-from shoal_local.logs import LogKeeper
-from shoal_local.maker import Maker
-from shoal_local.oci import architecture
-from shoal_local.process import open_pidfd
+from shoal_local.run.maker import Maker
+from shoal_local.run.process import open_pidfd
+from shoal_local.state.box import Box, Started
+from shoal_local.state.feed import Feed
+from shoal_local.state.logs import LogKeeper
 
 P = ParamSpec("P")
 T = TypeVar("T")

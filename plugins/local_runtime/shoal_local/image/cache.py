@@ -12,11 +12,11 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-from shoal_local.bounds import Bounds, Budget
-from shoal_local.files.trees import remove_tree
-from shoal_local.images import Kind, Source
-from shoal_local.oci import Image, open_image
-from shoal_local.unpack import Unpacker
+from shoal_local.image.bounds import Bounds, Budget
+from shoal_local.image.catalog import Kind, Source
+from shoal_local.image.oci import Image, open_image
+from shoal_local.image.unpack import Unpacker
+from shoal_local.state.trees import remove_tree
 
 _TEMPORARY: Final = ".unpacking-"
 log: Final = structlog.get_logger("shoal.local")

@@ -27,8 +27,8 @@ import msgspec
 from msgspec import Struct
 
 from shoal.models.workload import Adoption
-from shoal_local.limits import Enforcement, Limits
-from shoal_local.process import Process
+from shoal_local.limit.limits import Enforcement, Limits
+from shoal_local.run.process import Process
 
 T = TypeVar("T")
 

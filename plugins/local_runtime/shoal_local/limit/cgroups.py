@@ -16,7 +16,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
-from shoal_local.limits import Limits
+from shoal_local.limit.limits import Limits
 
 Purpose = Literal["memory", "cpu", "pids", "freezer"]
 PURPOSES: Final[tuple[Purpose, ...]] = ("memory", "cpu", "pids", "freezer")

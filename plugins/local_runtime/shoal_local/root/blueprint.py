@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from shoal_local.mounts import BOX, Mount, Point, make_directory, overlay, points, reachable, read_only_bind
-from shoal_local.rootfs import RootFs
+from shoal_local.image.cache import RootFs
+from shoal_local.root.mounts import BOX, Mount, Point, make_directory, overlay, points, reachable, read_only_bind
 
 _VAR_TMP: Final = "var/tmp"
 PRIVATE: Final = {"tmp": 0o1777, "root": 0o700, "home": 0o755, "run": 0o755, _VAR_TMP: 0o1777}

@@ -12,25 +12,25 @@ from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption
-from shoal_local import limits as limit_rules
-from shoal_local.binds import Bind
-from shoal_local.blueprint import Drawer
-from shoal_local.box import Box, Spec, Started
-from shoal_local.cgroups import Cgroups
 from shoal_local.config import LocalSettings
 from shoal_local.describe import masked
-from shoal_local.disk import WORDS
-from shoal_local.images import Catalog, Kind
-from shoal_local.limits import Enforcement, Limits
-from shoal_local.mounts import make_directory
-from shoal_local.observe import alive
-from shoal_local.probe import describe
-from shoal_local.reaper import discard, stop
-from shoal_local.root import Root
-from shoal_local.rootfs import RootFs, RootFsCache
-from shoal_local.scripts import Workload
-from shoal_local.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
-from shoal_local.volumes import HostVolumes
+from shoal_local.image.cache import RootFs, RootFsCache
+from shoal_local.image.catalog import Catalog, Kind
+from shoal_local.limit import limits as limit_rules
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.limit.disk import WORDS
+from shoal_local.limit.limits import Enforcement, Limits
+from shoal_local.root.assembly import Root
+from shoal_local.root.binds import Bind
+from shoal_local.root.blueprint import Drawer
+from shoal_local.root.mounts import make_directory
+from shoal_local.root.volumes import HostVolumes
+from shoal_local.run.probe import describe
+from shoal_local.run.reaper import discard, stop
+from shoal_local.run.scripts import Workload
+from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
+from shoal_local.state.box import Box, Spec, Started
+from shoal_local.state.observe import alive
 
 HOME: Final = "/root"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError
-from shoal_local.box import Box
 from shoal_local.config import LocalSettings
-from shoal_local.mounts import layer_name_problem, make_device_template
+from shoal_local.root.mounts import layer_name_problem, make_device_template
+from shoal_local.state.box import Box
 
 
 class StateDirectory:

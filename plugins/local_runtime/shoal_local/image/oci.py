@@ -21,8 +21,8 @@ import msgspec
 from msgspec import Struct, field
 
 from shoal.errors import EngineFailure
-from shoal_local.bounds import CODE, Budget, Member, Metered, open_regular
-from shoal_local.images import Kind, Source
+from shoal_local.image.bounds import CODE, Budget, Member, Metered, open_regular
+from shoal_local.image.catalog import Kind, Source
 
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "ppc64le": "ppc64le", "s390x": "s390x"}
 REF_NAME: Final = "org.opencontainers.image.ref.name"

@@ -6,9 +6,9 @@ import signal
 from datetime import datetime
 
 from shoal.models.workload import Phase, Workload
-from shoal_local.box import Box, Spec, Started
-from shoal_local.cgroups import Cgroups
-from shoal_local.freeze import frozen
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.limit.freeze import frozen
+from shoal_local.state.box import Box, Spec, Started
 
 HOST = "127.0.0.1"
 """Sandboxes share this machine's network."""

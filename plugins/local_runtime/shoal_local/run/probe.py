@@ -11,15 +11,15 @@ from typing import Final
 from msgspec import Struct
 
 from shoal.errors import ConfigError, EngineFailure
-from shoal_local.blueprint import Drawer
-from shoal_local.box import Box
-from shoal_local.cgroups import Cgroups
 from shoal_local.config import LocalSettings
-from shoal_local.limits import Limits
-from shoal_local.reaper import discard, stop
-from shoal_local.rootfs import RootFs
-from shoal_local.scripts import Tools, Workload
-from shoal_local.spawn import TOOL_PATH, DiskFull, Isolation, Method, Order, beside_moving_mounts, no_space, start
+from shoal_local.image.cache import RootFs
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.limit.limits import Limits
+from shoal_local.root.blueprint import Drawer
+from shoal_local.run.reaper import discard, stop
+from shoal_local.run.scripts import Tools, Workload
+from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Method, Order, beside_moving_mounts, no_space, start
+from shoal_local.state.box import Box
 
 _HELP: Final = (
     "install bubblewrap (for example: apt-get install bubblewrap), or allow user namespaces for this user "

@@ -11,11 +11,11 @@ from typing import Final
 
 from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
-from shoal_local.binds import Bind, direct, make_aside, mounts
-from shoal_local.blueprint import EMPTY, PRIVATE, Blueprint, Drawer, make_all
-from shoal_local.mounts import Mount, devices, mirror
-from shoal_local.rootfs import RootFs
-from shoal_local.rootpath import resolve
+from shoal_local.image.cache import RootFs
+from shoal_local.root.binds import Bind, direct, make_aside, mounts
+from shoal_local.root.blueprint import EMPTY, PRIVATE, Blueprint, Drawer, make_all
+from shoal_local.root.mounts import Mount, devices, mirror
+from shoal_local.root.paths import resolve
 
 _FORBIDDEN: Final = frozenset({"proc", "dev", "sys"})
 _NETWORK_FILES: Final = ("resolv.conf", "hosts")
@@ -35,7 +35,7 @@ class Root:
         """Where the volumes go, without links; known after `mounts`."""
 
     def mounts(self, binds: Sequence[Bind], workdir: str, *, staged: bool) -> list[Mount]:
-        """Make the directories and return the steps, in order; sources and targets may hold `shoal_local.mounts.BOX`.
+        """Make the directories; return the steps in order. Sources and targets may hold `shoal_local.root.mounts.BOX`.
 
         ``staged``: is the root built by mount(8), before the sandbox's own command is started in it?
         """

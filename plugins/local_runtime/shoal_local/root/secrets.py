@@ -17,7 +17,7 @@ import structlog
 
 from shoal.config.settings import Settings
 from shoal_local.config import LocalSettings
-from shoal_local.state import StateDirectory
+from shoal_local.state.directory import StateDirectory
 
 log: Final = structlog.get_logger("shoal.local")
 

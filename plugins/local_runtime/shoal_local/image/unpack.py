@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final, cast
 
 from shoal.errors import EngineFailure
-from shoal_local.bounds import CODE, Bounds, Budget, Member, Metered
-from shoal_local.rootpath import resolve
+from shoal_local.image.bounds import CODE, Bounds, Budget, Member, Metered
+from shoal_local.root.paths import resolve
 
 _WHITEOUT: Final = ".wh."
 _OPAQUE: Final = ".wh..wh..opq"

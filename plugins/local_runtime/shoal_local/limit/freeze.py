@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from shoal.errors import EngineFailure
-from shoal_local.box import Box
-from shoal_local.cgroups import Cgroups
-from shoal_local.process import stat_fields
-from shoal_local.reaper import members
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.run.process import stat_fields
+from shoal_local.run.reaper import members
+from shoal_local.state.box import Box
 
 CODE: Final = "LOCAL::SANDBOX_PAUSE_FAILED"
 STOP_SECONDS: Final = 10.0

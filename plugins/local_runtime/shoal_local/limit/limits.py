@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
-from shoal_local import quantities
+from shoal_local.limit import quantities
 
 T = TypeVar("T")
 

@@ -17,20 +17,19 @@ from typing import Final, Literal, TypeVar
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
-from shoal_local import disk
-from shoal_local.binds import Bind, checks, placements
-from shoal_local.blueprint import Drawer, Place
-from shoal_local.box import Box, Started
-from shoal_local.cgroups import Cgroups
-from shoal_local.command import CODE, locate
-from shoal_local.keyring import leave_session_keyring
-from shoal_local.limits import Limits
-from shoal_local.mounts import bubblewrap, fstab
-from shoal_local.process import Process, children, ended, identify, open_pidfd
-from shoal_local.root import Root
-from shoal_local.rootfs import RootFs
-from shoal_local.rootpath import executable, resolve
-from shoal_local.scripts import (
+from shoal_local.image.cache import RootFs
+from shoal_local.limit import disk
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.limit.limits import Limits
+from shoal_local.root.assembly import Root
+from shoal_local.root.binds import Bind, checks, placements
+from shoal_local.root.blueprint import Drawer, Place
+from shoal_local.root.mounts import bubblewrap, fstab
+from shoal_local.root.paths import executable, resolve
+from shoal_local.run.command import CODE, locate
+from shoal_local.run.keyring import leave_session_keyring
+from shoal_local.run.process import Process, children, ended, identify, open_pidfd
+from shoal_local.run.scripts import (
     READY,
     Drop,
     Tools,
@@ -45,6 +44,7 @@ from shoal_local.scripts import (
     unshare_inner,
     unshare_stage,
 )
+from shoal_local.state.box import Box, Started
 
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 START_SECONDS: Final = 30.0

@@ -13,10 +13,10 @@ from uuid import uuid4
 import structlog
 
 from shoal.errors import EngineFailure
-from shoal_local.box import Box
-from shoal_local.cgroups import Cgroups
-from shoal_local.files.trees import remove_tree
-from shoal_local.process import descendants, ended, identify, kill, open_pidfd
+from shoal_local.limit.cgroups import Cgroups
+from shoal_local.run.process import descendants, ended, identify, kill, open_pidfd
+from shoal_local.state.box import Box
+from shoal_local.state.trees import remove_tree
 
 log: Final = structlog.get_logger("shoal.local")
 

@@ -11,7 +11,7 @@ from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import Volume
 from shoal.walk import Owner, descend, identity, is_directory, make_file, open_path
-from shoal_local.binds import Bind, parts
+from shoal_local.root.binds import Bind, parts
 
 
 class HostVolumes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from shoal.errors import EngineFailure
-from shoal_local.rootpath import executable, resolve
+from shoal_local.root.paths import executable, resolve
 
 CODE: Final = "LOCAL::SANDBOX_START_FAILED"
 _HEAD: Final = 4096

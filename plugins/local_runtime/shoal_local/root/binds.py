@@ -15,7 +15,7 @@ from shlex import join, quote
 from msgspec import Struct
 from msgspec.structs import replace
 
-from shoal_local.mounts import BOX, Mount, Point, read_only_bind
+from shoal_local.root.mounts import BOX, Mount, Point, read_only_bind
 
 _ASIDE = "volumes"
 
@@ -25,7 +25,7 @@ class Bind(Struct, frozen=True):
 
     Attributes:
         name: the volume's name in the request.
-        identity: device and inode number, see `shoal_local.files.walk.identity`.
+        identity: device and inode number, see `shoal.walk.identity`.
         covers: the identity of what it is mounted on, where that is in another volume.
     """
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from shoal.plugin.interfaces import LogQuery
-from shoal_local.box import Box
+from shoal_local.state.box import Box
 
 _KEEP_SIZE: Final = 0x01
 _PUNCH_HOLE: Final = 0x02

@@ -1,0 +1,11 @@
+"""What is kept on disk, and what is read from it.
+
+::
+
+    directory.py   the state directory of one server
+    box.py         the directory of one sandbox
+    observe.py     from that directory to a workload
+    logs.py        captured output
+    feed.py        changes to everyone who watches
+    trees.py       removing whole trees
+"""
