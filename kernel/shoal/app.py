@@ -17,6 +17,7 @@ from shoal.config.loader import Loaded
 from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.logs import log_access
 from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.components import Part
 from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import Access, Component
 from shoal.plugin.manager import PluginManager
@@ -55,15 +56,9 @@ class Shoal:
         self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
         self._proxy = HttpProxy(self.lifecycle, self.settings.proxy, eip=self.settings.server.eip)
         self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
-        self._before: list[Component] = [
-            store,
-            *components.agents,
-            *components.authenticators,
-            *components.networking,
-            *components.ingresses,
-            *components.observers,
-            *components.runtimes.values(),
-        ]
+        embedded = [] if components.store else [Part(plugin="shoal", family="store", component=store)]
+        parts = [*embedded, *components.all()]
+        self._before = [part.component for part in parts if part.family != "renewal"]
         self._after: list[Component] = [*components.renewals]
         self._opened: list[Component] = []
         self._authenticators = components.authenticators
@@ -75,7 +70,7 @@ class Shoal:
             strangers=None if components.authenticators else Strangers.of(self.settings.server),
             proxy=self._proxy,
             sockets=self._sockets,
-            readiness=Readiness([*self._before, *self._after]),
+            readiness=Readiness(parts),
             access=log_access,
             version=shoal.__version__,
         )

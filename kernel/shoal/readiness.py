@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from shoal.errors import ShoalError
+from shoal.plugin.components import Part
 from shoal.plugin.interfaces import Component
 
 FRESH_SECONDS = 1.0
@@ -17,18 +18,18 @@ PATIENCE_SECONDS = 5.0
 class Readiness:
     """Pings components, side by side, at most once a second."""
 
-    def __init__(self, components: Sequence[Component]) -> None:
-        self._components = components
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
         self._asked_at = float("-inf")
         self._answer: dict[str, str | None] = {}
         self._lock = asyncio.Lock()
 
     async def __call__(self) -> dict[str, str | None]:
-        """Each component's name, and why it cannot work now; None if it can."""
+        """Each component's key (`Part.key`), and why it cannot work now; None if it can."""
         async with self._lock:
             if time.monotonic() - self._asked_at > FRESH_SECONDS:
-                answers = await asyncio.gather(*map(_ping, self._components))
-                self._answer = {part.name: answer for part, answer in zip(self._components, answers, strict=True)}
+                answers = await asyncio.gather(*(_ping(part.component) for part in self._parts))
+                self._answer = {part.key: answer for part, answer in zip(self._parts, answers, strict=True)}
                 self._asked_at = time.monotonic()
             return self._answer
 

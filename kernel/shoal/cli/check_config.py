@@ -54,9 +54,9 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
 def _check(settings: Settings, components: Components) -> None:
     """Look where it would write, and ask every component; all problems are told at once. Raises ConfigError."""
     problems = unwritable(settings, embedded_store=components.store is None)
-    for component in components.all():
+    for part in components.all():
         try:
-            component.check_config()
+            part.component.check_config()
         except ConfigError as error:
             problems.append(str(error))
     if problems:

@@ -17,6 +17,23 @@ from shoal.plugin.interfaces import (
 )
 
 
+class Part(Struct, frozen=True):
+    """One component, with the plugin that registered it and the family for which it did."""
+
+    plugin: str
+    family: str
+    component: Component
+
+    @property
+    def key(self) -> str:
+        """``plugin/family/name``: unique in a server, as `/ready` shows it."""
+        return f"{self.plugin}/{self.family}/{self.component.name}"
+
+    def __str__(self) -> str:
+        """As logs and errors name it."""
+        return f"plugin {self.plugin!r}: the {self.family} {self.component.name!r}"
+
+
 class Components(Struct, kw_only=True):
     """Every component by family.
 
@@ -24,6 +41,7 @@ class Components(Struct, kw_only=True):
         store: None for the embedded one.
         default_runtime: key into ``runtimes``.
         ingresses: in the order in which they are asked.
+        plugins: the name of the plugin that registered a component, by the component's ``id()``.
     """
 
     runtimes: dict[str, Runtime]
@@ -35,16 +53,22 @@ class Components(Struct, kw_only=True):
     ingresses: list[Ingress] = []
     renewals: list[Renewal] = []
     observers: list[Observer] = []
+    plugins: dict[int, str] = {}
 
-    def all(self) -> list[Component]:
-        """Every component of every family."""
+    def all(self) -> list[Part]:
+        """Every component of every family, in the order in which they are started."""
         return [
-            *([self.store] if self.store else []),
-            *self.agents,
-            *self.authenticators,
-            *self.networking,
-            *self.ingresses,
-            *self.observers,
-            *self.runtimes.values(),
-            *self.renewals,
+            *([self.part("store", self.store)] if self.store else []),
+            *(self.part("agent", each) for each in self.agents),
+            *(self.part("authenticator", each) for each in self.authenticators),
+            *(self.part("networking", each) for each in self.networking),
+            *(self.part("ingress", each) for each in self.ingresses),
+            *(self.part("observer", each) for each in self.observers),
+            *(self.part("runtime", each) for each in self.runtimes.values()),
+            *(self.part("renewal", each) for each in self.renewals),
         ]
+
+    def part(self, family: str, component: Component) -> Part:
+        """A component with its plugin; one that no plugin registered is named after its module."""
+        plugin = self.plugins.get(id(component), type(component).__module__)
+        return Part(plugin=plugin, family=family, component=component)

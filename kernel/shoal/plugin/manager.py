@@ -72,29 +72,37 @@ class PluginManager:
         """Ask every enabled plugin for its components. Raises ConfigError."""
         agents: dict[str, Agent] = {}
         context = PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
-        store = self._store(context)
-        agents.update({agent.name: agent for agent in self._gather("shoal_register_agents", Agent, context)})
-        runtimes = {runtime.name: runtime for runtime in self._gather("shoal_register_runtimes", Runtime, context)}
-        networking = self._gather("shoal_register_networking", Networking, context)
-        ingresses = self._gather("shoal_register_ingresses", Ingress, context)
+        plugins: dict[int, str] = {}
+        gather = functools.partial(self._gather, context=context, plugins=plugins)
+        store = self._store(context, plugins)
+        agents.update({agent.name: agent for agent in gather("shoal_register_agents", Agent)})
+        runtimes = {runtime.name: runtime for runtime in gather("shoal_register_runtimes", Runtime)}
+        networking = gather("shoal_register_networking", Networking)
+        ingresses = gather("shoal_register_ingresses", Ingress)
         return Components(
             store=store,
             agents=list(agents.values()),
             runtimes=runtimes,
             default_runtime=self._default_runtime(runtimes),
-            authenticators=self._gather("shoal_register_authenticators", Authenticator, context),
+            authenticators=gather("shoal_register_authenticators", Authenticator),
             networking=sorted(networking, key=lambda part: part.name),
             ingresses=sorted(ingresses, key=lambda part: (-part.priority, part.name)),
-            renewals=self._gather("shoal_register_renewals", Renewal, context),
-            observers=self._gather("shoal_register_observers", Observer, context),
+            renewals=gather("shoal_register_renewals", Renewal),
+            observers=gather("shoal_register_observers", Observer),
+            plugins=plugins,
         )
 
     def _owned(self) -> list[OwnedSection]:
         own = [one for candidate in self._enabled for one in candidate.sections()]
         return [*KERNEL_SECTIONS, *(OwnedSection(one.name, one.kind, one.retired) for one in own)]
 
-    def _gather(self, hook: str, family: type[Component], context: PluginContext) -> list[Any]:
-        """The components that a hook's implementations returned, all in one list, no two of one name."""
+    def _gather(
+        self, hook: str, family: type[Component], *, context: PluginContext, plugins: dict[int, str]
+    ) -> list[Any]:
+        """The components that a hook's implementations returned, all in one list, no two of one name.
+
+        ``plugins`` is told whose each is.
+        """
         owners: dict[str, str] = {}
         gathered: list[Component] = []
         for candidate, answer in self._ask(hook, context):
@@ -103,7 +111,7 @@ class PluginManager:
                 if part.name in owners:
                     both = f"{owners[part.name]!r} and {candidate.name!r}"
                     raise ConfigError(f"plugins {both} both register the {family.__name__.lower()} {part.name!r}")
-                owners[part.name] = candidate.name
+                owners[part.name] = plugins[id(part)] = candidate.name
                 gathered.append(part)
         return gathered
 
@@ -116,12 +124,13 @@ class PluginManager:
             # pluggy collects the answers of a hook in a list, unless the first one wins; there is one at most.
             yield candidate, (answer[0] if answer else None) if isinstance(answer, list) else answer
 
-    def _store(self, context: PluginContext) -> Store | None:
+    def _store(self, context: PluginContext, plugins: dict[int, str]) -> Store | None:
         """The first store that a plugin offers. Raises ConfigError if only a plugin has the type that is asked for."""
         hook = "shoal_register_store"
         for candidate, answer in self._ask(hook, context):
             if isinstance(answer, Store):
                 check_component(candidate.name, answer, Store)
+                plugins[id(answer)] = candidate.name
                 return answer
             if answer is not None:
                 raise ConfigError(f"plugin {candidate.name!r}: the hook {hook} must return a Store or None")

@@ -21,7 +21,7 @@ from shoal.view.listing import ListQuery, Page
 App = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI application; the libraries disagree on the types of what it takes."""
 Readiness = Callable[[], Awaitable[dict[str, str | None]]]
-"""Each component's name, and why it cannot work now; None if it can."""
+"""Each component as ``plugin/family/name``, and why it cannot work now; None if it can."""
 
 
 class PoolKeeper(Protocol):

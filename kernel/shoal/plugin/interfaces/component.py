@@ -9,7 +9,7 @@ class Component:
     """Base of every interface: opened before the port answers, closed after it stopped answering, pinged by ``/ready``.
 
     Attributes:
-        name: unique among the components of one family; shown by ``shoal plugins``, logs and ``/ready``.
+        name: unique among the components of one family; shown by logs and, with plugin and family, by ``/ready``.
     """
 
     name: ClassVar[str]

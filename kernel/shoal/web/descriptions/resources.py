@@ -151,7 +151,9 @@ RESOURCES: Final[Schemas] = {
         "Whether the server can work.",
         {
             "status": "`ready` where every component can work.",
-            "components": text("`ok`, or the problem, by component.", {"store": "ok"}),
+            "components": text(
+                "`ok` or the problem, by `plugin/family/name`.", {"docker_runtime/runtime/docker": "ok"}
+            ),
             "code": text("Machine code; with a 503 only.", "GENERAL::NOT_READY"),
             "message": "What cannot work; with a 503 only.",
         },

@@ -15,7 +15,10 @@ NOT_READY = "GENERAL::NOT_READY"
 
 
 class ReadyReport(Struct):
-    """``components`` maps each component to ``ok`` or why it cannot work; ``code`` and ``message`` come with a 503."""
+    """``components`` maps each component, as ``plugin/family/name``, to ``ok`` or why it cannot work.
+
+    ``code`` and ``message`` come with a 503.
+    """
 
     status: Literal["ready", "unavailable"]
     components: dict[str, str]
