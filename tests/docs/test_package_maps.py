@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = re.compile(r"^::\n\n((?:    .*\n?|\n)+)", re.MULTILINE)
-_ENTRY = re.compile(r"^    ([\w.]+)/?(?= |$)", re.MULTILINE)
+_ENTRY = re.compile(r"^    (\w+)(?:\.py|/)?(?= |$)", re.MULTILINE)
 
 
 def _maps() -> dict[Path, set[str]]:
@@ -29,7 +29,7 @@ MAPS = _maps()
 def test_map_is_true(folder: Path) -> None:
     """Modules and packages, but for the package's own ``__init__``."""
     there = {
-        entry.name
+        entry.stem
         for entry in folder.iterdir()
         if (entry.suffix == ".py" and entry.name != "__init__.py") or (entry / "__init__.py").exists()
     }

@@ -14,5 +14,7 @@
     storage    volumes and mounts of the pod spec
     secrets    registry credentials
     status     pod → phase, reason and message: why it is not scheduled, which image cannot be pulled
+    gate       a filtered sandbox runs nothing before its filter, or after it
+    ending     ends pods, those in which something that must not end has ended among them
     describe   the texts of logs, events and inspect
 """

@@ -2,7 +2,13 @@
 
 ::
 
-    interface  what a provider implements
-    discovery  from the configured name to a provider
-    pod        plain pods: nothing to install on the cluster
+    interface      what a provider implements
+    discovery      from the configured name to a provider
+    pod            plain pods: nothing to install on the cluster
+    custom         what the providers on custom resources share
+    batchsandbox   one BatchSandbox each
+    agent_sandbox  one agent-sandbox Sandbox each
+    wishes         what a BatchSandbox was asked to become, and how far its controller is
+    edits          changes that depend on what an object says
+    template       template files, merged under every object
 """

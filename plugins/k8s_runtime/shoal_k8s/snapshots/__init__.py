@@ -3,5 +3,6 @@
 ::
 
     objects   the fields of a SandboxSnapshot, and the image that a finished one stands for
+    preflight whether a running sandbox can be captured
     captures  has them made, waits for them, removes them
 """
