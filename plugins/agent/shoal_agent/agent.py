@@ -1,0 +1,38 @@
+"""What all rooms share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from shoal_agent.children import Children
+from shoal_agent.environment import Environment
+from shoal_agent.http.app import Gate
+from shoal_agent.http.token import AccessToken
+from shoal_agent.options import Options
+
+
+class Agent:
+    """One running agent. Rooms get it in `add_routes(agent, routes)` and keep their own state themselves."""
+
+    def __init__(self, options: Options, environment: Environment) -> None:
+        self.options = options
+        self.environment = environment
+        self.children = Children()
+        """Starts processes and tells when they end."""
+        self.token = AccessToken(options.access_token)
+        self.gates: list[Gate] = [self.token.gate]
+        """Asked in their order before every route; a room may insert its own at the front."""
+        self.on_start: list[Callable[[], Awaitable[None]]] = []
+        """Awaited in order once the loop runs, before the first request."""
+        self.on_stop: list[Callable[[], Awaitable[None]]] = []
+        """Awaited in order after the last request."""
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def run_in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """A task that outlives its request and is kept from being collected."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,26 @@
+"""The table of routes: every room adds its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from shoal_agent.agent import Agent
+from shoal_agent.http.app import App
+from shoal_agent.http.request import Request
+from shoal_agent.http.routes import Routes
+
+ROOMS: tuple[Callable[[Agent, Routes], None], ...] = ()
+"""One `add_routes(agent, routes)` per room."""
+
+
+async def ping(request: Request) -> None:
+    """200 without a body."""
+
+
+def build(agent: Agent) -> App:
+    """The application of `agent`."""
+    routes = Routes()
+    routes.get("/ping", ping)
+    for add_routes in ROOMS:
+        add_routes(agent, routes)
+    return App(routes, agent.gates)

@@ -1,0 +1,73 @@
+"""The program: reads its options, serves until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+from shoal_agent import app, options, signals
+from shoal_agent.agent import Agent
+from shoal_agent.environment import Environment
+from shoal_agent.http.server import Server, listen
+
+_LOG = logging.getLogger("shoal_agent")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the agent. Returns its exit status: 2 for wrong options, 1 if it cannot listen."""
+    try:
+        given = options.parse(arguments, os.environ)
+    except ValueError as error:
+        sys.stderr.write(f"shoal_agent: {error}\n")
+        return 2
+    try:
+        listener = listen(given.host, given.port)
+    except OSError as error:
+        sys.stderr.write(f"shoal_agent: cannot listen on {given.host}:{given.port}: {error.strerror}\n")
+        return 1
+    return run(given, listener)
+
+
+def run(given: options.Options, listener: socket.socket) -> int:
+    """Serves on a bound socket until SIGTERM or SIGINT. Returns the exit status. Call it in the main thread.
+
+    A warm parent that forks an agent calls this in the child.
+    """
+    _start_log(given)
+    signals.reset()
+    agent = Agent(given, Environment(os.environ))
+    return asyncio.run(_serve(agent, listener))
+
+
+async def _serve(agent: Agent, listener: socket.socket) -> int:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    agent.children.adopts = os.getpid() == 1
+    agent.children.start()
+    server = Server(app.build(agent))
+    for start in agent.on_start:
+        await start()
+    await server.start(listener)
+    _LOG.info("listening on %s:%d", *listener.getsockname()[:2])
+    await stop.wait()
+    await server.stop(agent.options.graceful_shutdown)
+    for finish in agent.on_stop:
+        await finish()
+    return 0
+
+
+def _start_log(given: options.Options) -> None:
+    """Levels are those of syslog: 3 errors, 4 warnings, 6 information, 7 debugging."""
+    levels = {3: logging.ERROR, 4: logging.WARNING, 5: logging.INFO, 6: logging.INFO}
+    level = logging.DEBUG if given.log_level > 6 else levels.get(given.log_level, logging.CRITICAL)
+    handler = logging.FileHandler(given.log_file) if given.log_file else logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _LOG.handlers[:] = [handler]
+    _LOG.propagate = False
+    _LOG.setLevel(level)

@@ -1,0 +1,102 @@
+"""Flags and variables of the program: `docs/wire/execd.md` section 13. A flag beats its variable."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # clients come from outside of the sandbox
+PORT = 44772
+_DURATION = re.compile(r"([0-9]*\.?[0-9]+)(ns|us|µs|ms|s|m|h)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the agent runs."""
+
+    host: str = EVERYWHERE
+    port: int = PORT
+    log_level: int = 6
+    """0 (silent) to 7 (debug), as syslog counts."""
+    access_token: str | None = None
+    jupyter_host: str | None = None
+    jupyter_token: str | None = None
+    jupyter_idle_poll: float = 0.1
+    """Seconds."""
+    graceful_shutdown: float = 1.0
+    """Seconds for which running requests may go on after SIGTERM."""
+    isolation_config: str | None = None
+    runtime_init: bool = False
+    """Wait for `POST /internal/init` before anything else is served."""
+    init: tuple[str, ...] | None = None
+    """The command to run as its parent, as PID 1 does; None if `--init` is not given."""
+    startup_status_file: str | None = None
+    log_file: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Options(port={self.port})"  # two of them are secrets
+
+
+def duration(text: str) -> float:
+    """Seconds of ``1s``, ``200ms``, ``1m30s``. Raises ValueError."""
+    parts = _DURATION.findall(text)
+    if text != "0" and (not parts or "".join(number + unit for number, unit in parts) != text):
+        raise ValueError(f"{text!r} is no duration such as 1s or 200ms")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def truth(text: str) -> bool:
+    """Whether a variable's text switches something on."""
+    return text.strip().lower() in ("1", "true", "t", "yes", "on")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="shoal_agent", description="The agent inside a sandbox.", allow_abbrev=False)
+
+    def flag(name: str, **more: object) -> None:
+        parser.add_argument(f"--{name}", f"-{name}", **more)  # type: ignore[arg-type]  # any keyword of add_argument
+
+    flag("host", default=EVERYWHERE, help="address to listen on (0.0.0.0)")
+    flag("port", type=int, default=PORT, help=f"port to listen on ({PORT})")
+    flag("log-level", type=int, default=6, help="0 (silent) to 7 (debug)")
+    flag("access-token", default=None, help="token that requests carry (EXECD_ACCESS_TOKEN)")
+    flag("jupyter-host", default=None, help="URL of a Jupyter server (JUPYTER_HOST)")
+    flag("jupyter-token", default=None, help="its token (JUPYTER_TOKEN)")
+    flag("jupyter-idle-poll-interval", type=duration, default=None)
+    flag("graceful-shutdown-timeout", type=duration, default=None, help="EXECD_API_GRACE_SHUTDOWN (1s)")
+    flag("isolation-config", default=None)
+    flag("lifecycle-startup-status-file", default=None)
+    flag("runtime-init", nargs="?", const="true", default=None, help="wait for POST /internal/init")
+    flag("init", action="store_true", help="run the command after -- and exit with its status")
+    parser.add_argument("command", nargs="*")
+    return parser
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
+    """The options. Raises SystemExit for wrong flags, ValueError for wrong variables."""
+    given = _parser().parse_args(arguments)
+
+    def variable(name: str) -> str | None:
+        return environ.get(name) or None
+
+    def seconds(flag: float | None, name: str, default: str) -> float:
+        return duration(variable(name) or default) if flag is None else flag
+
+    return Options(
+        host=given.host,
+        port=given.port,
+        log_level=given.log_level,
+        access_token=given.access_token or variable("EXECD_ACCESS_TOKEN"),
+        jupyter_host=given.jupyter_host or variable("JUPYTER_HOST"),
+        jupyter_token=given.jupyter_token or variable("JUPYTER_TOKEN"),
+        jupyter_idle_poll=seconds(given.jupyter_idle_poll_interval, "EXECD_JUPYTER_IDLE_POLL_INTERVAL", "100ms"),
+        graceful_shutdown=seconds(given.graceful_shutdown_timeout, "EXECD_API_GRACE_SHUTDOWN", "1s"),
+        isolation_config=given.isolation_config or variable("EXECD_ISOLATION_CONFIG"),
+        runtime_init=truth(given.runtime_init or environ.get("EXECD_RUNTIME_INIT", "")),
+        init=tuple(given.command) if given.init else None,
+        startup_status_file=given.lifecycle_startup_status_file,
+        log_file=variable("EXECD_LOG_FILE"),
+    )

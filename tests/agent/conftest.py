@@ -1,0 +1,66 @@
+"""Agents for tests: one per module, or as many as a test starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.agent.program import USER, AgentProcess, interpreter
+
+StartAgent = Callable[..., AgentProcess]
+
+
+def _starter(base: Path) -> Iterator[StartAgent]:
+    started: list[AgentProcess] = []
+
+    def start(flags: Sequence[str] = (), env: Mapping[str, str] | None = None, uid: int | None = None) -> AgentProcess:
+        """Starts an agent; skips the test if it cannot run as `uid` here."""
+        if interpreter(uid) is None:
+            pytest.skip(f"no Python here runs as uid {uid}: that takes root, setpriv and a Python that it may read")
+        home = base / f"agent{len(started)}"
+        home.mkdir()
+        started.append(AgentProcess(home, flags, env, uid))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.stop()
+
+
+@pytest.fixture
+def start_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartAgent]:
+    """Starts agents with flags, variables, a user; they stop with the test."""
+    base = tmp_path_factory.mktemp("agents")
+    _let_in(base)
+    yield from _starter(base)
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """An agent as this process's user, one per test module."""
+    for start in _starter(tmp_path_factory.mktemp("agent")):
+        yield start()
+
+
+@pytest.fixture(scope="module")
+def user_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """An agent as an ordinary user, one per test module."""
+    base = tmp_path_factory.mktemp("agent")
+    _let_in(base)
+    for start in _starter(base):
+        yield start(uid=USER)
+
+
+@pytest.fixture
+def client(agent: AgentProcess) -> Iterator[httpx.Client]:
+    """A client of the module's agent."""
+    with agent.client() as client:
+        yield client
+
+
+def _let_in(directory: Path) -> None:
+    """pytest's own directories are for their owner alone; an agent of another user has its home below them."""
+    for path in (directory, directory.parent, directory.parent.parent):
+        path.chmod(0o755)

@@ -1,0 +1,31 @@
+"""The access token guards everything but the open paths."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from tests.agent.conftest import StartAgent
+
+
+@pytest.fixture(params=["flag", "variable"])
+def guarded(request: pytest.FixtureRequest, start_agent: StartAgent) -> httpx.Client:
+    if request.param == "flag":
+        return start_agent(["--access-token", "right"], {"EXECD_ACCESS_TOKEN": "beaten by the flag"}).client()
+    return start_agent(env={"EXECD_ACCESS_TOKEN": "right"}).client()
+
+
+def test_requests_without_the_token_are_refused(guarded: httpx.Client) -> None:
+    with guarded:
+        for headers in ({}, {"X-EXECD-ACCESS-TOKEN": ""}, {"X-EXECD-ACCESS-TOKEN": "wrong"}):
+            for path in ("/nope", "/metrics", "/proxy/1/x"):
+                answer = guarded.get(path, headers=headers)
+                assert answer.status_code == 401
+                assert "X-EXECD-ACCESS-TOKEN" in answer.json()["error"]
+                assert list(answer.json()) == ["error"]
+        assert guarded.get("/ping").status_code == 200
+        assert guarded.get("/nope", headers={"x-execd-access-TOKEN": "right"}).status_code == 404
+
+
+def test_a_redirect_comes_before_the_token(guarded: httpx.Client) -> None:
+    with guarded:
+        assert guarded.get("/ping/").status_code == 301
