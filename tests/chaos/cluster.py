@@ -2,127 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import random
-import shlex
-import signal
-import subprocess
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-import kubernetes
+from tests.chaos.apiserver import DrainedApi
 from tests.chaos.clients import Body
+from tests.chaos.controller import Controller
 from tests.chaos.faults import Fault, of_server
-from tests.k8s_runtime.relay import Relay
+from tests.chaos.kubectl import RESOURCES, SNAPSHOTS, Holdings, kubectl
 from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
 
 PROVIDER = os.environ.get("SHOAL_CHAOS_PROVIDER", "pod")
 CONTROLLER = os.environ.get("SHOAL_CHAOS_CONTROLLER", "")
 """The command of a real controller for that provider, which is then the run's own to stop and kill."""
-
-
-class DrainedApi:
-    """The way of one server to the API server, which can be closed."""
-
-    def __init__(self, folder: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._relay: Relay = self._call(self._open())
-        self.kubeconfig = folder / "kubeconfig"
-        self.kubeconfig.write_text(
-            json.dumps(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Config",
-                    "clusters": [{"name": "relay", "cluster": {"server": self._relay.url}}],
-                    "users": [{"name": "relay", "user": {"token": self._relay.token}}],
-                    "contexts": [{"name": "relay", "context": {"cluster": "relay", "user": "relay"}}],
-                    "current-context": "relay",
-                }
-            )
-        )
-
-    async def _open(self) -> Relay:
-        settings = kubernetes.client.Configuration()
-        kubernetes.config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]  # it has no types
-        return await Relay(settings).__aenter__()
-
-    def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    def fault(self, name: str) -> Fault:
-        return Fault(f"the API server is drained for the {name}", f"api of the {name}", self._drain, self._return)
-
-    def _drain(self, _chance: random.Random) -> None:
-        self._relay.refusing = True
-        self._loop.call_soon_threadsafe(self._relay.cut)
-
-    def _return(self) -> None:
-        self._relay.refusing = False
-
-    def close(self) -> None:
-        self._call(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _end(self) -> None:
-        await self._relay.__aexit__(None, None, None)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-
-class Controller:
-    """A real controller, started by its command, stopped, killed and started again."""
-
-    def __init__(self, command: str) -> None:
-        self._command = shlex.split(command)
-        self._process = self._started()
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def faults(self) -> list[Fault]:
-        def stop(_chance: random.Random) -> None:
-            self._process.send_signal(signal.SIGSTOP)
-
-        def kill(_chance: random.Random) -> None:
-            self._process.kill()
-            self._process.wait()
-
-        return [
-            Fault("SIGSTOP of the controller", "controller", stop, self.go_on),
-            Fault("kill -9 of the controller", "controller", kill, self.go_on),
-        ]
-
-    def go_on(self) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
-        else:
-            self._process = self._started()
-
-    def close(self) -> None:
-        self.go_on()
-        self._process.kill()
-        self._process.wait()
+MANIFEST = os.environ.get("SHOAL_CHAOS_MANIFEST", "")
+"""A file of objects that the controller needs in the namespace, such as the secret of its registry."""
 
 
 class ClusterWorld:
-    """Pods of one namespace, by two servers with a store each; the cluster holds the truth."""
+    """Sandboxes of one namespace, by two servers with a store each; the cluster holds the truth."""
 
     def __init__(self, home: Path, namespace: str) -> None:
         self._namespace = namespace
+        self._holdings = Holdings(namespace, PROVIDER)
         self._apis: list[DrainedApi] = []
         self.servers: list[ServerProcess] = []
         self.faults: list[Fault] = []
@@ -130,12 +38,13 @@ class ClusterWorld:
         self.meddled: set[str] = set()
         for name in ("server", "other server"):
             self._add(home / name.replace(" ", "-"), name)
-        self._controller = Controller(CONTROLLER) if CONTROLLER else None
-        if self._controller is not None:
-            self.faults += self._controller.faults()
-        elif PROVIDER != "pod":
-            self.lacking.append("controllers stopped and killed: SHOAL_CHAOS_CONTROLLER names none")
-        self.faults.append(Fault("a pod removed behind their back", "pod", self._meddle))
+        self.logs = [server.log for server in self.servers]
+        self._controller = self._with_controller(home)
+        self.faults.append(Fault("a pod removed behind their back", "pod", self._remove_pod))
+        if PROVIDER in RESOURCES:
+            self.faults.append(Fault("an object removed behind their back", "object", self._remove_object))
+        # A pod that goes takes a minute on a slow node, and what is resumed waits for it.
+        self.patience = 120.0 if PROVIDER == "pod" else 400.0
         self.abilities: frozenset[str] = frozenset()
         self.body: Body = {
             "image": {"uri": "shoal-test/busybox:latest"},
@@ -152,14 +61,32 @@ class ClusterWorld:
         self.servers.append(server)
         self.faults += [*of_server(server, name), api.fault(name)]
 
-    def _meddle(self, chance: random.Random) -> None:
-        if PROVIDER != "pod":
-            return  # its controller makes another one
-        there = sorted(self.truth())
+    def _with_controller(self, home: Path) -> Controller | None:
+        if not CONTROLLER:
+            if PROVIDER in RESOURCES:
+                self.lacking.append("a controller stopped and killed: SHOAL_CHAOS_CONTROLLER names none")
+            return None
+        log = home / "controller.log"
+        self.logs.append(log)
+        controller = Controller(CONTROLLER, log)
+        self.faults += controller.faults()
+        return controller
+
+    def _remove_pod(self, chance: random.Random) -> None:
+        """A plain pod is its sandbox; any other one its controller has to replace."""
+        there = sorted(self._holdings.alive())
+        if there:
+            victim = chance.choice(there)
+            if PROVIDER not in RESOURCES:
+                self.meddled.add(victim)
+            self._holdings.remove_pod(victim)
+
+    def _remove_object(self, chance: random.Random) -> None:
+        there = sorted(self._holdings.held())
         if there:
             victim = chance.choice(there)
             self.meddled.add(victim)
-            _kubectl("-n", self._namespace, "delete", "pod", victim, "--grace-period=0", "--force", "--wait=false")
+            self._holdings.remove_object(victim)
 
     def ahead(self, *, reset: bool = False) -> float:
         return 0.0
@@ -168,21 +95,16 @@ class ClusterWorld:
         raise NotImplementedError
 
     def truth(self) -> set[str]:
-        """Pods that are not on their way out."""
-        found = json.loads(_kubectl("-n", self._namespace, "get", "pods", "-l", "opensandbox.io/id", "-o", "json"))
-        return {
-            pod["metadata"]["labels"]["opensandbox.io/id"]
-            for pod in found["items"]
-            if "deletionTimestamp" not in pod["metadata"]
-        }
+        return self._holdings.alive()
+
+    def held(self) -> set[str]:
+        return self._holdings.held()
 
     def images(self) -> set[str]:
-        return set()
+        return self._holdings.snapshots() if "snapshot" in self.abilities else set()
 
     def leftovers(self) -> list[str]:
-        return _kubectl(
-            "-n", self._namespace, "get", "pods,secrets,pvc", "-l", "opensandbox.io/id", "-o", "name"
-        ).split()
+        return self._holdings.everything(*([SNAPSHOTS] if PROVIDER == "batchsandbox" else []))
 
     def close(self) -> None:
         for server in self.servers:
@@ -193,20 +115,16 @@ class ClusterWorld:
             self._controller.close()
 
 
-def _kubectl(*words: str) -> str:
-    done = subprocess.run(["kubectl", *words], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 0 or "NotFound" in done.stderr, done.stderr
-    return done.stdout
-
-
 @contextmanager
 def cluster_world(home: Path) -> Iterator[ClusterWorld]:
     namespace = f"shoal-chaos-{uuid.uuid4().hex[:10]}"
-    _kubectl("create", "namespace", namespace)
+    kubectl("create", "namespace", namespace)
+    if MANIFEST:
+        kubectl("-n", namespace, "create", "-f", MANIFEST)
     world = ClusterWorld(home, namespace)
     try:
         yield world
     finally:
         world.close()
         with suppress(AssertionError):
-            _kubectl("delete", "namespace", namespace, "--wait=false")
+            kubectl("delete", "namespace", namespace, "--wait=false")

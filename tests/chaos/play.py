@@ -17,8 +17,6 @@ from tests.chaos.clients import POOL, Client
 from tests.chaos.faults import Fault
 from tests.chaos.worlds import World
 
-PATIENCE = 120.0
-"""How long everything may take to settle once nothing is wrong any more, in seconds; then it is stuck."""
 CLIENTS = 6
 MOVING = {"Pending", "Pausing", "Resuming", "Stopping"}
 Items = dict[str, dict[str, Any]]
@@ -78,7 +76,7 @@ class Play:
         """Rounds for that long, two at least. Raises AssertionError with the seed in it."""
         began = time.monotonic()
         for server in self._world.servers:
-            server.start(PATIENCE)
+            server.start(self._world.patience)
         self._make_pool()
         try:
             while self.report.rounds < 2 or time.monotonic() - began < seconds:
@@ -87,7 +85,7 @@ class Play:
                 self.report.seconds = time.monotonic() - began
             self._end()
         except Exception as error:
-            kept = [shutil.copy(server.log, f"{tempfile.mkdtemp(prefix='chaos-')}/") for server in self._world.servers]
+            kept = [shutil.copy(log, f"{tempfile.mkdtemp(prefix='chaos-')}/") for log in self._world.logs]
             raise AssertionError(f"{self.report}\n{error}\nlogs: {kept}") from error
         self.report.operations = sum((client.counts for client in self._clients), Counter[str]())
         return self.report
@@ -144,7 +142,7 @@ class Play:
     def _judge(self) -> None:
         """Everything settles, and then all that was told holds."""
         began = time.monotonic()
-        deadline = began + PATIENCE
+        deadline = began + self._world.patience
         while True:
             views = [view(server.base) for server in self._world.servers]
             wrong = self._unsettled(views)
@@ -170,11 +168,14 @@ class Play:
         # A create that failed is kept as Failed for a time of its own.
         lasting = {each: item for each, item in seen.items() if item["status"]["state"] != "Failed"}
         overdue = [each for each, item in lasting.items() if datetime.fromisoformat(item["expiresAt"]) < now]
-        idle = there - set(seen)
+        idle = (there | self._world.held()) - set(seen)
         if moving or overdue:
             return f"moving {moving}, overdue {overdue}"
         if any(set(other) != set(seen) for other in views[1:]):
             return f"servers disagree: {[set(other) ^ set(seen) for other in views[1:]]}"
+        torn = [each for each in seen if len({_told(other[each]) for other in views}) > 1]
+        if torn:
+            return f"servers tell different things: {[[other[each] for other in views] for each in torn]}"
         if not alive <= there:
             return f"shown as alive without a workload: {alive - there}"
         if len(idle) != self._available():
@@ -208,7 +209,7 @@ class Play:
         """Each that was acknowledged is there in a definite state; images are exactly those that are Ready."""
         if "snapshot" not in self._world.abilities:
             return
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._world.patience
         while True:
             found = snapshots(self._base)
             ready = {each for each, state in found.items() if state == "Ready"}
@@ -231,10 +232,15 @@ class Play:
                 assert http.delete(f"/v1/sandboxes/{sandbox_id}").status_code in (204, 404)
             for snapshot in snapshots(self._base):
                 assert http.delete(f"/v1/snapshots/{snapshot}").status_code in (204, 404)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self._world.patience
         while left := [*self._world.truth(), *self._world.leftovers(), *self._world.images()]:
             assert time.monotonic() < deadline, f"left over: {left}"
             time.sleep(0.1)
+
+
+def _told(item: dict[str, Any]) -> tuple[Any, ...]:
+    """What every server must say of a sandbox alike."""
+    return item["status"]["state"], item["expiresAt"], tuple(sorted(item["metadata"].items()))
 
 
 def view(base: str) -> Items:

@@ -37,6 +37,8 @@ class World(Protocol):
         faults: what may happen.
         lacking: what cannot happen here, and why.
         meddled: ids of the sandboxes whose workload was removed behind the server's back.
+        patience: how long everything may take to settle once nothing is wrong any more, in seconds.
+        logs: files that tell what happened, kept of a run that failed.
     """
 
     servers: list[ServerProcess]
@@ -45,6 +47,8 @@ class World(Protocol):
     faults: list[Fault]
     lacking: list[str]
     meddled: set[str]
+    patience: float
+    logs: list[Path]
 
     def ahead(self, *, reset: bool = False) -> float:
         """Seconds by which a server's clock has been ahead of ours at most, since the last reset."""
@@ -56,6 +60,10 @@ class World(Protocol):
 
     def truth(self) -> set[str]:
         """Ids of everything that runs or is frozen, by the engine alone."""
+        ...
+
+    def held(self) -> set[str]:
+        """Ids of everything that the engine has anything of."""
         ...
 
     def images(self) -> set[str]:
@@ -82,6 +90,8 @@ class _OneServer:
         environment = self._clock.environment if self._clock is not None else {}
         self.server = ServerProcess(home, f"{config}{ENGINE}{renewal}", environment)
         self.servers = [self.server]
+        self.logs = [self.server.log]
+        self.patience = 120.0
         self.faults += of_server(self.server)
         self.body = {
             "image": {"uri": image},
@@ -122,6 +132,12 @@ class _OneServer:
         intent = msgspec.json.encode({"sandbox_id": sandbox_id, "observed_at": at})
         with suppress(redis.RedisError), redis.Redis(port=self._redis.port, socket_timeout=1) as client:
             client.lpush("opensandbox:renew:intent", intent)
+
+    def truth(self) -> set[str]:
+        raise NotImplementedError
+
+    def held(self) -> set[str]:
+        return self.truth()
 
     def images(self) -> set[str]:
         return set()

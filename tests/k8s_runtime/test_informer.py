@@ -104,6 +104,24 @@ async def test_a_cut_watch_is_taken_up_where_it_was(
         await maps.stop()
 
 
+async def test_a_watch_that_is_open_again_is_heard_before_anything_changes(
+    client: KubeClient, namespace: str, relay: Relay, tmp_path: Any
+) -> None:
+    maps = informer(through(relay, tmp_path), namespace)
+    events: list[object] = []
+    await maps.start()
+    maps._event = events.append  # type: ignore[method-assign]  # not even a bookmark
+    try:
+        await until(lambda: any("watch=1" in line for line in relay.requests))
+        relay.refusing = True
+        relay.cut()
+        await until(lambda: maps.error is not None)
+        relay.refusing = False
+        await until(lambda: maps.error is None)
+    finally:
+        await maps.stop()
+
+
 async def test_a_version_that_is_gone_means_a_new_list(
     client: KubeClient, namespace: str, relay: Relay, tmp_path: Any
 ) -> None:
