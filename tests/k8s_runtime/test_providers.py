@@ -19,15 +19,16 @@ from tests.k8s_runtime.conftest import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, Controller
 
 from shoal.config.settings import RuntimeSettings, Settings
-from shoal.errors import Conflict, EngineFailure, NotFound
+from shoal.errors import Conflict, EngineFailure, NotFound, Unavailable
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Held
-from shoal_k8s.api import KubeClient, Resource
+from shoal_k8s.api import ApiUnreachable, KubeClient, Resource
 from shoal_k8s.api.connection import Connection
 from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
 from shoal_k8s.pods.objects import PODS
 from shoal_k8s.providers.agent_sandbox import dns_1035
+from shoal_k8s.providers.custom import CustomProvider
 from shoal_k8s.runtime import KubernetesRuntime
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
@@ -244,6 +245,17 @@ async def test_two_replicas_that_pause_at_once_are_told_apart(site: Site) -> Non
     assert any(not isinstance(outcome, BaseException) for outcome in both)
     assert all(isinstance(outcome, Conflict) or not isinstance(outcome, BaseException) for outcome in both)
     await second.stop()
+
+
+async def test_a_stream_that_is_lost_is_told_whatever_it_is_of(site: Site) -> None:
+    provider = site.runtime._provider
+    assert isinstance(provider, CustomProvider)
+    await site.runtime.ping()
+    provider.objects._lost(ApiUnreachable("watch", "cut"))
+    with pytest.raises(Unavailable):
+        await site.runtime.ping()
+    provider.objects._opened()
+    await site.runtime.ping()
 
 
 async def test_a_removal_waits_for_no_pod_and_leaves_none(site: Site) -> None:

@@ -215,8 +215,9 @@ class KubernetesRuntime(Runtime):
             self._client.close()
 
     async def ping(self) -> None:
-        """The watch must be heard; Unavailable otherwise."""
-        error = self._pods.error or (self._failures.error if self._failures is not None else None)
+        """Every watch must be heard; Unavailable otherwise."""
+        failures = None if self._failures is None else self._failures.error
+        error = self._pods.error or self._provider.error or failures
         if error is not None:
             why = f" {error.told().message}" if isinstance(error, ApiError) else ""
             raise Unavailable(f"{self.scope}::API_ERROR", f"The Kubernetes API server is not heard just now.{why}")

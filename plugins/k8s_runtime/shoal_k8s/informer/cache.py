@@ -172,6 +172,9 @@ class Informer(Generic[T]):
         self._listed_once = True
         self._synced.set()
 
+    def _opened(self) -> None:
+        self._error = None
+
     def _event(self, event: Event[T]) -> None:
         self._error = None
         if event.object is None:
@@ -238,6 +241,9 @@ class _Bridge(Generic[T]):
 
     def listed(self, objects: list[T], version: str) -> None:
         self._send(lambda: self._informer._listed(objects, version))
+
+    def opened(self) -> None:
+        self._send(self._informer._opened)
 
     def changed(self, event: Event[T]) -> None:
         self._send(lambda: self._informer._event(event))

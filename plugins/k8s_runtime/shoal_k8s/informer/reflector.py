@@ -46,6 +46,10 @@ class Listener(Protocol[T]):
         """Everything that there is at that version, in place of all that was told before."""
         ...
 
+    def opened(self) -> None:
+        """The API server answers again with what changes; nothing may change for long."""
+        ...
+
     def changed(self, event: Event[T]) -> None:
         """One change since."""
         ...
@@ -184,6 +188,7 @@ class Reflector(Generic[T]):
         }
         answer = self._get("watch", query, urllib3.Timeout(connect=10.0, read=lasting + SILENCE))
         self._answer = answer
+        self._listener.opened()
         try:
             with reaching(f"watch {self._resource}"):
                 yield from events(answer, self._decoder, f"watch {self._resource}")

@@ -107,6 +107,10 @@ class CustomProvider(WorkloadProvider, Generic[T]):
     async def stop(self) -> None:
         await self.objects.stop()
 
+    @property
+    def error(self) -> Exception | None:
+        return self.objects.error
+
     async def make(self, plan: WorkloadPlan) -> OwnerReference:
         thing = self._held(plan.id) or await self._create(plan)
         self.objects.put(thing)

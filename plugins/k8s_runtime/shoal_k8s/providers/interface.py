@@ -98,6 +98,11 @@ class WorkloadProvider(ABC):
         """End what `start` began; the default has nothing to end."""
         return
 
+    @property
+    def error(self) -> Exception | None:
+        """Why nothing is heard of its objects just now; None while all is well, or where they are pods."""
+        return None
+
     @abstractmethod
     async def make(self, plan: WorkloadPlan) -> OwnerReference:
         """Create the sandbox's object, or find the one of an earlier try; its belongings are to refer to it."""
