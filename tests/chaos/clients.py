@@ -36,6 +36,7 @@ class Client:
         abilities: names of the operations that this world has beyond the common ones.
         ahead: seconds by which the server's clock may have been ahead of ours since the last look.
         meddled: ids of the sandboxes whose workload somebody removes behind the server's back.
+        late_ends: something besides the servers ends what is over, and may not have heard of a renewal yet.
     """
 
     bases: list[str]
@@ -46,6 +47,7 @@ class Client:
     meddled: set[str] = field(default_factory=set)
     tell_access: Callable[[str, datetime], None] = lambda _sandbox_id, _at: None
     abilities: frozenset[str] = frozenset()
+    late_ends: bool = False
     known: dict[str, Promise] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     unanswered: str | None = None
@@ -95,7 +97,8 @@ class Client:
         elif self.fits("create", answer, 202):
             made = answer.json()
             self.unanswered = None
-            self.known[made["id"]] = Promise(made["id"], datetime.fromisoformat(made["expiresAt"]))
+            expires_at = datetime.fromisoformat(made["expiresAt"])
+            self.known[made["id"]] = Promise(made["id"], expires_at, superseded=set() if self.late_ends else None)
         elif answer.status_code == 429:
             self.unanswered = None
 
@@ -107,7 +110,7 @@ class Client:
 
     def _renew(self, name: str, http: httpx.Client, promise: Promise, seconds: float) -> None:
         wanted = datetime.now(UTC) + timedelta(seconds=seconds)
-        promise.perhaps_expires_at.add(wanted)
+        promise.ask(wanted)
         answer = http.post(
             f"{self.bases[0]}/v1/sandboxes/{promise.id}/renew-expiration", json={"expiresAt": wanted.isoformat()}
         )
@@ -116,7 +119,7 @@ class Client:
         elif answer.status_code in (404, 409):
             self.must_have_ended(promise, answer)
         elif self.fits(name, answer, 200):
-            promise.expires_at, promise.perhaps_expires_at = wanted, set()
+            promise.told(wanted)
 
     def patch(self, http: httpx.Client, promise: Promise) -> None:
         wanted = max({promise.patched} | promise.perhaps_patched) + 1

@@ -45,6 +45,7 @@ class ClusterWorld:
             self.faults.append(Fault("an object removed behind their back", "object", self._remove_object))
         # A pod that goes takes a minute on a slow node, and what is resumed waits for it.
         self.patience = 120.0 if PROVIDER == "pod" else 400.0
+        self.late_ends = PROVIDER in RESOURCES
         self.abilities: frozenset[str] = frozenset()
         self.body: Body = {
             "image": {"uri": "shoal-test/busybox:latest"},

@@ -70,6 +70,7 @@ class Play:
             self._world.meddled,
             self._world.tell_access,
             self._world.abilities,
+            self._world.late_ends,
         )
 
     def run(self, seconds: float) -> Report:

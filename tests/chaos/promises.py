@@ -23,6 +23,8 @@ class Promise:
         perhaps_patched: values that may be in force instead.
         deleting: a delete was asked for, and not acknowledged.
         accessed_at: since then, accesses may have renewed it.
+        superseded: expiries that may have been in force since the last look; None where nobody acts on what is past. A
+            controller of a cluster that was held up ends by what it saw last.
     """
 
     id: str
@@ -32,6 +34,17 @@ class Promise:
     perhaps_patched: set[int] = field(default_factory=set)
     deleting: bool = False
     accessed_at: datetime | None = None
+    superseded: set[datetime] | None = None
+
+    def ask(self, expires_at: datetime) -> None:
+        """A renewal is asked for."""
+        self.perhaps_expires_at.add(expires_at)
+
+    def told(self, expires_at: datetime) -> None:
+        """And acknowledged."""
+        if self.superseded is not None:
+            self.superseded |= {self.expires_at} | self.perhaps_expires_at
+        self.expires_at, self.perhaps_expires_at = expires_at, set()
 
     @property
     def earliest_end(self) -> datetime:
@@ -43,7 +56,7 @@ class Promise:
 
     def may_be_gone(self, now: datetime) -> bool:
         """Whether nobody need wonder that it is not there at this time."""
-        return self.deleting or now >= self.earliest_end
+        return self.deleting or now >= min({self.earliest_end} | (self.superseded or set()))
 
     def found(self, item: dict[str, object], now: datetime) -> str | None:
         """Compare with the sandbox as the server shows it; doubts end here. Returns what is wrong, or None.
@@ -59,6 +72,8 @@ class Promise:
         self.expires_at, self.perhaps_expires_at = expires_at, set()
         self.patched, self.perhaps_patched = patched, set()
         self.deleting = False
+        if self.superseded is not None:
+            self.superseded = set()
         return None
 
     def _renewed(self, expires_at: datetime, now: datetime) -> bool:

@@ -37,6 +37,7 @@ class World(Protocol):
         faults: what may happen.
         lacking: what cannot happen here, and why.
         meddled: ids of the sandboxes whose workload was removed behind the server's back.
+        late_ends: a controller of the engine ends what is over as well, by what it has seen.
         patience: how long everything may take to settle once nothing is wrong any more, in seconds.
         logs: files that tell what happened, kept of a run that failed.
     """
@@ -47,6 +48,7 @@ class World(Protocol):
     faults: list[Fault]
     lacking: list[str]
     meddled: set[str]
+    late_ends: bool
     patience: float
     logs: list[Path]
 
@@ -92,6 +94,7 @@ class _OneServer:
         self.servers = [self.server]
         self.logs = [self.server.log]
         self.patience = 120.0
+        self.late_ends = False
         self.faults += of_server(self.server)
         self.body = {
             "image": {"uri": image},
