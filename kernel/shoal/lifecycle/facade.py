@@ -11,6 +11,7 @@ import structlog
 
 from shoal.config.settings import Settings
 from shoal.errors import NotFound
+from shoal.lifecycle import states
 from shoal.lifecycle.creation import Creation
 from shoal.lifecycle.diagnostics import Diagnostics
 from shoal.lifecycle.expiry import ExpiryScheduler
@@ -370,6 +371,8 @@ class SandboxLifecycle:
             self._keeper.take_up(record)
         elif record.state is State.PENDING:
             self._provisioner.begin(record.id)
+        elif states.removed_elsewhere(self.view.get(record.id)):
+            return
         elif record.state is State.STOPPING:
             self._lanes.post(record.id, lambda: self._remover.expire(record.id))
         elif record.state in resumption and not self._hosts.shares_truth(record):

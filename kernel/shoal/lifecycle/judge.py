@@ -187,8 +187,10 @@ class Judge:
         One being made, unmade or failed need not; but what an engine that holds the truth has accepted is gone for good
         once it is gone, whoever was making it.
         """
+        entry = self._view.get(record.id)
+        if states.removed_elsewhere(entry):
+            return True
         if record.purge_at is not None:
-            entry = self._view.get(record.id)
             return entry is not None and _is_memory(entry.workload)
         if record.state is State.PENDING:
             return self.following and self._truth is not None

@@ -13,6 +13,7 @@ import time
 import structlog
 
 from shoal.errors import StoreFull
+from shoal.lifecycle import states
 from shoal.lifecycle.hosts import Host, own_cancellation
 from shoal.lifecycle.judge import Judge, Sighting
 from shoal.lifecycle.lanes import Lanes
@@ -175,5 +176,6 @@ class Reconciler:
     def _finish_removals(self) -> None:
         """Those that the engine's absence held up need not wait for their next try."""
         for entry in self._view:
-            if entry.record.state is State.STOPPING and self._judge.ours(entry.record):
+            stopping = entry.record.state is State.STOPPING and not states.removed_elsewhere(entry)
+            if stopping and self._judge.ours(entry.record):
                 self._remover.hurry(entry.record)

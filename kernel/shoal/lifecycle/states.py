@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase
+from shoal.view.entry import Entry
 
 _ALIVE = frozenset(set(State) - {State.STOPPING})
 
@@ -33,6 +34,7 @@ _OF_PHASE: dict[Phase, State] = {
     Phase.RESUMING: State.RESUMING,
     Phase.EXITED: State.TERMINATED,
     Phase.FAILED: State.FAILED,
+    Phase.STOPPING: State.STOPPING,
 }
 
 SETTLED: frozenset[State] = frozenset({State.RUNNING, State.PAUSED, State.TERMINATED, State.FAILED})
@@ -49,6 +51,13 @@ REACHABLE_SOON: frozenset[State] = frozenset({State.PENDING, State.RESUMING})
 def allowed(before: State, after: State) -> bool:
     """Whether ``after`` may follow ``before``; a state may always be followed by itself."""
     return before is after or after in TRANSITIONS[before]
+
+
+def removed_elsewhere(entry: Entry | None) -> bool:
+    """Whether it is Stopping by somebody else's doing: this server has nothing to do but to see it go."""
+    if entry is None or entry.workload is None:
+        return False
+    return entry.record.state is State.STOPPING and entry.workload.phase is Phase.STOPPING
 
 
 def observed(record: SandboxRecord, phase: Phase) -> State | None:

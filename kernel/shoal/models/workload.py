@@ -27,6 +27,8 @@ class Phase(StrEnum):
     """Ended by itself with exit code 0."""
     FAILED = "failed"
     """Ended by itself with another exit code, or could not start."""
+    STOPPING = "stopping"
+    """Somebody else had the engine remove it, and something holds it there; it never runs again."""
 
 
 class Adoption(Struct, kw_only=True):

@@ -20,6 +20,8 @@ ENTRYPOINT: Final = f"{PREFIX}entrypoint"
 """Annotation of plain pods: JSON array of the sandbox's own command."""
 CREATED: Final = f"{PREFIX}created-at"
 """Annotation of plain pods: when the create was accepted."""
+DELETED: Final = f"{PREFIX}deleted"
+"""Annotation of what a server has deleted and a finalizer still holds."""
 
 
 def labels(sandbox_id: str, metadata: dict[str, str], *, manual: bool, snapshot_id: str | None) -> dict[str, str]:

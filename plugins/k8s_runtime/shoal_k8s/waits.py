@@ -105,10 +105,12 @@ class Waits:
             raise RateLimited(f"{SCOPE}::{EXHAUSTED}", said, retry_after=after)
 
     async def _settled(self, sandbox_id: str, workload: Workload) -> bool:
-        """Whether it runs, or has run to its end already. Raises EngineFailure if it never will."""
+        """Whether it runs, has run to its end already, or is on its way out. Raises EngineFailure if it never will."""
         if workload.phase is Phase.FAILED and workload.reason == UNEXPLAINED:
             await self._provider.look(sandbox_id)  # for the words of whoever saw it
             workload = self._provider.find(sandbox_id) or workload
+        if workload.phase is Phase.STOPPING:
+            return True
         pod = self._provider.pod(sandbox_id)
         never = pod is not None and judge(pod).hopeless and judge(pod).reason != "POD_FAILED"
         if never or (workload.phase is Phase.FAILED and workload.reason in ("QUOTA_EXCEEDED", UNEXPLAINED, *PULLING)):

@@ -117,17 +117,20 @@ class KubeClient:
         grace_seconds: int | None = 0,
         version: str | None = None,
         uid: str | None = None,
-    ) -> None:
-        """Raises ApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable."""
+        kind: type[T] = msgspec.Raw,  # type: ignore[assignment]  # what is not asked for is not decoded
+    ) -> T:
+        """The object if it stays for a while, else a Status.
+
+        Raises ApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable.
+        """
         grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
         wanted = {name: value for name, value in (("resourceVersion", version), ("uid", uid)) if value is not None}
         path = resource.path(namespace, name)
         if wanted:  # the API server looks at the query only where there is no body
             body = {**grace, "preconditions": wanted}
-            await self._ask("DELETE", resource, path, msgspec.Raw, body=body)
-        else:
-            query = {name: str(value) for name, value in grace.items()} or None
-            await self._ask("DELETE", resource, path, msgspec.Raw, query=query)
+            return await self._ask("DELETE", resource, path, kind, body=body)
+        query = {name: str(value) for name, value in grace.items()} or None
+        return await self._ask("DELETE", resource, path, kind, query=query)
 
     async def text(
         self, resource: Resource, namespace: str | None, name: str, sub: str, query: Mapping[str, str] | None = None

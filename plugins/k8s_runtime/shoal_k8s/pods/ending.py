@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from shoal.errors import ShoalError
+from shoal_k8s import deletion
 from shoal_k8s.api import ApiError, KubeClient, Meta
 from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.pods.gate import FILTER_GRACE
@@ -47,8 +48,8 @@ class Ending:
         pods.subscribe(self._heard)
 
     def removed(self, meta: Meta) -> bool:
-        """Whether an object is on its way out, also where the watch has not said so yet."""
-        return meta.deletion_timestamp is not None or meta.uid in self._removed
+        """Whether an object is gone as far as callers are told, also where the watch has not said so yet."""
+        return deletion.is_gone(meta) or meta.uid in self._removed
 
     def remove(self, meta: Meta) -> None:
         """The API server took the removal of an object: from now on nobody sees it."""
@@ -71,11 +72,7 @@ class Ending:
         """The same of a pod that is its sandbox's own object; absent is success. Raises ApiError, ApiUnreachable."""
         held = self._pods.get(namespace, name)
         grace = FILTER_GRACE if held is not None and services(held) else 0
-        try:
-            await self._client.delete(PODS, namespace, name, grace_seconds=grace)
-        except ApiError as error:
-            if not error.not_found:
-                raise
+        await deletion.delete(self._client, PODS, namespace, name, grace_seconds=grace)
         if held is not None:
             self.remove(held.metadata)
             if grace:

@@ -13,6 +13,8 @@ from typing import Final
 from msgspec import Struct
 
 from shoal.models.workload import Phase
+from shoal_k8s import deletion
+from shoal_k8s.api import Meta
 from shoal_k8s.pods import placement
 from shoal_k8s.pods.objects import ContainerStatus, Pod, Terminated
 
@@ -53,6 +55,13 @@ class Verdict(Struct, frozen=True):
     reason: str
     message: str
     hopeless: bool = False
+
+
+def stopping(meta: Meta) -> Verdict | None:
+    """Of a sandbox whose object somebody else deleted, and something still holds."""
+    held = deletion.holders(meta)
+    said = f"It was deleted on the cluster, and is held by the finalizer {', '.join(held)}."
+    return Verdict(Phase.STOPPING, "DELETING", said) if held else None
 
 
 def judge(pod: Pod) -> Verdict:

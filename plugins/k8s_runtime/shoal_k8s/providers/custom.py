@@ -12,13 +12,13 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal.plugin.interfaces import Held
-from shoal_k8s import names
+from shoal_k8s import deletion, names
 from shoal_k8s.api import ApiError, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.pods import gate
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
-from shoal_k8s.pods.status import MAIN, Verdict, judge
+from shoal_k8s.pods.status import MAIN, Verdict, judge, stopping
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 
@@ -134,11 +134,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
     async def remove(self, sandbox_id: str) -> None:
         held = self._any(sandbox_id)
         name = held.metadata.name if held is not None else self.object_name(sandbox_id)
-        try:
-            await self.cluster.client.delete(self.resource, self.cluster.namespace, name)
-        except ApiError as error:
-            if not error.not_found:
-                raise
+        await deletion.delete(self.cluster.client, self.resource, self.cluster.namespace, name)
         if held is not None:
             self.cluster.ending.remove(held.metadata)
         await self.cluster.ending.kill(sandbox_id)
@@ -216,7 +212,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
 
     def _workload(self, sandbox_id: str, thing: T) -> Workload:
         pod = self.pod(sandbox_id)
-        verdict = self.verdict(thing, pod)
+        verdict = stopping(thing.metadata) or self.verdict(thing, pod)
         annotations = thing.metadata.annotations
         token = annotations.get(SECURE_ACCESS, "").strip()
         return Workload(

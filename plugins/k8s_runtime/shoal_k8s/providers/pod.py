@@ -25,7 +25,7 @@ from shoal_k8s.informer import Changed, Gone
 from shoal_k8s.pods import gate, quota
 from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
-from shoal_k8s.pods.status import MAIN, judge
+from shoal_k8s.pods.status import MAIN, judge, stopping
 from shoal_k8s.providers import template
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
@@ -141,7 +141,7 @@ def _manifest(plan: WorkloadPlan, spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _workload(sandbox_id: str, pod: Pod) -> Workload:
-    verdict = judge(pod)
+    verdict = stopping(pod.metadata) or judge(pod)
     annotations = pod.metadata.annotations
     since = pod.status.condition("Ready")
     token = annotations.get(SECURE_ACCESS, "").strip()
@@ -151,7 +151,7 @@ def _workload(sandbox_id: str, pod: Pod) -> Workload:
         reason=verdict.reason,
         message=names.expiry_told(verdict.message, _expiry(pod)),
         since=names.read_time(since.last_transition_time) if since and verdict.phase is Phase.RUNNING else None,
-        host=pod.status.pod_ip or None,
+        host=(pod.status.pod_ip or None) if verdict.phase is not Phase.STOPPING else None,
         headers={"OpenSandbox-Secure-Access": token} if token else {},
         labels={key: value for key, value in annotations.items() if key.startswith(names.PREFIX)},
         adoption=_adoption(pod),
