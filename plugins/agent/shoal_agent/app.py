@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shoal_agent import files, proxy
 from shoal_agent.agent import Agent
 from shoal_agent.http.app import App
 from shoal_agent.http.request import Request
 from shoal_agent.http.routes import Routes
 
-ROOMS: tuple[Callable[[Agent, Routes], None], ...] = ()
+ROOMS: tuple[Callable[[Agent, Routes], None], ...] = (
+    files.add_routes,
+    proxy.add_routes,
+)
 """One `add_routes(agent, routes)` per room."""
 
 

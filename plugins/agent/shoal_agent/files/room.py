@@ -1,0 +1,20 @@
+"""Puts the files into the agent."""
+
+from __future__ import annotations
+
+from shoal_agent.accounts import Accounts
+from shoal_agent.agent import Agent
+from shoal_agent.files.identity import Identities
+from shoal_agent.files.routes import Files
+from shoal_agent.files.threads import Threads
+from shoal_agent.http.routes import ANY, Routes
+from shoal_agent.paths import Paths
+
+
+def add_routes(agent: Agent, routes: Routes) -> None:
+    """The routes of section 8."""
+    environment, accounts = agent.environment.daemon, Accounts()
+    Files(Paths(environment, environment.get("HOME")), accounts, Threads()).add_to(routes)
+    identities = Identities(accounts, agent.children)
+    agent.on_stop.append(identities.close)
+    routes.add(ANY, "/v1/filesystem/{uid}/{gid}/{rest...}", identities.handle)
