@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shoal_agent import files, proxy
+from shoal_agent import files, isolated, latebinding, metrics, proxy
 from shoal_agent.agent import Agent
 from shoal_agent.http.app import App
 from shoal_agent.http.request import Request
@@ -12,7 +12,10 @@ from shoal_agent.http.routes import Routes
 
 ROOMS: tuple[Callable[[Agent, Routes], None], ...] = (
     files.add_routes,
+    metrics.add_routes,
     proxy.add_routes,
+    isolated.add_routes,
+    latebinding.add_routes,
 )
 """One `add_routes(agent, routes)` per room."""
 
