@@ -25,9 +25,10 @@ from shoal.proxy import HttpProxy
 from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
 from shoal.store.sqlite import SqliteStore
-from shoal.web.app import build
+from shoal.web.app import build, own_resources
 from shoal.web.guard import refuse_open_start
 from shoal.web.strangers import Strangers
+from shoal.web.table import RouteTable
 
 log = structlog.get_logger("shoal.app")
 
@@ -62,17 +63,16 @@ class Shoal:
         self._after: list[Component] = [*components.renewals]
         self._opened: list[Component] = []
         self._authenticators = components.authenticators
+        readiness = Readiness(parts)
+        own = own_resources(self.lifecycle, self.settings, readiness, shoal.__version__)
         self.asgi = build(
-            self.lifecycle,
-            settings=self.settings,
+            RouteTable([*own, *components.resources]),
             authenticators=components.authenticators,
             ingresses=components.ingresses,
             strangers=None if components.authenticators else Strangers.of(self.settings.server),
             proxy=self._proxy,
             sockets=self._sockets,
-            readiness=Readiness(parts),
             access=log_access,
-            version=shoal.__version__,
         )
 
     async def start(self) -> None:

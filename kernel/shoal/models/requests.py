@@ -1,6 +1,6 @@
 """Bodies that clients send (docs/wire/api.md section 6), as msgspec Structs.
 
-Wire names are camelCase; `shoal.web.parse` also accepts the snake_case spelling, lenient numbers and booleans, and
+Wire names are camelCase; `shoal.http.parse` also accepts the snake_case spelling, lenient numbers and booleans, and
 reports every failure at once. A constraint that a type can say stands in the type; the cross-field ones stand in
 `shoal.models.rules`.
 """

@@ -12,6 +12,7 @@ from shoal.plugin.interfaces import (
     Networking,
     Observer,
     Renewal,
+    Resources,
     Runtime,
     Store,
 )
@@ -53,6 +54,7 @@ class Components(Struct, kw_only=True):
     ingresses: list[Ingress] = []
     renewals: list[Renewal] = []
     observers: list[Observer] = []
+    resources: list[Resources] = []
     plugins: dict[int, str] = {}
 
     def all(self) -> list[Part]:
@@ -64,6 +66,7 @@ class Components(Struct, kw_only=True):
             *(self.part("networking", each) for each in self.networking),
             *(self.part("ingress", each) for each in self.ingresses),
             *(self.part("observer", each) for each in self.observers),
+            *(self.part("resources", each) for each in self.resources),
             *(self.part("runtime", each) for each in self.runtimes.values()),
             *(self.part("renewal", each) for each in self.renewals),
         ]

@@ -20,7 +20,17 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from shoal.plugin.context import PluginContext
-    from shoal.plugin.interfaces import Agent, Authenticator, Ingress, Networking, Observer, Renewal, Runtime, Store
+    from shoal.plugin.interfaces import (
+        Agent,
+        Authenticator,
+        Ingress,
+        Networking,
+        Observer,
+        Renewal,
+        Resources,
+        Runtime,
+        Store,
+    )
 
 PROJECT = "shoal"
 ENTRY_POINT_GROUP = "shoal.plugins"
@@ -123,3 +133,8 @@ def shoal_register_renewals(context: PluginContext) -> list[Renewal]:
 @hookspec
 def shoal_register_observers(context: PluginContext) -> list[Observer]:
     """Listeners for lifecycle transitions."""
+
+
+@hookspec
+def shoal_register_resources(context: PluginContext) -> list[Resources]:
+    """Routes of the HTTP API: Falcon resources with their paths, scopes and rows of the OpenAPI document."""

@@ -27,6 +27,7 @@ from shoal.plugin.interfaces import (
     Networking,
     Observer,
     Renewal,
+    Resources,
     Runtime,
     Store,
 )
@@ -89,6 +90,7 @@ class PluginManager:
             ingresses=sorted(ingresses, key=lambda part: (-part.priority, part.name)),
             renewals=gather("shoal_register_renewals", Renewal),
             observers=gather("shoal_register_observers", Observer),
+            resources=gather("shoal_register_resources", Resources),
             plugins=plugins,
         )
 

@@ -6,23 +6,47 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator, Ingress
+from shoal.plugin.interfaces import Authenticator, Ingress, Resources
 from shoal.web import routes
 from shoal.web.edge import Edge
+from shoal.web.resources.diagnostics import DiagnosticsRoutes
+from shoal.web.resources.endpoints import EndpointRoutes
+from shoal.web.resources.lifecycle import ChangeRoutes
+from shoal.web.resources.metrics import MetricsRoutes
+from shoal.web.resources.network_policy import NetworkPolicyRoutes
+from shoal.web.resources.pools import PoolRoutes
+from shoal.web.resources.sandboxes import SandboxRoutes
+from shoal.web.resources.server import ServerRoutes
+from shoal.web.resources.snapshots import SnapshotRoutes
+from shoal.web.resources.templates import TemplateRoutes
 from shoal.web.seam import Access, Proxy, Readiness, Sandboxes, SocketProxy
 from shoal.web.strangers import Strangers
+from shoal.web.table import RouteTable
+
+
+def own_resources(sandboxes: Sandboxes, settings: Settings, readiness: Readiness, version: str) -> list[Resources]:
+    """The groups of routes that every server has, in the order of the document."""
+    return [
+        SandboxRoutes(sandboxes, settings),
+        ChangeRoutes(sandboxes, settings),
+        EndpointRoutes(sandboxes, settings),
+        NetworkPolicyRoutes(sandboxes, settings),
+        DiagnosticsRoutes(sandboxes),
+        SnapshotRoutes(sandboxes, settings),
+        PoolRoutes(sandboxes.pools, settings),
+        TemplateRoutes(settings),
+        MetricsRoutes(settings),
+        ServerRoutes(readiness, version),
+    ]
 
 
 def build(
-    sandboxes: Sandboxes,
+    table: RouteTable,
     *,
-    settings: Settings,
     authenticators: Sequence[Authenticator],
     proxy: Proxy,
     sockets: SocketProxy,
-    readiness: Readiness,
     access: Access,
-    version: str,
     ingresses: Sequence[Ingress] = (),
     strangers: Strangers | None = None,
     lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
@@ -30,23 +54,24 @@ def build(
     """The ASGI application.
 
     Args:
-        sandboxes: the lifecycle.
+        table: every route, the server's own (`own_resources`) and the plugins'.
         authenticators: who may come in, asked in this order; none leaves the server open.
         proxy, sockets: take the requests and the WebSockets for sandboxes' ports.
-        readiness: asked by ``/ready``.
-        access: takes one entry a request; must not block.
-        version: answered by ``/version``.
+        access: takes one entry per request; must not block.
         ingresses: of them, those that claim hosts are asked whose a request's host is.
         strangers: keeps other origins off, where there is no authenticator.
         lifespan: entered before the port answers, left after it stopped.
+
+    Raises ConfigError for a route that cannot be served.
     """
     return Edge(
-        routes.build(sandboxes, readiness, settings, version),
+        routes.build(table),
         authenticators=authenticators,
         proxy=proxy,
         sockets=sockets,
         access=access,
         ingresses=ingresses,
         strangers=strangers,
+        public=table.public,
         lifespan=lifespan,
     )

@@ -8,13 +8,9 @@ from typing import Literal
 from shoal.errors import Forbidden
 from shoal.models import codes
 from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal
-from shoal.plugin.interfaces.auth import PROXY, READ, WRITE
+from shoal.plugin.interfaces.auth import PROXY
 from shoal.proxy.asgi import Scope
 from shoal.web.exchange import Exchange
-from shoal.web.resources.pages import FILES
-
-PUBLIC_PATHS = frozenset({"/health", "/version", "/ready", "/openapi.json", *FILES})
-"""Open to everybody; compared whole, so that nothing else opens by beginning like one of them."""
 
 
 class Authentication:
@@ -24,20 +20,18 @@ class Authentication:
         self._authenticators = tuple(authenticators)
 
     async def admit(self, scope: Scope, exchange: Exchange, kind: Literal["api", "proxy"]) -> None:
-        """Note the principal in the exchange.
+        """Note the principal in the exchange. What scope an ``api`` request needs is judged once it is routed.
 
         Raises Unauthenticated, Unavailable (an authenticator cannot tell), Forbidden (the scope is lacking).
         """
         if not self._authenticators:
             return
-        method = scope.get("method", "GET")
         request = AuthRequest(
-            kind, scope["type"], method, scope["path"], exchange.credential, exchange.header, exchange.withhold
+            kind, scope["type"], exchange.method, scope["path"], exchange.credential, exchange.header, exchange.withhold
         )
         exchange.principal = principal = await self._principal(request)
-        needed = PROXY if kind == "proxy" else READ if method in ("GET", "HEAD") else WRITE
-        if needed not in principal.scopes:
-            raise Forbidden(codes.INSUFFICIENT_SCOPE, f"This credential lacks the scope {needed!r}.")
+        if kind == "proxy":
+            require_scope(principal, PROXY)
 
     async def _principal(self, request: AuthRequest) -> Principal:
         for authenticator in self._authenticators:
@@ -46,3 +40,9 @@ class Authentication:
                 return principal
         first = self._authenticators[0]
         raise first.missing_for_proxy() if request.kind == "proxy" else first.missing()
+
+
+def require_scope(principal: Principal, scope: str) -> None:
+    """Raise Forbidden unless the principal has the scope."""
+    if scope not in principal.scopes:
+        raise Forbidden(codes.INSUFFICIENT_SCOPE, f"This credential lacks the scope {scope!r}.")

@@ -18,7 +18,7 @@ from shoal.proxy.asgi import Message, Receive, Scope, Send
 from shoal.proxy.failures import ResponseCut
 from shoal.proxy.target import ProxyTarget
 from shoal.web import cors, render
-from shoal.web.authentication import PUBLIC_PATHS, Authentication
+from shoal.web.authentication import Authentication
 from shoal.web.exchange import KEY, Exchange
 from shoal.web.forward import Forward
 from shoal.web.hosts import ClaimedHosts
@@ -46,6 +46,7 @@ class Edge:
         proxy, sockets: take what is for sandboxes' ports.
         ingresses: those that claim hosts are asked, in this order, whose a request's host is.
         strangers: keeps other origins off where nobody is asked for a key.
+        public: paths that need no credential.
         lifespan: entered at start-up and left at shut-down of the ASGI server.
     """
 
@@ -59,9 +60,11 @@ class Edge:
         access: Access,
         ingresses: Sequence[Ingress] = (),
         strangers: Strangers | None = None,
+        public: frozenset[str] = frozenset(),
         lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self._routes = routes
+        self._public = public
         self._authentication = Authentication(authenticators)
         self._proxy = proxy
         self._access = access
@@ -110,14 +113,14 @@ class Edge:
             scope, onto = await self._hosts.admit(scope, exchange, claimed)
             await self._proxy(scope, receive, exchange.send, onto)
             return
-        if self._strangers is not None and scope["path"] not in PUBLIC_PATHS:
+        if self._strangers is not None and scope["path"] not in self._public:
             self._strangers.refuse(exchange)
         target, refusal = proxy_target(scope)
         proxied = target is not None or refusal is not None
         if scope["method"] == "OPTIONS" and cors.is_preflight("OPTIONS", exchange.headers):
             await self._preflight(scope, receive, exchange, target)
             return
-        if proxied or scope["path"] not in PUBLIC_PATHS:
+        if proxied or scope["path"] not in self._public:
             await self._authentication.admit(scope, exchange, "proxy" if proxied else "api")
         if refusal is not None:
             raise refusal

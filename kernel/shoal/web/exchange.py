@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from email.utils import formatdate
 
 from shoal.errors import Unauthenticated
+from shoal.http.answers import EXCHANGE
 from shoal.models import codes
 from shoal.plugin.interfaces import Principal
 from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
 from shoal.web import cors
 from shoal.web.seam import AccessEntry
 
-KEY = "shoal.exchange"
+KEY = EXCHANGE
 """Where resources find the exchange in the ASGI scope."""
 CLIENT_CLOSED_REQUEST = 499
 _LONGEST_REQUEST_ID = 128
@@ -27,6 +28,7 @@ class Exchange:
 
     Attributes:
         headers: request headers by lower-case name; the last of a repeated one.
+        method: as received; a WebSocket's is GET.
         consulted: names of the headers that an authenticator looked at.
         withheld: values of credentials that an authenticator knew.
         principal: who asks, once known.
@@ -48,6 +50,7 @@ class Exchange:
         "complete",
         "consulted",
         "headers",
+        "method",
         "principal",
         "request_id",
         "route",
@@ -62,6 +65,7 @@ class Exchange:
         self._send = send
         self._sent: list[Header] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(self._sent)
+        self.method: str = scope.get("method", "GET")
         self._repeats = len(self.headers) != len(self._sent)
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self._extra: list[Header] = [(b"x-request-id", self.request_id.encode("ascii"))]

@@ -1,4 +1,4 @@
-"""The server's own OpenAPI 3.1 document: bodies from the Structs, operations from `shoal.web.operations`, texts from
+"""The server's own OpenAPI 3.1 document: operations and bodies as the resources declare them, texts from
 `shoal.web.descriptions`.
 
 The version is the API's, not the package's. Every route exists bare and under ``/v1``; both are listed, as
@@ -7,15 +7,19 @@ existing clients generate from either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
 
 import msgspec
 
 from shoal.models.secret import Secret
+from shoal.plugin.interfaces import TEXT, Operation
 from shoal.web.descriptions import HEADERS, PATH_PARAMETERS, as_fields, described
-from shoal.web.operations import OPERATIONS, TEXT, Document, Operation
 from shoal.web.render import ErrorBody
-from shoal.web.resources.server import ReadyReport
+from shoal.web.table import MOUNTS, Row
+
+Document = dict[str, Any]
 
 TITLE = "OpenSandbox Lifecycle API"
 DESCRIPTION = "Creates, runs, pauses, renews, reaches and disposes of sandboxes."
@@ -43,19 +47,22 @@ _STATUS_TEXT = {
 }
 
 
-def document() -> bytes:
+def document(rows: Sequence[Row]) -> bytes:
     """The document as JSON."""
-    kinds = {kind for row in OPERATIONS for kind in (*row.answers, row.body) if kind not in (None, TEXT)}
-    ordered = sorted(kinds | {ErrorBody}, key=str)
+    ordered = sorted(_kinds(rows), key=str)
     schemas, components = msgspec.json.schema_components(
         ordered, schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
     )
     refs = dict(zip(map(str, ordered), schemas, strict=True))
     paths: dict[str, Document] = {}
-    for mount in ("", "/v1"):
-        for row in OPERATIONS:
+    for mount in MOUNTS:
+        for row in rows:
             if not (mount and row.public):
-                paths.setdefault(mount + row.path, {})[row.method] = _operation(row, mount, refs)
+                operation = {**_operation(row, mount, refs)}
+                if row.operation.creates:
+                    success = operation["responses"][str(row.operation.status)]
+                    success["links"] = _links(rows, row.operation.creates, mount)
+                paths.setdefault(mount + row.path, {})[row.method] = operation
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -70,30 +77,39 @@ def document() -> bytes:
     )
 
 
-def _operation(row: Operation, mount: str, refs: dict[str, Document]) -> Document:
+def _kinds(rows: Iterable[Row]) -> set[Any]:
+    """Every type of a body."""
+    declared = [row.operation for row in rows]
+    kinds = {kind for one in declared for kind in (*one.answers, *one.error_bodies.values(), one.body)}
+    return {kind for kind in kinds if kind not in (None, TEXT)} | {ErrorBody}
+
+
+def _operation(row: Row, mount: str, refs: Mapping[str, Document]) -> Document:
+    declared = row.operation
     shared = () if row.public else _SHARED_ERRORS
-    answers: Document = {str(row.status): _success(row, refs)}
-    if row.creates:
-        answers[str(row.status)]["links"] = _links(row.creates, mount)
-    for status in sorted({*row.errors, *shared}):
-        answers[str(status)] = _response(status, {"application/json": {"schema": refs[str(ErrorBody)]}})
-    if row.name == "getReadiness":
-        answers["503"] = _response(503, {"application/json": {"schema": refs[str(ReadyReport)]}})
+    answers: Document = {str(declared.status): _success(declared, refs)}
+    for status in sorted({*declared.errors, *shared, *declared.error_bodies}):
+        kind = declared.error_bodies.get(status, ErrorBody)
+        answers[str(status)] = _response(status, {"application/json": {"schema": refs[str(kind)]}})
     operation: Document = {
         "operationId": _operation_id(row, mount),
-        "summary": row.summary,
-        "parameters": [*_path_parameters(row.path), *row.parameters, _REQUEST_ID],
+        "summary": declared.summary,
+        "parameters": [*_path_parameters(row), *declared.parameters, _REQUEST_ID],
         "responses": answers,
     }
     if row.public:
         operation["security"] = []
-    if row.body is not None:
-        schema = refs[str(row.body)]
-        if not row.body_required:
-            schema = {"anyOf": [schema, {"type": "null"}]}
-        content = {"schema": schema} if row.example is None else {"schema": schema, "example": row.example}
-        operation["requestBody"] = {"required": row.body_required, "content": {"application/json": content}}
+    if declared.body is not None:
+        operation["requestBody"] = _request_body(declared, refs)
     return operation
+
+
+def _request_body(declared: Operation, refs: Mapping[str, Document]) -> Document:
+    schema = refs[str(declared.body)]
+    if not declared.body_required:
+        schema = {"anyOf": [schema, {"type": "null"}]}
+    content = {"schema": schema} if declared.example is None else {"schema": schema, "example": declared.example}
+    return {"required": declared.body_required, "content": {"application/json": content}}
 
 
 _REQUEST_ID = {
@@ -111,48 +127,48 @@ _API_KEY = {
 }
 
 
-def _success(row: Operation, refs: dict[str, Document]) -> Document:
+def _success(declared: Operation, refs: Mapping[str, Document]) -> Document:
     content: Document = {}
-    for answer in row.answers:
+    for answer in declared.answers:
         if answer == TEXT:
             content["text/plain; charset=utf-8"] = {"schema": {"type": "string"}}
         else:
             content["application/json"] = {"schema": refs[str(answer)]}
-    return _response(row.status, content, row.headers)
+    return _response(declared.status, content, declared.headers)
 
 
 def _response(status: int, content: Document, headers: Iterable[str] = ()) -> Document:
     names = ["X-Request-ID", *headers, *(["Retry-After"] if status in (429, 503) else [])]
     response: Document = {
-        "description": _STATUS_TEXT[status],
-        "headers": {name: {"schema": {"type": "string"}, "description": HEADERS[name]} for name in names},
+        "description": _STATUS_TEXT.get(status) or HTTPStatus(status).phrase,
+        "headers": {name: {"schema": {"type": "string"}, "description": HEADERS.get(name, name)} for name in names},
     }
     if content:
         response["content"] = content
     return response
 
 
-def _links(parameter: str, mount: str) -> Document:
+def _links(rows: Iterable[Row], parameter: str, mount: str) -> Document:
     """From what was created to the operations on it."""
     return {
         name: {"operationId": name, "parameters": {parameter: "$response.body#/id"}}
-        for row in OPERATIONS
+        for row in rows
         if f"{{{parameter}}}" in row.path
         for name in [_operation_id(row, mount)]
     }
 
 
-def _operation_id(row: Operation, mount: str) -> str:
-    return row.name + ("V1" if mount else "")
+def _operation_id(row: Row, mount: str) -> str:
+    return row.operation.name + ("V1" if mount else "")
 
 
-def _path_parameters(path: str) -> list[Document]:
-    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
-    return [_path_parameter(name) for name in names]
+def _path_parameters(row: Row) -> list[Document]:
+    names = [part[1:-1] for part in row.path.split("/") if part.startswith("{")]
+    return [_path_parameter(name.partition(":")[0], row.parameters) for name in names]
 
 
-def _path_parameter(name: str) -> Document:
-    text = as_fields(PATH_PARAMETERS[name])
+def _path_parameter(name: str, own: Mapping[str, str]) -> Document:
+    text = as_fields(own.get(name) or PATH_PARAMETERS.get(name) or name)
     schema: Document = {"type": "integer" if name == "port" else "string"}
     if "examples" in text:
         schema["examples"] = text["examples"]

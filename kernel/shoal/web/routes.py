@@ -13,93 +13,67 @@ import structlog
 from falcon.asgi import App, Request, Response
 from falcon.routing import CompiledRouter
 
-from shoal.config.settings import Settings
-from shoal.errors import InvalidRequest
+from shoal.errors import ConfigError, InvalidRequest
 from shoal.models import codes
 from shoal.web import openapi, render
-from shoal.web.exchange import KEY
-from shoal.web.resources.diagnostics import Events, Inspect, Logs, Summary
-from shoal.web.resources.endpoints import EndpointLookup
-from shoal.web.resources.lifecycle import Pause, Renewal, Resume
-from shoal.web.resources.metrics import MetricsEvents
-from shoal.web.resources.network_policy import NetworkPolicyItem
+from shoal.web.authentication import require_scope
+from shoal.web.exchange import KEY, Exchange
 from shoal.web.resources.pages import pages
-from shoal.web.resources.pools import PoolCollection, PoolItem
-from shoal.web.resources.sandboxes import SandboxCollection, SandboxItem, SandboxMetadata
-from shoal.web.resources.server import Ready, Static
-from shoal.web.resources.snapshots import SandboxSnapshots, SnapshotCollection, SnapshotItem
-from shoal.web.resources.templates import TemplateCollection, TemplateItem
-from shoal.web.seam import Readiness, Sandboxes
-
-MOUNTS = ("", "/v1")
+from shoal.web.resources.server import Static
+from shoal.web.table import DOCUMENT, RouteTable
 
 
-def build(sandboxes: Sandboxes, readiness: Readiness, settings: Settings, version: str) -> App[Request, Response]:
-    """The application with every route of `openapi`."""
+def build(table: RouteTable) -> App[Request, Response]:
+    """The application with every route of the table, and the document about them. Raises ConfigError."""
     router = CompiledRouter()
-    app: App[Request, Response] = App(router=router, middleware=[_Notes()])
+    app: App[Request, Response] = App(router=router, middleware=[_Notes(table)])
     app.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
     app.add_error_handler(Exception, _leave)
-    app.add_error_handler(falcon.HTTPError, _Translation(router).leave)
-    for path, resource in _mounted(sandboxes, settings).items():
-        for mount in MOUNTS:
-            app.add_route(mount + path, resource)
-    app.add_route("/health", Static({"status": "healthy"}))
-    app.add_route("/version", Static({"version": version}))
-    app.add_route("/ready", Ready(readiness))
-    app.add_route("/openapi.json", Static(openapi.document()))
+    app.add_error_handler(falcon.HTTPError, _Translation(router, table).leave)
+    for path, route in table.mounted.items():
+        try:
+            app.add_route(path, route.resource)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"the route {path!r} cannot be served: {error}") from error
+    app.add_route(DOCUMENT, Static(openapi.document(table.rows)))
     for path, page in pages().items():
         app.add_route(path, page)
     return app
 
 
-def _mounted(sandboxes: Sandboxes, settings: Settings) -> dict[str, object]:
-    item = "/sandboxes/{sandbox_id}"
-    return {
-        "/sandboxes": SandboxCollection(sandboxes, settings),
-        item: SandboxItem(sandboxes, settings),
-        f"{item}/metadata": SandboxMetadata(sandboxes, settings),
-        f"{item}/pause": Pause(sandboxes),
-        f"{item}/resume": Resume(sandboxes),
-        f"{item}/renew-expiration": Renewal(sandboxes, settings),
-        f"{item}/endpoints/{{port}}": EndpointLookup(sandboxes, settings),
-        f"{item}/networkpolicy": NetworkPolicyItem(sandboxes, settings),
-        f"{item}/diagnostics/logs": Logs(sandboxes),
-        f"{item}/diagnostics/events": Events(sandboxes),
-        f"{item}/diagnostics/inspect": Inspect(sandboxes),
-        f"{item}/diagnostics/summary": Summary(sandboxes),
-        f"{item}/snapshots": SandboxSnapshots(sandboxes, settings),
-        "/metrics/events": MetricsEvents(settings),
-        "/snapshots": SnapshotCollection(sandboxes),
-        "/snapshots/{snapshot_id}": SnapshotItem(sandboxes),
-        "/templates": TemplateCollection(settings),
-        "/templates/{template_id}": TemplateItem(),
-        "/pools": PoolCollection(sandboxes, settings),
-        "/pools/{name}": PoolItem(sandboxes, settings),
-    }
-
-
 class _Notes:
-    """Notes what was routed to: for the access line, and where something may change, for the log lines on the way."""
+    """Notes what was routed to: for the access line, and where something may change, for the log lines on the way.
+
+    Then asks whether the caller's credential holds what the operation needs.
+    """
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
 
     async def process_resource(self, req: Request, _resp: Response, _resource: object, params: dict[str, Any]) -> None:
         if "" in params.values():
             # Falcon takes the nothing after a trailing slash for a value.
             raise falcon.HTTPRouteNotFound
-        exchange = req.scope[KEY]
+        exchange: Exchange = req.scope[KEY]
         exchange.route = req.uri_template
-        exchange.sandbox_id = sandbox_id = params.get("sandbox_id")
+        sandbox_id = exchange.sandbox_id = params.get("sandbox_id")
         if sandbox_id is not None and req.method != "GET":
             structlog.contextvars.bind_contextvars(sandbox_id=sandbox_id)
+        if exchange.principal is not None:
+            require_scope(exchange.principal, self._table.scope(req.uri_template, exchange.method))
 
 
 class _Translation:
     """Falcon's own errors in the kernel's terms; a path with a trailing slash is sent to the one without."""
 
-    def __init__(self, router: CompiledRouter) -> None:
+    def __init__(self, router: CompiledRouter, table: RouteTable) -> None:
         self._router = router
+        self._table = table
 
     async def leave(self, req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]) -> None:
+        exchange: Exchange = req.scope[KEY]
+        if exchange.principal is not None:  # what is here, and what is not, is for those to know who may ask
+            require_scope(exchange.principal, self._table.scope(None, exchange.method))
         if isinstance(error, falcon.HTTPNotFound):
             shorter = req.path.rstrip("/")
             if shorter == req.path or self._router.find(shorter) is None:

@@ -20,8 +20,9 @@ from shoal.proxy import HttpProxy
 from shoal.proxy.websocket import UpgradeProtocol, WebSocketProxy
 from shoal.proxy.websocket.frames import masked
 from shoal.proxy.websocket.handshake import accept_value
-from shoal.web.app import build
+from shoal.web.app import build, own_resources
 from shoal.web.http1 import Limits
+from shoal.web.table import RouteTable
 
 Heard = list[tuple[int, bytes]]
 """First bytes and payloads of frames."""
@@ -106,16 +107,14 @@ async def socket_front(
     async def ready() -> dict[str, str | None]:
         return {}
 
+    own = own_resources(MemorySandboxes(), Settings(proxy=settings), ready, "1")
     edge = build(
-        MemorySandboxes(),
-        settings=Settings(proxy=settings),
+        RouteTable(own),
         authenticators=authenticators,
         ingresses=ingresses,
         proxy=proxy,
         sockets=sockets,
-        readiness=ready,
         access=access,
-        version="1",
     )
     config = uvicorn.Config(
         edge,

@@ -10,10 +10,11 @@ import pytest
 from tests.kernel.web.fakes import AccessLog, EchoProxy, MemorySandboxes
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator, Ingress
-from shoal.web.app import build
+from shoal.plugin.interfaces import Authenticator, Ingress, Resources
+from shoal.web.app import build, own_resources
 from shoal.web.edge import Edge
 from shoal.web.strangers import Strangers
+from shoal.web.table import RouteTable
 
 
 @dataclass
@@ -27,23 +28,25 @@ class Web:
     authenticators: list[Authenticator] = field(default_factory=list)
     ingresses: list[Ingress] = field(default_factory=list)
     strangers: Strangers | None = None
+    resources: list[Resources] = field(default_factory=list)
     reasons: dict[str, str | None] = field(default_factory=lambda: {"store": None})
 
     async def readiness(self) -> dict[str, str | None]:
         return self.reasons
 
+    def table(self) -> RouteTable:
+        own = own_resources(self.sandboxes, self.settings, self.readiness, "1.2.3")
+        return RouteTable([*own, *self.resources])
+
     def app(self) -> Edge:
         return build(
-            self.sandboxes,
-            settings=self.settings,
+            self.table(),
             authenticators=self.authenticators,
             ingresses=self.ingresses,
             strangers=self.strangers,
             proxy=self.proxy,
             sockets=no_socket,
-            readiness=self.readiness,
             access=self.access,
-            version="1.2.3",
         )
 
 

@@ -251,17 +251,7 @@ async def test_lifespan(web: Web, broken: bool) -> None:
     async def send(message: Any) -> None:
         steps.append(message["type"])
 
-    app = build(
-        web.sandboxes,
-        settings=web.settings,
-        authenticators=[],
-        proxy=web.proxy,
-        sockets=no_socket,
-        readiness=web.readiness,
-        access=web.access,
-        version="1",
-        lifespan=life,
-    )
+    app = build(web.table(), authenticators=[], proxy=web.proxy, sockets=no_socket, access=web.access, lifespan=life)
     await app({"type": "lifespan"}, receive, send)
     whole = ["up", "lifespan.startup.complete", "down", "lifespan.shutdown.complete"]
     assert steps == (["lifespan.startup.failed"] if broken else whole)

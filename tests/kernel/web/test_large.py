@@ -10,9 +10,9 @@ import httpx
 import pytest
 from tests.kernel.web.conftest import Web
 
+from shoal.http.parse import LARGE_BODY, MOST_VALUES, Body
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import MOST_ITEMS
-from shoal.web.parse import LARGE_BODY, MOST_VALUES, Body
 
 GOOD: dict[str, Any] = {"image": {"uri": "x"}, "entrypoint": ["x"], "resourceLimits": {}}
 HEADERS = {"Content-Type": "application/json"}

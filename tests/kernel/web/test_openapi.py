@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from tests.kernel.web.conftest import Web
 
 from shoal.web import openapi
-from shoal.web.operations import OPERATIONS
+from shoal.web.resources.pages import FILES
 from shoal.web.routes import build
 
 CHECKS = [
@@ -32,21 +32,47 @@ CHECKS = [
 ]
 
 
+UNDECLARED = {"/templates", "/templates/{template_id}"}
+"""Routes that are no part of the document: it tells what the server offers."""
+
+
 def test_document_and_routes_are_the_same(web: Web) -> None:
-    document = msgspec.json.decode(openapi.document())
-    app = build(web.sandboxes, web.readiness, web.settings, "1")
+    table = web.table()
+    document = msgspec.json.decode(openapi.document(table.rows))
+    router = build(table)._router
     routed = set()
-    for mount in ("", "/v1"):
-        for path in {row.path for row in OPERATIONS}:
-            found = app._router.find(re.sub(r"\{\w+\}", "x", mount + path))
-            if found is not None:
-                methods = [method.lower() for method in found[1] if getattr(found[0], f"on_{method.lower()}", None)]
-                routed |= {(mount + path, method) for method in methods}
+    for path in table.mounted:
+        found = router.find(re.sub(r"\{\w+\}", "x", path))
+        assert found is not None
+        methods = [method.lower() for method in found[1] if getattr(found[0], f"on_{method.lower()}", None)]
+        if path.removeprefix("/v1") not in UNDECLARED:
+            routed |= {(path, method) for method in methods}
     assert routed == {(path, method) for path, methods in document["paths"].items() for method in methods}
 
 
+def test_scopes_are_those_of_the_methods_and_public_paths_are_few(web: Web) -> None:
+    table = web.table()
+    for row in table.rows:
+        expected = "read" if row.method == "get" else "write"
+        assert table.scope(f"/v1{row.path}", row.method.upper()) == expected
+    document = msgspec.json.decode(openapi.document(table.rows))
+    operations = ((path, one) for path, methods in document["paths"].items() for one in methods.values())
+    assert {path for path, one in operations if one.get("security") == []} == {"/health", "/ready", "/version"}
+    assert table.public == {"/health", "/ready", "/version", "/openapi.json", *FILES}
+
+
+def test_the_document_describes_every_declaration(web: Web) -> None:
+    table = web.table()
+    document = msgspec.json.decode(openapi.document(table.rows))
+    for row in table.rows:
+        told, declared = document["paths"][row.path][row.method], row.operation
+        assert (told["operationId"], told["summary"]) == (declared.name, declared.summary)
+        assert {str(declared.status), *map(str, declared.errors)} <= set(told["responses"])
+        assert ("requestBody" in told) == (declared.body is not None)
+
+
 def test_document_says_which_contract_it_is() -> None:
-    document = msgspec.json.decode(openapi.document())
+    document = msgspec.json.decode(openapi.document(Web().table().rows))
     assert document["openapi"].startswith("3.1")
     assert (document["info"]["title"], document["info"]["version"]) == ("OpenSandbox Lifecycle API", "0.1.0")
     names = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
@@ -60,7 +86,7 @@ def test_document_says_which_contract_it_is() -> None:
 async def test_document_is_served(client: httpx.AsyncClient) -> None:
     response = await client.get("/openapi.json")
     assert response.headers["content-type"] == "application/json"
-    assert response.content == openapi.document()
+    assert response.content == openapi.document(Web().table().rows)
 
 
 def documented() -> list[Any]:

@@ -10,12 +10,13 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from tests.kernel.web.conftest import Web
 
 import shoal
 from shoal.web import openapi
 from shoal.web.descriptions import HEADERS, PATH_PARAMETERS, SCHEMAS
 
-DOCUMENT: Final = msgspec.json.decode(openapi.document())
+DOCUMENT: Final = msgspec.json.decode(openapi.document(Web().table().rows))
 COMPONENTS: Final = DOCUMENT["components"]["schemas"]
 KERNEL: Final = Path(shoal.__file__).parent
 
@@ -111,6 +112,7 @@ def test_every_text_is_used() -> None:
     for name, (_, described) in SCHEMAS.items():
         assert described.keys() == COMPONENTS[name].get("properties", {}).keys(), name
     parameters = [one for _, operation in operations() for one in operation["parameters"]]
-    assert PATH_PARAMETERS.keys() == {one["name"] for one in parameters if one["in"] == "path"}
+    own = {name for row in Web().table().rows for name in row.parameters}
+    assert PATH_PARAMETERS.keys() | own == {one["name"] for one in parameters if one["in"] == "path"}
     answers = [answer for _, operation in operations() for answer in operation["responses"].values()]
     assert HEADERS.keys() == {key for answer in answers for key in answer.get("headers", {})}

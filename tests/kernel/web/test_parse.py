@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.errors import ValidationFailed
+from shoal.http import coerce
+from shoal.http.coerce import Mismatch
+from shoal.http.parse import Body
+from shoal.http.reader import parts, reader_of
 from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, RenewExpiration
 from shoal.models.secret import Secret, decode_hook
-from shoal.web import coerce
-from shoal.web.coerce import Mismatch
-from shoal.web.parse import Body
-from shoal.web.reader import parts, reader_of
 
 KINDS: list[Any] = [CreateSandbox, RenewExpiration, CreateSnapshot, MetadataPatch]
 BODIES = [Body[Any](kind) for kind in KINDS]

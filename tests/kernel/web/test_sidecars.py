@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from shoal.errors import InvalidRequest, ValidationFailed
+from shoal.http.parse import Body
 from shoal.models.plan import Sidecar
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import check_create, schema_problems
 from shoal.models.secret import decode_hook
 from shoal.models.sidecars import MOST_PORTS, MOST_SIDECARS, check_neighbours
-from shoal.web.parse import Body
 
 BODY: Body[CreateSandbox] = Body(CreateSandbox)
 

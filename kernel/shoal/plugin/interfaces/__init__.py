@@ -8,6 +8,7 @@ from shoal.plugin.interfaces.networking import SECURE_ACCESS_HEADER, Networking,
 from shoal.plugin.interfaces.observer import Observer, Transition
 from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
+from shoal.plugin.interfaces.resources import TEXT, Operation, Resources, Route, query_parameter
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
 from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 from shoal.plugin.interfaces.truth import REQUEST_LABEL, Held, SharedTruth
@@ -19,6 +20,7 @@ __all__ = [
     "POOL_LABEL",
     "REQUEST_LABEL",
     "SECURE_ACCESS_HEADER",
+    "TEXT",
     "WEBSOCKET_NEWS_SECONDS",
     "Access",
     "Agent",
@@ -37,14 +39,18 @@ __all__ = [
     "NativePools",
     "Networking",
     "Observer",
+    "Operation",
     "PolicyTarget",
     "Principal",
     "Progress",
     "Renewal",
+    "Resources",
+    "Route",
     "Runtime",
     "SharedTruth",
     "SnapshotRecord",
     "Store",
     "Transition",
     "Transport",
+    "query_parameter",
 ]

@@ -17,7 +17,6 @@ SCHEMAS: Final[Schemas] = {**CREATE, **RESOURCES}
 PATH_PARAMETERS: Final[dict[str, Text]] = {
     "sandbox_id": text("Identifier of the sandbox.", _UUID),
     "snapshot_id": text("Identifier of the snapshot.", _UUID),
-    "name": "Name of the pool.",
     "port": "Port in the sandbox, 1 to 65535.",
 }
 
@@ -30,11 +29,12 @@ HEADERS: Final[dict[str, str]] = {
 
 
 def described(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema ``name`` with its texts in place of what was generated from docstrings."""
-    own, properties = SCHEMAS.get(name, ("", {}))
+    """The schema ``name`` with its texts in place of what was generated from docstrings; a plugin's as it is."""
+    if name not in SCHEMAS:
+        return schema
+    own, properties = SCHEMAS[name]
     kept = {key: value for key, value in schema.items() if key != "description"}
-    if own:
-        kept["description"] = own
+    kept["description"] = own
     if "properties" in kept:
         found = kept["properties"].items()
         kept["properties"] = {key: {**value, **as_fields(properties.get(key, {}))} for key, value in found}

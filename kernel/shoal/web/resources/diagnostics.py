@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from falcon.asgi import Request, Response
 from msgspec import UNSET, UnsetType
 
 from shoal.errors import InvalidRequest, NotFound, NotSupported, ShoalError
+from shoal.http.answers import answer_json, answer_text
+from shoal.http.parse import Query
 from shoal.models import codes
 from shoal.models.requests import Wire
-from shoal.plugin.interfaces import LogQuery
-from shoal.web.parse import Query
-from shoal.web.resources import answer
+from shoal.plugin.interfaces import TEXT, LogQuery, Operation, Resources, Route, query_parameter
+from shoal.web.resources.sandboxes import ITEM
 from shoal.web.seam import Sandboxes
 
 log = structlog.get_logger("shoal.web.diagnostics")
@@ -45,12 +47,54 @@ class DiagnosticContent(Wire, omit_defaults=False):
     warnings: list[str] | UnsetType = UNSET
 
 
+_TAIL: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 10000}
+_LIMIT: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 500}
+_SCOPE = "Asks for the JSON form; without it the answer is plain text, which is deprecated."
+
+
+class DiagnosticsRoutes(Resources):
+    """Logs, events, inspect, summary."""
+
+    name = "diagnostics"
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
+
+    def routes(self) -> list[Route]:
+        """One for each."""
+        return [
+            Route(f"{ITEM}/diagnostics/logs", Logs(self._sandboxes)),
+            Route(f"{ITEM}/diagnostics/events", Events(self._sandboxes)),
+            Route(f"{ITEM}/diagnostics/inspect", Inspect(self._sandboxes)),
+            Route(f"{ITEM}/diagnostics/summary", Summary(self._sandboxes)),
+        ]
+
+
 class Logs:
     """``/sandboxes/{sandbox_id}/diagnostics/logs``"""
 
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="getSandboxLogs",
+        summary="Read the output of a sandbox.",
+        answers=(DiagnosticContent, TEXT),
+        errors=(400, 404, 501),
+        headers=("Deprecation",),
+        parameters=(
+            query_parameter("scope", {"type": "string", "enum": ["container", "all"]}, _SCOPE),
+            query_parameter(
+                "tail", {**_TAIL, "default": 100}, "Plain text only: number of last lines.", deprecated=True
+            ),
+            query_parameter(
+                "since", {"type": "string"}, "Plain text only: greatest age, as `10m` or `1h`.", deprecated=True
+            ),
+            query_parameter(
+                "container", {"type": "string"}, "Plain text only: name of the container.", deprecated=True
+            ),
+        ),
+    )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """The last lines of output."""
         query = Query(req)
@@ -60,14 +104,14 @@ class Logs:
         self._sandboxes.entry(sandbox_id)
         if scope is None:
             wanted = LogQuery(tail=tail, since=_since(query.text("since")), container=query.text("container"))
-            answer.text(resp, await _asked(self._sandboxes.logs(sandbox_id, wanted), "logs"))
+            answer_text(resp, await _asked(self._sandboxes.logs(sandbox_id, wanted), "logs"))
             resp.set_header("Deprecation", "true")
             return
         # One line more than is shown tells whether there are more.
         content = await _asked(self._sandboxes.logs(sandbox_id, LogQuery(tail=STABLE_LOG_LINES + 1)), "logs")
         lines = content.removesuffix("\n").split("\n")
         shown = "\n".join(lines[-STABLE_LOG_LINES:])
-        answer.json(resp, _descriptor(sandbox_id, "logs", scope, shown, truncated=len(lines) > STABLE_LOG_LINES))
+        answer_json(resp, _descriptor(sandbox_id, "logs", scope, shown, truncated=len(lines) > STABLE_LOG_LINES))
 
 
 class Events:
@@ -76,6 +120,19 @@ class Events:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="getSandboxEvents",
+        summary="Read the events of a sandbox.",
+        answers=(DiagnosticContent, TEXT),
+        errors=(400, 404, 501),
+        headers=("Deprecation",),
+        parameters=(
+            query_parameter("scope", {"type": "string", "enum": ["runtime", "all"]}, _SCOPE),
+            query_parameter(
+                "limit", {**_LIMIT, "default": 50}, "Plain text only: number of lines at most.", deprecated=True
+            ),
+        ),
+    )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """What befell the sandbox."""
         query = Query(req)
@@ -84,13 +141,13 @@ class Events:
         scope = _scope(query, ("runtime", "all"))
         self._sandboxes.entry(sandbox_id)
         if scope is None:
-            answer.text(resp, await _asked(self._sandboxes.events(sandbox_id, limit), "events"))
+            answer_text(resp, await _asked(self._sandboxes.events(sandbox_id, limit), "events"))
             resp.set_header("Deprecation", "true")
             return
         content = await _asked(self._sandboxes.events(sandbox_id, STABLE_EVENT_LINES + 1), "events")
         lines = content.removesuffix("\n").split("\n")
         shown = "\n".join(lines[:STABLE_EVENT_LINES])
-        answer.json(resp, _descriptor(sandbox_id, "events", scope, shown, truncated=len(lines) > STABLE_EVENT_LINES))
+        answer_json(resp, _descriptor(sandbox_id, "events", scope, shown, truncated=len(lines) > STABLE_EVENT_LINES))
 
 
 class Inspect:
@@ -99,9 +156,15 @@ class Inspect:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="getSandboxInspect",
+        summary="Read how the engine describes a sandbox.",
+        answers=(TEXT,),
+        errors=(400, 404, 501),
+    )
     async def on_get(self, _req: Request, resp: Response, sandbox_id: str) -> None:
         """The sandbox as its engine describes it."""
-        answer.text(resp, await _asked(self._sandboxes.inspect(sandbox_id), "inspect"))
+        answer_text(resp, await _asked(self._sandboxes.inspect(sandbox_id), "inspect"))
 
 
 class Summary:
@@ -110,6 +173,16 @@ class Summary:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="getSandboxDiagnosticsSummary",
+        summary="Read inspect, events and logs of a sandbox as one text.",
+        answers=(TEXT,),
+        errors=(404,),
+        parameters=(
+            query_parameter("tail", {**_TAIL, "default": 50}, "Number of log lines at most."),
+            query_parameter("event_limit", {**_LIMIT, "default": 20}, "Number of events at most."),
+        ),
+    )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """Inspect, events and logs on one page (layout: docs/wire/docker.md section 13)."""
         query = Query(req)
@@ -125,7 +198,7 @@ class Summary:
         ]
         for title, ask in parts:
             lines += ["", _RULE, title, _RULE, (await _part(ask, title)).rstrip("\n")]
-        answer.text(resp, "\n".join(lines) + "\n")
+        answer_text(resp, "\n".join(lines) + "\n")
 
 
 async def _part(ask: Callable[[], Awaitable[str]], title: str) -> str:

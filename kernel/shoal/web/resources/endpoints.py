@@ -7,14 +7,30 @@ import re
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
+from shoal.http.answers import answer_json
+from shoal.http.parse import Query, port_of
 from shoal.models.sandbox import State
+from shoal.plugin.interfaces import Endpoint, Operation, Resources, Route, query_parameter
 from shoal.web import agents
-from shoal.web.parse import Query, port_of
-from shoal.web.resources import answer
+from shoal.web.resources.sandboxes import ITEM
+from shoal.web.resources.waiting import unless_left
 from shoal.web.seam import Sandboxes
 
 _MADE = frozenset(State) - {State.PENDING}
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+class EndpointRoutes(Resources):
+    """Endpoint look-up."""
+
+    name = "endpoints"
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._lookup = EndpointLookup(sandboxes, settings)
+
+    def routes(self) -> list[Route]:
+        """The one."""
+        return [Route(f"{ITEM}/endpoints/{{port}}", self._lookup)]
 
 
 class EndpointLookup:
@@ -25,6 +41,18 @@ class EndpointLookup:
         self._wait_limit = settings.lifecycle.wait_limit_seconds
         self._eip = _SCHEME.sub("", (settings.server.eip or "").strip()).rstrip("/")
 
+    @Operation(
+        name="getSandboxEndpoint",
+        summary="Read where a port of a sandbox is reached; waits for one that is Pending.",
+        answers=(Endpoint,),
+        errors=(400, 404),
+        parameters=(
+            query_parameter(
+                "use_server_proxy", {"type": "boolean", "default": False}, "Whether to go through this server."
+            ),
+            query_parameter("expires", {"type": "integer"}, "Unix seconds until which a signed route holds."),
+        ),
+    )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str, port: str) -> None:
         """What a client is told about a port.
 
@@ -37,11 +65,11 @@ class EndpointLookup:
         expires = query.optional_integer("expires")
         query.check()
         if not agents.asks_again(req.user_agent):
-            await answer.unless_left(req, self._sandboxes.wait(sandbox_id, _MADE, self._wait_limit))
+            await unless_left(req, self._sandboxes.wait(sandbox_id, _MADE, self._wait_limit))
         endpoint = await self._sandboxes.endpoint(
             sandbox_id, number, use_server_proxy=use_server_proxy, expires=expires, base=self._base(req)
         )
-        answer.json(resp, endpoint)
+        answer_json(resp, endpoint)
 
     def _base(self, req: Request) -> str:
         """How clients reach this server: ``server.eip``, else the request's Host and mount prefix."""

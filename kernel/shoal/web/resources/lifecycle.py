@@ -5,12 +5,32 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
+from shoal.http.answers import answer_json
+from shoal.http.parse import Body
 from shoal.models.requests import RenewExpiration
-from shoal.web.parse import Body
-from shoal.web.resources import answer
+from shoal.plugin.interfaces import Operation, Resources, Route
+from shoal.web.resources.sandboxes import ITEM
 from shoal.web.seam import Sandboxes
 
 _renew: Body[RenewExpiration] = Body(RenewExpiration)
+
+
+class ChangeRoutes(Resources):
+    """Pause, resume, renewal."""
+
+    name = "changes"
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """One for each."""
+        return [
+            Route(f"{ITEM}/pause", Pause(self._sandboxes)),
+            Route(f"{ITEM}/resume", Resume(self._sandboxes)),
+            Route(f"{ITEM}/renew-expiration", Renewal(self._sandboxes, self._settings)),
+        ]
 
 
 class Pause:
@@ -19,6 +39,12 @@ class Pause:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="pauseSandbox",
+        summary="Pause a sandbox: its processes are frozen.",
+        status=202,
+        errors=(400, 404, 409, 429, 501),
+    )
     async def on_post(self, _req: Request, resp: Response, sandbox_id: str) -> None:
         """Pause it."""
         await self._sandboxes.pause(sandbox_id)
@@ -31,6 +57,7 @@ class Resume:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(name="resumeSandbox", summary="Resume a paused sandbox.", status=202, errors=(400, 404, 409, 429, 501))
     async def on_post(self, _req: Request, resp: Response, sandbox_id: str) -> None:
         """Resume it."""
         await self._sandboxes.resume(sandbox_id)
@@ -44,7 +71,14 @@ class Renewal:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="renewSandboxExpiration",
+        summary="Set a later expiry.",
+        answers=(RenewExpiration,),
+        errors=(400, 404, 409, 413),
+        body=RenewExpiration,
+    )
     async def on_post(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """Move the expiry; answers the one in force, in UTC."""
         request = await _renew.require(req, self._limit)
-        answer.json(resp, RenewExpiration(expires_at=await self._sandboxes.renew(sandbox_id, request.expires_at)))
+        answer_json(resp, RenewExpiration(expires_at=await self._sandboxes.renew(sandbox_id, request.expires_at)))

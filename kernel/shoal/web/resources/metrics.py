@@ -9,9 +9,10 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from shoal.config.settings import Settings
+from shoal.http.parse import Body
 from shoal.models.requests import Wire
+from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web import agents
-from shoal.web.parse import Body
 
 log = structlog.get_logger("shoal.metrics")
 
@@ -29,12 +30,32 @@ class MetricsEvent(Wire):
 _event: Body[MetricsEvent] = Body(MetricsEvent)
 
 
+class MetricsRoutes(Resources):
+    """Events of SDKs."""
+
+    name = "metrics"
+
+    def __init__(self, settings: Settings) -> None:
+        self._events = MetricsEvents(settings)
+
+    def routes(self) -> list[Route]:
+        """The one."""
+        return [Route("/metrics/events", self._events)]
+
+
 class MetricsEvents:
     """``/metrics/events``"""
 
     def __init__(self, settings: Settings) -> None:
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="reportMetricsEvent",
+        summary="Report an event, as SDKs do after a create.",
+        status=204,
+        errors=(413,),
+        body=MetricsEvent,
+    )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Note the event at debug level, with the SDK that its User-Agent names."""
         event = await _event.require(req, self._limit)

@@ -8,10 +8,12 @@ from urllib.parse import quote
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
+from shoal.http.parse import Body, read_body
 from shoal.models.requests import NetworkPolicy, NetworkRule, NonEmpty
+from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.proxy.target import ProxyTarget
 from shoal.web.forward import Forward
-from shoal.web.parse import Body, read_body
+from shoal.web.resources.sandboxes import ITEM
 from shoal.web.seam import Sandboxes
 
 NetworkRules = list[NetworkRule]
@@ -22,6 +24,24 @@ _rules: Body[NetworkRules] = Body(NetworkRules)
 _targets: Body[Targets] = Body(Targets)
 
 
+_ERRORS = (400, 404, 409, 413, 502, 504)
+JsonObject = dict[str, Any]
+"""The answer's form is for whoever keeps the policy to say."""
+
+
+class NetworkPolicyRoutes(Resources):
+    """The network policy of a sandbox."""
+
+    name = "network-policy"
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._item = NetworkPolicyItem(sandboxes, settings)
+
+    def routes(self) -> list[Route]:
+        """The one."""
+        return [Route(f"{ITEM}/networkpolicy", self._item)]
+
+
 class NetworkPolicyItem:
     """``/sandboxes/{sandbox_id}/networkpolicy``"""
 
@@ -29,18 +49,45 @@ class NetworkPolicyItem:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="getSandboxNetworkPolicy",
+        summary="Read the network policy of a sandbox, from its egress sidecar.",
+        answers=(JsonObject,),
+        errors=_ERRORS,
+    )
     async def on_get(self, req: Request, _resp: Response, sandbox_id: str) -> None:
         """Read it."""
         await self._hand_on(req, sandbox_id, None)
 
+    @Operation(
+        name="putSandboxNetworkPolicy",
+        summary="Replace the network policy of a sandbox.",
+        answers=(JsonObject,),
+        errors=_ERRORS,
+        body=NetworkPolicy,
+    )
     async def on_put(self, req: Request, _resp: Response, sandbox_id: str) -> None:
         """Replace it."""
         await self._hand_on(req, sandbox_id, _policy)
 
+    @Operation(
+        name="patchSandboxNetworkPolicy",
+        summary="Replace the rules of these targets, and add new ones.",
+        answers=(JsonObject,),
+        errors=_ERRORS,
+        body=NetworkRules,
+    )
     async def on_patch(self, req: Request, _resp: Response, sandbox_id: str) -> None:
         """Replace the rules of some targets, and add what is new."""
         await self._hand_on(req, sandbox_id, _rules)
 
+    @Operation(
+        name="deleteSandboxNetworkPolicy",
+        summary="Remove the rules of these targets.",
+        answers=(JsonObject,),
+        errors=_ERRORS,
+        body=Targets,
+    )
     async def on_delete(self, req: Request, _resp: Response, sandbox_id: str) -> None:
         """Remove the rules of some targets."""
         await self._hand_on(req, sandbox_id, _targets)

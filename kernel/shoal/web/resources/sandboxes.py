@@ -13,16 +13,19 @@ from msgspec import UNSET
 
 from shoal.config.settings import Settings
 from shoal.errors import InvalidRequest, ValidationFailed
+from shoal.http.answers import answer_bytes, principal_of
+from shoal.http.parse import Body, Query
 from shoal.models import codes
-from shoal.models.requests import CreateSandbox, MetadataPatch
+from shoal.models.requests import CreateSandbox, MetadataPatch, Wire
 from shoal.models.rules import crowded, schema_problems, tidied
-from shoal.models.sandbox import State, public
+from shoal.models.sandbox import Sandbox, State, public
+from shoal.plugin.interfaces import Operation, Resources, Route, query_parameter
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery
-from shoal.web.parse import Body, Query
-from shoal.web.resources import answer
+from shoal.web.resources.waiting import unless_left
 from shoal.web.seam import Sandboxes
 
+ITEM = "/sandboxes/{sandbox_id}"
 DEFAULT_WAIT_SECONDS = 30.0
 _LAST_PAGE = 2**40
 """Pages beyond are as empty as this one, and their index still fits a machine word."""
@@ -34,6 +37,48 @@ _create: Body[CreateSandbox] = Body(CreateSandbox)
 _patch: Body[MetadataPatch] = Body(MetadataPatch)
 
 
+PAGE_PARAMETERS = (
+    query_parameter("page", {"type": "integer", "minimum": 1, "default": 1}, "Page, counted from 1."),
+    query_parameter("pageSize", {"type": "integer", "minimum": 1, "maximum": 200, "default": 20}, "Items per page."),
+)
+STATE_PARAMETER = query_parameter(
+    "state", {"type": "array", "items": {"type": "string"}}, "Any of these states; repeatable."
+)
+
+
+class Pagination(Wire, omit_defaults=False):
+    """Present in every list; ``total_pages`` is 0 when nothing matches."""
+
+    page: int
+    page_size: int
+    total_items: int
+    total_pages: int
+    has_next_page: bool
+
+
+class SandboxList(Wire):
+    items: list[Sandbox]
+    pagination: Pagination
+
+
+class SandboxRoutes(Resources):
+    """Create, list, read, delete; metadata."""
+
+    name = "sandboxes"
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """Of the collection, of an item, and of its metadata."""
+        return [
+            Route("/sandboxes", SandboxCollection(self._sandboxes, self._settings)),
+            Route(ITEM, SandboxItem(self._sandboxes, self._settings)),
+            Route(f"{ITEM}/metadata", SandboxMetadata(self._sandboxes, self._settings)),
+        ]
+
+
 class SandboxCollection:
     """``/sandboxes``"""
 
@@ -41,6 +86,26 @@ class SandboxCollection:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="createSandbox",
+        summary="Create a sandbox; it is Pending until it runs.",
+        status=202,
+        answers=(Sandbox,),
+        errors=(400, 404, 409, 413, 429, 501),
+        body=CreateSandbox,
+        creates="sandbox_id",
+        example={"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600},
+        headers=("Location",),
+        parameters=(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY},
+                "description": "The same key and body give the same sandbox; another body is a 409.",
+            },
+        ),
+    )
     async def on_post(self, req: Request, resp: Response) -> None:
         """Accept a create."""
         request = await _create.require(req, self._limit)
@@ -48,19 +113,28 @@ class SandboxCollection:
         if problems:
             raise ValidationFailed(problems)
         key = _idempotency_key(req)
-        entry = await self._sandboxes.create(
-            tidied(request), principal=answer.exchange(req).principal, idempotency_key=key
-        )
+        entry = await self._sandboxes.create(tidied(request), principal=principal_of(req), idempotency_key=key)
         resp.status = 202
         resp.set_header("Location", f"/v1/sandboxes/{entry.record.id}")
-        answer.json_bytes(resp, _created(entry))
+        answer_bytes(resp, _created(entry))
 
+    @Operation(
+        name="listSandboxes",
+        summary="List sandboxes, newest first.",
+        answers=(SandboxList,),
+        errors=(400,),
+        parameters=(
+            STATE_PARAMETER,
+            query_parameter("metadata", {"type": "string"}, "URL-encoded pairs, encoded once more: all must match."),
+            *PAGE_PARAMETERS,
+        ),
+    )
     async def on_get(self, req: Request, resp: Response) -> None:
         """One page, assembled from the entries' own JSON."""
         query = list_query(req) if req.query_string else _FIRST_PAGE
         page = self._sandboxes.page(query)
         shown = min(query.page, _LAST_PAGE)
-        answer.json_bytes(
+        answer_bytes(
             resp,
             b'{"items":[%b],"pagination":%b}'
             % (b",".join([entry.json for entry in page.items]), pagination(shown, query.page_size, page.total)),
@@ -75,6 +149,24 @@ class SandboxItem:
         self._wait_limit = settings.lifecycle.wait_limit_seconds
         self._fresh_wait = settings.lifecycle.fresh_read_wait_seconds
 
+    @Operation(
+        name="getSandbox",
+        summary="Read a sandbox, or wait for it to reach a state.",
+        answers=(Sandbox,),
+        errors=(404,),
+        parameters=(
+            query_parameter(
+                "wait",
+                {"type": "array", "items": {"type": "string", "enum": list(State)}},
+                "States to wait for; repeatable. Answered also when the sandbox has ended or `timeout` is over.",
+            ),
+            query_parameter(
+                "timeout",
+                {"type": "number", "minimum": 0, "default": 30},
+                "Seconds to wait at most; the server may wait less.",
+            ),
+        ),
+    )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """The sandbox; with ``wait``, once it is in one of those states or the time is up.
 
@@ -84,8 +176,9 @@ class SandboxItem:
         entry = await self._awaited(req, sandbox_id) if req.query_string else self._sandboxes.entry(sandbox_id)
         if entry.record.fresh and not req.query_string and (left := self._left(entry)) > 0:
             entry = await self._unless_left(req, sandbox_id, self._sandboxes.begun(sandbox_id, left))
-        answer.json_bytes(resp, entry.json)
+        answer_bytes(resp, entry.json)
 
+    @Operation(name="deleteSandbox", summary="Delete a sandbox.", status=204, errors=(404, 409, 429))
     async def on_delete(self, _req: Request, resp: Response, sandbox_id: str) -> None:
         """Delete it."""
         await self._sandboxes.delete(sandbox_id)
@@ -111,7 +204,7 @@ class SandboxItem:
 
     async def _unless_left(self, req: Request, sandbox_id: str, wanted: Coroutine[Any, Any, Entry]) -> Entry:
         """What is waited for; the sandbox as it is once the caller has left."""
-        return await answer.unless_left(req, wanted) or self._sandboxes.entry(sandbox_id)
+        return await unless_left(req, wanted) or self._sandboxes.entry(sandbox_id)
 
 
 class SandboxMetadata:
@@ -121,6 +214,13 @@ class SandboxMetadata:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="patchSandboxMetadata",
+        summary="Merge metadata (RFC 7396): null deletes a key.",
+        answers=(Sandbox,),
+        errors=(400, 404, 409, 413),
+        body=MetadataPatch,
+    )
     async def on_patch(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """JSON Merge Patch over the metadata; the whole sandbox comes back."""
         patch = await _patch.require(req, self._limit)
@@ -128,7 +228,7 @@ class SandboxMetadata:
         if problems:
             raise ValidationFailed(problems)
         entry = await self._sandboxes.patch_metadata(sandbox_id, patch)
-        answer.json_bytes(resp, entry.json)
+        answer_bytes(resp, entry.json)
 
 
 def list_query(req: Request) -> ListQuery:

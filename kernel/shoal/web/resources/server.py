@@ -8,7 +8,8 @@ import msgspec
 from falcon.asgi import Request, Response
 from msgspec import UNSET, Struct, UnsetType
 
-from shoal.web.resources import answer
+from shoal.http.answers import answer_bytes, answer_json
+from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web.seam import Readiness
 
 NOT_READY = "GENERAL::NOT_READY"
@@ -26,6 +27,32 @@ class ReadyReport(Struct):
     message: str | UnsetType = UNSET
 
 
+class Health(Struct):
+    status: str
+
+
+class Version(Struct):
+    version: str
+
+
+class ServerRoutes(Resources):
+    """Health, version, readiness: open to everybody."""
+
+    name = "server"
+
+    def __init__(self, readiness: Readiness, version: str) -> None:
+        self._readiness = readiness
+        self._version = version
+
+    def routes(self) -> list[Route]:
+        """One for each."""
+        return [
+            Route("/health", HealthItem({"status": "healthy"}), public=True),
+            Route("/version", VersionItem({"version": self._version}), public=True),
+            Route("/ready", Ready(self._readiness), public=True),
+        ]
+
+
 class Static:
     """One JSON document that never changes while the server runs."""
 
@@ -34,7 +61,25 @@ class Static:
 
     async def on_get(self, _req: Request, resp: Response) -> None:
         """The document."""
-        answer.json_bytes(resp, self._content)
+        answer_bytes(resp, self._content)
+
+
+class HealthItem(Static):
+    """``/health``"""
+
+    @Operation(name="getHealth", summary="Check that the server answers.", answers=(Health,))
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """That it is there."""
+        await super().on_get(req, resp)
+
+
+class VersionItem(Static):
+    """``/version``"""
+
+    @Operation(name="getVersion", summary="Read the version of the server.", answers=(Version,))
+    async def on_get(self, req: Request, resp: Response) -> None:
+        """Which one it is."""
+        await super().on_get(req, resp)
 
 
 class Ready:
@@ -43,6 +88,12 @@ class Ready:
     def __init__(self, readiness: Readiness) -> None:
         self._readiness = readiness
 
+    @Operation(
+        name="getReadiness",
+        summary="Check that every component can work.",
+        answers=(ReadyReport,),
+        error_bodies={503: ReadyReport},
+    )
     async def on_get(self, _req: Request, resp: Response) -> None:
         """Ask the components."""
         reasons = await self._readiness()
@@ -53,4 +104,4 @@ class Ready:
             report.message = f"Not ready: {', '.join(down)}."
             resp.status = 503
             resp.set_header("Retry-After", "1")
-        answer.json(resp, report)
+        answer_json(resp, report)

@@ -8,11 +8,11 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
+from shoal.http.answers import answer_bytes, answer_json
+from shoal.http.parse import Body, Query
 from shoal.models.requests import CreateSnapshot, Wire
-from shoal.plugin.interfaces import SnapshotRecord
-from shoal.web.parse import Body, Query
-from shoal.web.resources import answer
-from shoal.web.resources.sandboxes import page_of, pagination
+from shoal.plugin.interfaces import Operation, Resources, Route, SnapshotRecord, query_parameter
+from shoal.web.resources.sandboxes import ITEM, PAGE_PARAMETERS, STATE_PARAMETER, Pagination, page_of, pagination
 from shoal.web.seam import Sandboxes
 
 _create: Body[CreateSnapshot] = Body(CreateSnapshot, optional=True)
@@ -37,6 +37,29 @@ class Snapshot(Wire):
     name: str | None = None
 
 
+class SnapshotList(Wire):
+    items: list[Snapshot]
+    pagination: Pagination
+
+
+class SnapshotRoutes(Resources):
+    """Create, list, read, delete."""
+
+    name = "snapshots"
+
+    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+        self._sandboxes = sandboxes
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """Of a sandbox's, of the collection, and of an item."""
+        return [
+            Route(f"{ITEM}/snapshots", SandboxSnapshots(self._sandboxes, self._settings)),
+            Route("/snapshots", SnapshotCollection(self._sandboxes)),
+            Route("/snapshots/{snapshot_id}", SnapshotItem(self._sandboxes)),
+        ]
+
+
 class SandboxSnapshots:
     """``/sandboxes/{sandbox_id}/snapshots``"""
 
@@ -44,13 +67,24 @@ class SandboxSnapshots:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 
+    @Operation(
+        name="createSnapshot",
+        summary="Capture a running sandbox.",
+        status=202,
+        answers=(Snapshot,),
+        errors=(400, 404, 409, 413, 429, 501),
+        body=CreateSnapshot,
+        body_required=False,
+        creates="snapshot_id",
+        headers=("Location",),
+    )
     async def on_post(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """Accept a snapshot."""
         request = await _create.read(req, self._limit)
         record = await self._sandboxes.create_snapshot(sandbox_id, request.name if request else None)
         resp.status = 202
         resp.set_header("Location", f"/v1/snapshots/{record.id}")
-        answer.json(resp, public(record))
+        answer_json(resp, public(record))
 
 
 class SnapshotCollection:
@@ -59,6 +93,17 @@ class SnapshotCollection:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(
+        name="listSnapshots",
+        summary="List snapshots, newest first.",
+        answers=(SnapshotList,),
+        parameters=(
+            query_parameter("sandboxId", {"type": "string"}, "Identifier of the sandbox that it was made of."),
+            query_parameter("name", {"type": "string"}, "Exact name of the snapshot."),
+            STATE_PARAMETER,
+            *PAGE_PARAMETERS,
+        ),
+    )
     async def on_get(self, req: Request, resp: Response) -> None:
         """One page of those that match; totals count every match."""
         query = Query(req)
@@ -75,7 +120,7 @@ class SnapshotCollection:
         ]
         items = [public(record) for record in found[(page - 1) * page_size : page * page_size]]
         tail = pagination(page, page_size, len(found))
-        answer.json_bytes(resp, b'{"items":%b,"pagination":%b}' % (msgspec.json.encode(items), tail))
+        answer_bytes(resp, b'{"items":%b,"pagination":%b}' % (msgspec.json.encode(items), tail))
 
 
 class SnapshotItem:
@@ -84,10 +129,12 @@ class SnapshotItem:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._sandboxes = sandboxes
 
+    @Operation(name="getSnapshot", summary="Read a snapshot.", answers=(Snapshot,), errors=(404,))
     async def on_get(self, _req: Request, resp: Response, snapshot_id: str) -> None:
         """The snapshot."""
-        answer.json(resp, public(self._sandboxes.snapshot(snapshot_id)))
+        answer_json(resp, public(self._sandboxes.snapshot(snapshot_id)))
 
+    @Operation(name="deleteSnapshot", summary="Delete a snapshot.", status=204, errors=(404, 409, 429, 501))
     async def on_delete(self, _req: Request, resp: Response, snapshot_id: str) -> None:
         """Delete it."""
         await self._sandboxes.delete_snapshot(snapshot_id)

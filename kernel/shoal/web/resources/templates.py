@@ -11,12 +11,29 @@ from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
 from shoal.errors import NotSupported
+from shoal.http.parse import Body, Query
 from shoal.models import codes
 from shoal.models.templates import CreateTemplate
-from shoal.web.parse import Body, Query
+from shoal.plugin.interfaces import Resources, Route
 from shoal.web.resources.sandboxes import page_of
 
 _create: Body[CreateTemplate] = Body(CreateTemplate)
+
+
+class TemplateRoutes(Resources):
+    """Templates, refused."""
+
+    name = "templates"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def routes(self) -> list[Route]:
+        """Of the collection and of an item."""
+        return [
+            Route("/templates", TemplateCollection(self._settings)),
+            Route("/templates/{template_id}", TemplateItem()),
+        ]
 
 
 class TemplateCollection:

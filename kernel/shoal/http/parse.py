@@ -1,7 +1,8 @@
 """Bodies and queries into typed values, or a ValidationFailed that names every problem (docs/wire/api.md section 1).
 
-A body that fits exactly takes the fast path, msgspec alone. Any other goes through a reader (`shoal.web.reader`), which
-accepts what the wire's leniencies allow and explains the rest. Nothing that was sent is ever repeated in a message.
+A body that fits exactly takes the fast path, msgspec alone. Any other goes through a reader (`shoal.http.reader`),
+which accepts what the wire's leniencies allow and explains the rest. Nothing that was sent is ever repeated in a
+message.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from shoal.errors import FieldProblem, PayloadTooLarge, ValidationFailed
+from shoal.http import coerce
+from shoal.http.coerce import Mismatch
+from shoal.http.reader import Enough, Problems, at_least, at_most, has_times, problem, reader_of, snake_names
 from shoal.models import codes
 from shoal.models.secret import decode_hook
-from shoal.web import coerce
-from shoal.web.coerce import Mismatch
-from shoal.web.reader import Enough, Problems, at_least, at_most, has_times, problem, reader_of, snake_names
 
 if TYPE_CHECKING:
     from falcon.asgi import Request

@@ -14,9 +14,9 @@ from typing import Any
 from msgspec import inspect
 
 from shoal.errors import FieldProblem
+from shoal.http import coerce
+from shoal.http.coerce import Mismatch
 from shoal.models.secret import Secret
-from shoal.web import coerce
-from shoal.web.coerce import Mismatch
 
 MOST_PROBLEMS = 100
 """Reported at once."""

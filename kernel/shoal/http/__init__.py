@@ -1,0 +1,16 @@
+"""What responders are made with: bodies and queries in, answers out. Public, for the resources of plugins.
+
+::
+
+    parse.py    `Body`, `Query`: typed values, or every problem at once as a 422
+    reader.py   the lenient reader behind `Body`
+    coerce.py   one value of a lenient form
+    answers.py  JSON and text out; who asks
+"""
+
+from __future__ import annotations
+
+from shoal.http.answers import answer_json, answer_text, principal_of
+from shoal.http.parse import Body, Query
+
+__all__ = ["Body", "Query", "answer_json", "answer_text", "principal_of"]

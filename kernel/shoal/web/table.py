@@ -1,0 +1,79 @@
+"""The table of routes: what every group of resources declares, checked once, for the router and for the document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from msgspec import Struct
+
+from shoal.errors import ConfigError
+from shoal.plugin.interfaces import Operation, Resources, Route
+from shoal.plugin.interfaces.auth import READ, WRITE
+from shoal.web.resources.pages import FILES
+
+MOUNTS: Final = ("", "/v1")
+DOCUMENT: Final = "/openapi.json"
+_RESERVED: Final = frozenset({DOCUMENT, *FILES})
+_PROXIED: Final = "/sandboxes/{sandbox_id}/proxy/"
+
+
+class Row(Struct, frozen=True):
+    """One documented operation: where it is, and its declaration."""
+
+    method: str
+    path: str
+    public: bool
+    operation: Operation
+    parameters: Mapping[str, str]
+
+
+class RouteTable:
+    """Every route of one server.
+
+    Args:
+        groups: the server's own and the plugins'.
+
+    Attributes:
+        mounted: route by the template under which Falcon has it.
+        rows: every declared operation, in the order of the groups.
+        public: paths that need no credential; compared whole, so that nothing else opens by beginning like one.
+
+    Raises ConfigError for two of one path or operation, and for a path that is not free or no path.
+    """
+
+    def __init__(self, groups: Iterable[Resources]) -> None:
+        self.mounted: dict[str, Route] = {}
+        self.rows: list[Row] = []
+        self._owners: dict[str, str] = {}
+        self._scopes: dict[tuple[str | None, str], str] = {}
+        for group in groups:
+            for route in group.routes():
+                self._add(group.name, route)
+        bare = (path for path, route in self.mounted.items() if route.public)
+        self.public = frozenset({*_RESERVED, *bare})
+
+    def scope(self, template: str | None, method: str) -> str:
+        """What a credential must hold for a method of a route, or of a path that is no route (None)."""
+        return self._scopes.get((template, method)) or (READ if method in ("GET", "HEAD") else WRITE)
+
+    def _add(self, group: str, route: Route) -> None:
+        if not route.path.startswith("/") or (route.public and "{" in route.path):
+            raise ConfigError(f"resources {group!r}: {route.path!r} is no path for a route")
+        for mount in MOUNTS[:1] if route.public else MOUNTS:
+            self._claim(group, "path", mount + route.path)
+            self.mounted[mount + route.path] = route
+        for method, operation in route.responders():
+            if operation is not None:
+                self._claim(group, "operation", operation.name)
+                self.rows.append(Row(method, route.path, route.public, operation, route.parameters))
+                for mount in MOUNTS if operation.scope else ():
+                    self._scopes[mount + route.path, method.upper()] = operation.scope or ""
+
+    def _claim(self, group: str, what: str, name: str) -> None:
+        if name in _RESERVED or f"{name}/".startswith((_PROXIED, f"{MOUNTS[1]}{_PROXIED}")):
+            raise ConfigError(f"resources {group!r}: the {what} {name!r} is the server's own")
+        if name in self._owners:
+            both = f"{self._owners[name]!r} and {group!r}"
+            raise ConfigError(f"resources {both} both have the {what} {name!r}")
+        self._owners[name] = group
