@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.conftest import until
 from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, install
+from tests.k8s_runtime.servers import eventually
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.k8s_runtime.threads import Runs, in_thread
@@ -25,7 +27,7 @@ from tests.servers import ServerProcess
 from shoal.errors import Conflict, EngineFailure
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal.models.workload import Phase
-from shoal.plugin.interfaces import LogQuery
+from shoal.plugin.interfaces import LogQuery, SnapshotRecord
 from shoal_k8s.api import KubeClient, Meta, Resource
 from shoal_k8s.pods.defaults import PodDefaults
 from shoal_k8s.pods.objects import RUNTIME_CLASSES, Condition, Pod, PodSpec, PodStatus
@@ -105,14 +107,57 @@ async def test_what_was_captured_is_restored(runtime: KubernetesRuntime, client:
     assert await objects(client, namespace) == []
 
 
-async def test_a_capture_that_fails_leaves_nothing(
+async def test_a_capture_that_fails_is_told_until_it_is_deleted(
     runtime: KubernetesRuntime, snapshots: SnapshotController, client: KubeClient, namespace: str
 ) -> None:
     source = await made(runtime)
     snapshots.failing = "the registry is full"
+    snapshot_id = str(uuid.uuid4())
     with pytest.raises(EngineFailure, match="CommitFailed: the registry is full"):
-        await runtime.snapshot(source.id, str(uuid.uuid4()))
+        await runtime.snapshot(source.id, snapshot_id)
+    assert runtime.catalogue is not None
+    (row,) = runtime.catalogue.all()
+    assert (row.id, row.sandbox_id, row.state, row.reason, row.image) == (
+        snapshot_id,
+        source.id,
+        "Failed",
+        "snapshot_runtime_failed",
+        None,
+    )
+    assert row.message == "CommitFailed: the registry is full"
+    await runtime.delete_snapshot(snapshot_id, "")
+    assert runtime.catalogue.all() == []
     assert await objects(client, namespace) == []
+
+
+async def test_one_that_nobody_makes_fails_in_the_end(
+    runtime: KubernetesRuntime, snapshots: SnapshotController, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = await made(runtime)
+    snapshots.holding = True
+    row = new_row(source.id)
+    assert runtime.catalogue is not None
+    await runtime.catalogue.accept(row)
+    found = runtime.catalogue.get(row.id)
+    assert found is not None
+    assert (found.state, found.name, found.created_at) == ("Creating", "a name", row.created_at)
+    monkeypatch.setattr("shoal_k8s.snapshots.catalogue.CAPTURE_SECONDS", 0.0)
+    found = runtime.catalogue.get(row.id)
+    assert found is not None
+    assert (found.state, found.message) == ("Failed", "The controller did not make the snapshot within 900 s.")
+
+
+def new_row(sandbox_id: str) -> SnapshotRecord:
+    now = datetime.now(UTC)
+    return SnapshotRecord(
+        id=str(uuid.uuid4()),
+        sandbox_id=sandbox_id,
+        runtime="kubernetes",
+        state="Creating",
+        created_at=now,
+        updated_at=now,
+        name="a name",
+    )
 
 
 async def test_a_capture_whose_object_is_removed_ends(
@@ -212,6 +257,75 @@ def test_through_a_whole_server(tmp_path: Path, namespace: str) -> None:
         try:
             with httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
                 _through(api)
+        finally:
+            server.stop()
+
+
+def test_through_two_servers(tmp_path: Path, namespace: str) -> None:
+    """Any of them lists, tells, restores from and deletes what another one took; a restart changes nothing."""
+    kubernetes = f'[kubernetes]\nkubeconfig_path = "{os.environ["KUBECONFIG"]}"\nnamespace = "{namespace}"\n'
+
+    def controllers(client: KubeClient) -> list[Runs]:
+        return [BatchController(client, namespace), SnapshotController(client, namespace)]
+
+    servers = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        servers.append(ServerProcess(tmp_path / name, f'[runtime]\ntype = "kubernetes"\n{kubernetes}'))
+    with in_thread(controllers):
+        for server in servers:
+            server.start()
+        try:
+            _shared(servers)
+        finally:
+            for server in servers:
+                server.stop()
+
+
+def _shared(servers: list[ServerProcess]) -> None:
+    one, other = (httpx.Client(base_url=server.base + "/v1", timeout=60) for server in servers)
+    with one, other:
+        body = {"image": {"uri": "shoal-test/busybox:latest"}, "entrypoint": WRITE, "resourceLimits": {}}
+        source = _running(one, body)
+        taken = one.post(f"/sandboxes/{source}/snapshots", json={"name": "first"}).json()
+        path = f"/snapshots/{taken['id']}"
+        eventually(lambda: other.get(path).json().get("status", {}).get("state") == "Ready")
+        eventually(lambda: one.get(path).json()["status"]["state"] == "Ready")
+        shown = other.get(path).json()
+        assert shown == one.get(path).json()
+        assert (shown["name"], shown["createdAt"], shown["sandboxId"]) == ("first", taken["createdAt"], source)
+        assert other.get("/snapshots", params={"name": "first"}).json()["items"] == [shown]
+        restored = _running(other, {"snapshotId": taken["id"], "entrypoint": READ, "resourceLimits": {}})
+        assert "kept" in other.get(f"/sandboxes/{restored}/diagnostics/logs").text
+        servers[0].kill()
+        servers[0].start()
+        assert one.get(path).json() == shown
+        for sandbox in (source, restored):
+            assert other.delete(f"/sandboxes/{sandbox}").status_code == 204
+        assert other.delete(path).status_code == 204
+        assert other.get(path).status_code == 404
+        eventually(lambda: one.get(path).status_code == 404)
+        assert one.get("/snapshots").json()["items"] == []
+
+
+def test_a_sandbox_that_is_deleted_while_it_is_captured_waits_for_that(tmp_path: Path, namespace: str) -> None:
+    def controllers(client: KubeClient) -> list[Runs]:
+        return [BatchController(client, namespace), SnapshotController(client, namespace)]
+
+    kubernetes = f'[kubernetes]\nkubeconfig_path = "{os.environ["KUBECONFIG"]}"\nnamespace = "{namespace}"\n'
+    server = ServerProcess(tmp_path, f'[runtime]\ntype = "kubernetes"\n{kubernetes}')
+    with in_thread(controllers):
+        server.start()
+        try:
+            with httpx.Client(base_url=server.base + "/v1", timeout=60) as api:
+                body = {"image": {"uri": "shoal-test/busybox:latest"}, "entrypoint": WRITE, "resourceLimits": {}}
+                source = _running(api, body)
+                taken = api.post(f"/sandboxes/{source}/snapshots").json()
+                assert api.patch(f"/sandboxes/{source}/metadata", json={"a": "b"}).status_code == 200
+                assert api.delete(f"/sandboxes/{source}").status_code == 204
+                state = api.get(f"/snapshots/{taken['id']}").json()["status"]
+                assert state["state"] == "Ready", state
+                assert api.delete(f"/snapshots/{taken['id']}").status_code == 204
         finally:
             server.stop()
 

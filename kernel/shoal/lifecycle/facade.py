@@ -50,6 +50,8 @@ from shoal.view.listing import ListQuery, Page
 log = structlog.get_logger("shoal.lifecycle")
 T = TypeVar("T")
 
+CAPTURE_SECONDS = 10.0
+"""How long a delete or a pause waits for a snapshot of the sandbox that an engine makes."""
 ENDED = frozenset({State.FAILED, State.TERMINATED, State.STOPPING})
 """States that end a wait for another one: what is waited for will not come by itself."""
 HOUSEKEEPING_SECONDS = 600.0
@@ -219,8 +221,10 @@ class SandboxLifecycle:
     async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
         """Delete it; returns when it is gone. Raises NotFound, or what the runtime raises.
 
-        Where ``unless`` is true of the record once its turn has come, nothing is done.
+        Where ``unless`` is true of the record once its turn has come, nothing is done. A snapshot of it that an engine
+        just makes is waited for, bounded.
         """
+        await self._snapshots.captured(sandbox_id, CAPTURE_SECONDS)
         await self._on_lane(
             sandbox_id, lambda record: _unless(unless, record, lambda: self._remover.remove(record, reason))
         )
@@ -233,6 +237,7 @@ class SandboxLifecycle:
         A sandbox that is still being made is waited for, bounded as a look-up of its endpoint is. ``unless`` as above.
         """
         await self._made(sandbox_id)
+        await self._snapshots.captured(sandbox_id, CAPTURE_SECONDS)
         await self._on_lane(sandbox_id, lambda record: _unless(unless, record, lambda: self._operations.pause(record)))
 
     async def resume(self, sandbox_id: str) -> None:

@@ -197,6 +197,7 @@ class KubernetesRuntime(Runtime):
             if self._failures is not None:
                 await self._failures.start(self._changed)
             self.capabilities = replace(self.capabilities, snapshots=self._provider.can_snapshot)
+            self.catalogue = self._provider.catalogue
         except ApiError as error:
             raise ConfigError(f"kubernetes: {error.told().message}") from error
         except Unavailable as error:

@@ -61,6 +61,7 @@ PUBLIC = {
         "Runtime",
         "SECURE_ACCESS_HEADER",
         "SharedTruth",
+        "SnapshotCatalogue",
         "SnapshotRecord",
         "Store",
         "TEXT",

@@ -10,6 +10,7 @@ from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
 from shoal.plugin.interfaces.resources import TEXT, Operation, Resources, Route, query_parameter
 from shoal.plugin.interfaces.runtime import Capabilities, LogQuery, Progress, Runtime
+from shoal.plugin.interfaces.snapshots import SnapshotCatalogue
 from shoal.plugin.interfaces.store import IdempotencyKey, SnapshotRecord, Store
 from shoal.plugin.interfaces.truth import REQUEST_LABEL, Held, SharedTruth
 
@@ -48,6 +49,7 @@ __all__ = [
     "Route",
     "Runtime",
     "SharedTruth",
+    "SnapshotCatalogue",
     "SnapshotRecord",
     "Store",
     "Transition",

@@ -21,6 +21,7 @@ from shoal.models.workload import Workload, WorkloadGone
 from shoal.plugin.interfaces.agent import Agent
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.pools import NativePools
+from shoal.plugin.interfaces.snapshots import SnapshotCatalogue
 from shoal.plugin.interfaces.truth import SharedTruth
 
 Progress = Callable[[str, str], None]
@@ -85,6 +86,7 @@ class Runtime(Component, ABC):
         agent: the registered agent that it puts into its sandboxes; None where it uses an image's, or none. The kernel
             makes a token for each sandbox (`WorkloadPlan.labels`, `AGENT_TOKEN_LABEL`).
         agent_starts: `create` returns before the agent listens; requests for its port then wait for it, bounded.
+        catalogue: set if the engine lists snapshots by itself, for several servers; known once `start` has returned.
         truth: set if the engine holds expiry and metadata itself, for several servers; `apply` is not called then.
     """
 
@@ -94,6 +96,7 @@ class Runtime(Component, ABC):
     resync_interval: float = 60.0
     wrong_state: str | None = None
     pools: NativePools | None = None
+    catalogue: SnapshotCatalogue | None = None
     agent: Agent | None = None
     agent_starts: bool = False
     truth: SharedTruth | None = None

@@ -27,6 +27,7 @@ from shoal_k8s.providers.interface import UNEXPLAINED, Cluster
 from shoal_k8s.providers.wishes import transition
 from shoal_k8s.snapshots import preflight
 from shoal_k8s.snapshots.captures import Captures
+from shoal_k8s.snapshots.catalogue import ClusterSnapshots
 
 ENDPOINTS = "sandbox.opensandbox.io/endpoints"
 
@@ -92,6 +93,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         self._captures = Captures(
             cluster.client,
             cluster.namespace,
+            cluster.ending,
             resync=cluster.resync,
             watch_timeout=cluster.watch_timeout,
             first_list=cluster.first_list,
@@ -100,10 +102,16 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     async def start(self, changed: Callable[[str], None]) -> None:
         await super().start(changed)
         self.can_snapshot = await self._captures.start()
+        if self.can_snapshot:
+            self.catalogue = ClusterSnapshots(self._captures, "kubernetes", self._source)
 
     async def stop(self) -> None:
         await self._captures.stop()
         await super().stop()
+
+    @property
+    def error(self) -> Exception | None:
+        return super().error or self._captures.error
 
     def check(self, plan: WorkloadPlan) -> None:
         if pooled.pool_of(plan) is not None:
@@ -251,8 +259,11 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         await preflight.check(self.cluster.client, await self.find_pod(sandbox_id))
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        return await self._captures.take(sandbox_id, snapshot_id, self._source(sandbox_id))
+
+    def _source(self, sandbox_id: str) -> str:
         held = self.subject(sandbox_id)
-        return await self._captures.take(sandbox_id, snapshot_id, held.name if held else self.object_name(sandbox_id))
+        return held.name if held is not None else self.object_name(sandbox_id)
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         await self._captures.remove(snapshot_id)

@@ -13,7 +13,7 @@ from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
-from shoal.plugin.interfaces import Held
+from shoal.plugin.interfaces import Held, SnapshotCatalogue
 from shoal.plugin.interfaces.pools import NativePools
 from shoal_k8s import names
 from shoal_k8s.api import KubeClient, KubeList, Meta
@@ -66,6 +66,7 @@ class WorkloadProvider(ABC):
         platforms: ``os/arch`` pairs that a sandbox may ask for.
         pools: the ``/pools`` API; None leaves it to the kernel.
         can_snapshot: whether `snapshot` works; known once `start` has returned.
+        catalogue: the snapshots of the namespace; known likewise.
     """
 
     name: ClassVar[str]
@@ -77,6 +78,7 @@ class WorkloadProvider(ABC):
         self.cluster = cluster
         self.pools: NativePools | None = None
         self.can_snapshot = False
+        self.catalogue: SnapshotCatalogue | None = None
 
     def check(self, plan: WorkloadPlan) -> None:
         """Raise InvalidRequest for what this provider cannot make; looks at the plan and at memory only."""

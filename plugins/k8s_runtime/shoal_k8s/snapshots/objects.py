@@ -21,6 +21,8 @@ KIND: Final = "SandboxSnapshot"
 SCOPE: Final = f"{names.PREFIX}snapshot-scope"
 PUBLIC: Final = "public"
 SOURCE: Final = f"{names.PREFIX}source-sandbox-id"
+NAME: Final = f"{names.PREFIX}snapshot-name"
+"""Annotation: what the caller called it. `names.CREATED` stands beside it."""
 FAILED: Final = "SNAPSHOT::RUNTIME_FAILED"
 _ROOTFS: Final = "rootfs-v1"
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
