@@ -46,7 +46,13 @@ NANO_CPUS = {
 
 @pytest.mark.parametrize(("text", "value"), BYTES.items())
 def test_memory(text: str, value: int) -> None:
-    assert limits.resources({"memory": text}) == {"Memory": value}
+    assert limits.memory_bytes(text) == value
+
+
+@pytest.mark.parametrize("text", ["1", "512k", "5Mi"])
+def test_less_memory_than_the_engine_takes_is_refused_with_a_hint(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="less than the 6Mi that the engine takes"):
+        limits.resources({"memory": text})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shoal.walk import identity
+from shoal.kit.walk import identity
 from shoal_docker.volumes import mounts, pins
 from shoal_docker.volumes.found import engine_process, identities
 from shoal_docker.volumes.pins import Pins

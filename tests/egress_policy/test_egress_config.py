@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ from shoal.config.loader import Loaded
 from shoal.config.sections import OwnedSection, validate
 from shoal.errors import ConfigError
 from shoal_egress.config import EgressSettings
-from shoal_egress.quantities import quantity
 
 URL = "http://proxy.example:3128"
 
@@ -106,20 +104,6 @@ def test_an_upstream_proxy(url: str) -> None:
     assert proxy.url == url.strip()
     assert proxy.has_ca
     assert "secret-word" not in repr(proxy)
-
-
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [("1", 1), ("100m", "0.1"), ("1.5Gi", 1610612736), (".5", "0.5"), ("1e3", 1000), ("+2k", 2000), ("0", 0)],
-)
-def test_quantities(text: str, number: int | str) -> None:
-    assert quantity(text) == Decimal(number)
-
-
-@pytest.mark.parametrize("text", ["", "1 ", "m", "1MiB", "1K", "-1", "nan", "1e9999"])
-def test_what_is_no_quantity(text: str) -> None:
-    with pytest.raises(ValueError, match="not a quantity"):
-        quantity(text)
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ async def test_isolation_hooks_and_environment(client: KubeClient) -> None:
         ({"resource_limits": {"gpu": "all"}}, "'all' is not possible"),
         ({"resource_limits": {"gpu": "0"}}, "positive integer"),
         ({"resource_limits": {"memory": "lots"}}, "resourceLimits.memory"),
+        ({"resource_limits": {"memory": "512m"}}, "512Mi is mebibytes"),
         ({"resource_limits": {"cpu": "1"}, "resource_requests": {"cpu": "2"}}, "more than its limit"),
         ({"resource_requests": {"cpu": "1"}}, "need resourceLimits"),
         ({"sidecars": [Sidecar(name="a", image="b", resource_limits={"cpu": "x"})]}, "resourceLimits.cpu"),

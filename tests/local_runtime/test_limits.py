@@ -11,38 +11,22 @@ from tests.local_runtime.machine import below, end, groups_of, ignore, local, pl
 from shoal.errors import InvalidRequest
 from shoal.models.workload import Phase
 from shoal_local.limit.cgroups import Cgroups, Hierarchy, detect
-from shoal_local.limit.limits import Limits
-from shoal_local.limit.quantities import cpu_cores, memory_bytes
+from shoal_local.limit.limits import Limits, parse
 from shoal_local.runtime import LocalRuntime
 
 HOG = "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo survived ${#x}"
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("512Mi", 512 * 2**20),
-        ("1G", 10**9),
-        ("1.5Gi", 3 * 2**29),
-        ("1e8", 10**8),
-        ("10000000", 10_000_000),
-        ("128974848000m", 128974848),
-    ],
-)
-def test_memory(text: str, value: int) -> None:
-    assert memory_bytes(text) == value
+def test_what_a_request_asks_for() -> None:
+    read = parse({"cpu": "500m", "memory": "1.5Gi", "disk": "64Mi", "gpu": "1"}, pids=7)
+    assert read == Limits(cpu=0.5, memory=3 * 2**29, pids=7, disk=64 * 2**20)
 
 
-@pytest.mark.parametrize(("text", "value"), [("500m", 0.5), ("2", 2.0), (".5", 0.5), ("1.25", 1.25)])
-def test_cpu(text: str, value: float) -> None:
-    assert cpu_cores(text) == value
-
-
+@pytest.mark.parametrize("key", ["cpu", "memory", "disk"])
 @pytest.mark.parametrize("text", ["", "1 Gi", "abc", "-1", "0", "1GB", "1Kib", "9" * 40, "1E99E", "0m"])
-def test_bad_quantities(text: str) -> None:
-    for reader in (memory_bytes, cpu_cores):
-        with pytest.raises(ValueError, match=r"quantity|less memory|number"):
-            reader(text)
+def test_bad_quantities(key: str, text: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"resourceLimits\.{key}: .*(quantity|less|number)"):
+        parse({key: text}, pids=0)
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import layer, tools
 from tests.local_runtime.machine import ROOT, ignore, local, plan, run
 
-from shoal import walk
 from shoal.errors import EngineFailure, InvalidRequest
+from shoal.kit import walk
 from shoal.models.requests import HostVolume, Volume
 from shoal_local.image.unpack import Unpacker
 from shoal_local.root import volumes

@@ -15,7 +15,6 @@ from shoal.errors import ConfigError
 from shoal.plugin.interfaces import Renewal
 from shoal.plugin.manager import PluginManager
 from shoal_renew.config import RedisSettings
-from shoal_renew.redis import backoff
 
 DOTTED = """
 [renew_intent]
@@ -81,10 +80,3 @@ def test_the_dsn_is_a_secret() -> None:
     [plugin] = renewals(TABLE)
     assert read not in repr(plugin)
     assert "hunter2" not in repr(RedisSettings(dsn=None))
-
-
-def test_the_pause_between_tries_grows_to_a_bound_and_is_never_nothing() -> None:
-    for failures in (1, 2, 5, 10, 10**6):
-        pauses = {backoff(failures) for _ in range(100)}
-        longest = min(0.2 * 2.0 ** min(failures - 1, 30), 15.0)
-        assert longest / 2 <= min(pauses) < max(pauses) <= longest

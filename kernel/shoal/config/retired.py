@@ -1,7 +1,7 @@
 """What configurations of `opensandbox-server` may say that nothing here reads: retired keys, and sections set aside.
 
-A retired key, or a section that changes nothing, costs a warning. A section that guards access, or that has a new
-name, is refused: ignoring it would change what the server does.
+A retired key, or a section that changes nothing, costs a warning. A section that guards access is refused: ignoring it
+would open what it closes. So is one that has a new name.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ IGNORED_SECTIONS: Final[Mapping[str, str]] = {
 }
 """Section that no plugin owns → what comes of it."""
 
+RENAMED_SECTIONS: Final[Mapping[str, str]] = {"engine": "lifecycle"}
+"""Section of an earlier version → the one that has taken its place; the server does not start with it."""
+
 REFUSED_SECTIONS: Final[Mapping[str, str]] = {
-    "engine": "renamed: [lifecycle] has taken its place, with the same keys",
     "tenants": (
         "not supported, and not ignored because it guards access: it says whose key reaches which sandboxes, and "
         "without it every key would reach them all. Give each tenant a server of its own, or take the section out"

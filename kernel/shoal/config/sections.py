@@ -123,6 +123,8 @@ def _unowned(
             problems.append(f"[{table}]: belongs to the plugin {owner.plugin!r}, which is not enabled")
         elif table in retired.IGNORED_SECTIONS:
             warnings.append(f"[{table}]: ignored; {retired.IGNORED_SECTIONS[table]}")
+        elif table in retired.RENAMED_SECTIONS:
+            problems.append(f"[{table}]: renamed: write [{retired.RENAMED_SECTIONS[table]}], with the same keys")
         elif table in retired.REFUSED_SECTIONS:
             problems.append(f"[{table}]: {retired.REFUSED_SECTIONS[table]}")
         else:

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from shoal.config.settings import LifecycleSettings
 from shoal.errors import EngineFailure, InternalError, NotFound, ShoalError, Unavailable
+from shoal.kit.backoff import Backoff
 from shoal.lifecycle import states
 from shoal.lifecycle.expiry import ExpiryScheduler
 from shoal.lifecycle.gate import Priority
@@ -172,7 +173,7 @@ class Provisioner:
 
     async def _attempts(self, host: Host, plan: WorkloadPlan, priority: Priority) -> Workload:
         """Call the engine until it answers for good: for ever while it is away, else the configured number of times."""
-        failures, backoff = 0, ENGINE_BACKOFF_FIRST
+        failures, backoff = 0, Backoff(ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MOST)
         while True:
             try:
                 async with host.call(plan.id, priority) as runtime:
@@ -182,7 +183,7 @@ class Provisioner:
                     plan.id, "ENGINE_UNAVAILABLE", f"{error.message} The create goes on once it is back."
                 )
                 cause: ShoalError = error
-                delay, backoff = backoff, min(backoff * 2, ENGINE_BACKOFF_MOST)
+                delay = backoff.next()
             except EngineFailure as error:
                 failures += 1
                 if error.retry_after is None or failures == self._settings.provision_attempts:
@@ -261,19 +262,14 @@ class Provisioner:
 
     async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str) -> T:
         """Call until store and engine are there: there is no caller to tell. Raises whatever else it raises."""
-        backoff = STORE_BACKOFF_FIRST
+        backoff = Backoff(STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST)
         while True:
             try:
                 return await call()
             except (Unavailable, EngineFailure) as error:
-                log.warning(
-                    "store or engine is away, will be tried again",
-                    sandbox_id=sandbox_id,
-                    error=str(error),
-                    after=backoff,
-                )
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, STORE_BACKOFF_MOST)
+                cause, delay = str(error), backoff.next()
+            log.warning("store or engine is away, will be tried again", sandbox_id=sandbox_id, error=cause, after=delay)
+            await asyncio.sleep(delay)
 
 
 def _changed_since(plan: WorkloadPlan, record: SandboxRecord) -> bool:

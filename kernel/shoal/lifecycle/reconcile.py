@@ -13,6 +13,7 @@ import time
 import structlog
 
 from shoal.errors import StoreFull
+from shoal.kit.backoff import Backoff
 from shoal.lifecycle import states
 from shoal.lifecycle.hosts import Host, own_cancellation
 from shoal.lifecycle.judge import Judge, Sighting
@@ -32,7 +33,7 @@ STALE = 60.0
 """Seconds; no event or list of the engine is older than this when it is judged."""
 AGAIN = 5.0
 """Seconds before a judgement that failed is tried again."""
-BACKOFF_FIRST, BACKOFF_MOST = 0.2, 2.0
+WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST = 0.2, 2.0
 """Seconds between two tries to watch, or to compare, again."""
 
 
@@ -121,21 +122,20 @@ class Reconciler:
             raise
 
     async def _watch(self) -> None:
-        backoff = BACKOFF_FIRST
+        backoff = Backoff(WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST)
         while True:
             self._wanted.set()  # for what happened before the watch began
             try:
                 with own_cancellation():
                     async for change in self._host.runtime.watch():
-                        backoff = BACKOFF_FIRST
+                        backoff.reset()
                         self._note(change)
                 why = "it ended"
             except Exception as error:
                 why = str(error)
-            if backoff == BACKOFF_FIRST:
+            if not backoff.failures:
                 log.warning("watch lost", runtime=self._host.runtime.name, error=why)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, BACKOFF_MOST)
+            await asyncio.sleep(backoff.next())
 
     def _note(self, change: Workload | WorkloadGone) -> None:
         now = time.monotonic()
@@ -155,7 +155,7 @@ class Reconciler:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            pause = interval if await self._seen() else BACKOFF_MOST
+            pause = interval if await self._seen() else WATCH_BACKOFF_MOST
 
     async def _seen(self) -> bool:
         """Compare; whether that worked. Told once when it stops working, and once when it works again."""

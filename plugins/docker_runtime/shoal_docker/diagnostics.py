@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from shoal.errors import InvalidRequest, NotFound
+from shoal.kit import mask, mask_all, secret_values
 from shoal.models import codes
 from shoal.plugin.interfaces import LogQuery
-from shoal_docker import labels, masking
+from shoal_docker import labels
 from shoal_docker.census import Census
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.observe import Family, Summary, labels_of, name_of
@@ -95,7 +96,7 @@ def _inspection(found: Mapping[str, Any]) -> list[str]:
     state, config, host = found.get("State") or {}, found.get("Config") or {}, found.get("HostConfig") or {}
     bears: dict[str, str] = config.get("Labels") or {}
     env = [(key, value) for key, _, value in (str(entry).partition("=") for entry in config.get("Env") or [])]
-    hidden = masking.secrets([*env, *bears.items()])
+    hidden = secret_values([*env, *bears.items()])
     lines = [
         _row("Container ID", str(found.get("Id", ""))[:12]),
         _row("Name", str(found.get("Name", "")).lstrip("/")),
@@ -111,10 +112,10 @@ def _inspection(found: Mapping[str, Any]) -> list[str]:
         *_block("Resources", _resources(host)),
         *_block("Network", _networks(found)),
         *_block("Ports", _ports(found)),
-        *_block("Labels", [f"{key}={masking.masked(key, bears[key])}" for key in sorted(bears)]),
-        *_block("Environment", [f"{key}={masking.masked(key, value)}" for key, value in env]),
+        *_block("Labels", [f"{key}={mask(key, bears[key])}" for key in sorted(bears)]),
+        *_block("Environment", [f"{key}={mask(key, value)}" for key, value in env]),
     ]
-    return [masking.without(line, hidden) for line in lines]
+    return [mask_all(line, hidden) for line in lines]
 
 
 def _block(title: str, rows: Iterable[str]) -> list[str]:
@@ -158,8 +159,8 @@ def _events(found: Mapping[str, Any]) -> list[str]:
             lines.append(_row(name, state[key]))
     told = _notable(state)
     env = (str(entry).partition("=") for entry in (found.get("Config") or {}).get("Env") or [])
-    hidden = masking.secrets([(key, value) for key, _, value in env])
-    told = [masking.without(line, hidden) for line in told]
+    hidden = secret_values([(key, value) for key, _, value in env])
+    told = [mask_all(line, hidden) for line in told]
     lines += told
     return lines if len(lines) > _FEWEST_LINES else [*lines, NOTHING_NOTABLE]
 

@@ -17,7 +17,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -27,6 +26,8 @@ from docker.types import CancellableStream
 from docker.utils import kwargs_from_env, version_lt
 
 from shoal.errors import EngineFailure, Unavailable
+from shoal.kit import BoundedThreads
+from shoal.kit.threads import finish
 
 T = TypeVar("T")
 
@@ -88,14 +89,14 @@ class Engine:
         self.away: Unavailable | None = None
         self._timeout, self._threads = timeout, threads
         self._client: APIClient | None = None
-        self._calls: ThreadPoolExecutor | None = None
-        self._streams: ThreadPoolExecutor | None = None
+        self._calls: BoundedThreads | None = None
+        self._streams: BoundedThreads | None = None
 
     async def start(self) -> None:
         """Connect and learn what the engine is. Raises Unavailable."""
-        self._calls = ThreadPoolExecutor(self._threads, thread_name_prefix="docker-call")
-        self._streams = ThreadPoolExecutor(STREAMS, thread_name_prefix="docker-stream")
-        self._client = await _finish(self._calls.submit(self._connect))
+        self._calls = BoundedThreads(self._threads, "docker-call")
+        self._streams = BoundedThreads(STREAMS, "docker-stream")
+        self._client = await self._calls.run(self._connect)
         self.version, self.info = await asyncio.gather(self.call("version"), self.call("info"))
         self.os = str(self.version.get("Os") or self.info.get("OSType") or "").lower()
         self.arch = architecture(str(self.version.get("Arch") or self.info.get("Architecture") or ""))
@@ -111,7 +112,7 @@ class Engine:
         self._calls = self._streams = self._client = None
         for pool in (calls, streams):
             if pool is not None:
-                await asyncio.to_thread(pool.shutdown)
+                await pool.close()
         if client is not None:
             client.close()
 
@@ -120,13 +121,13 @@ class Engine:
         if self._client is None or self._calls is None:
             raise Unavailable(UNAVAILABLE, "The connection to the container engine is closed.")
         work: Callable[..., Any] = getattr(self._client, method)
-        return await _finish(self._calls.submit(self._translated, work, *args, **kwargs))
+        return await self._calls.run(self._translated, work, *args, **kwargs)
 
     async def run(self, work: Callable[[APIClient], T]) -> T:
         """What ``work`` answers, all of it on one thread: for answers that are read in parts. Raises as `call` does."""
         if self._client is None or self._calls is None:
             raise Unavailable(UNAVAILABLE, "The connection to the container engine is closed.")
-        return await _finish(self._calls.submit(self._translated, work, self._client))
+        return await self._calls.run(self._translated, work, self._client)
 
     async def stream(
         self,
@@ -147,7 +148,7 @@ class Engine:
         url = f"{client.base_url}/v{client.api_version}{path}"
         asked = pool.submit(self._translated, _ask, client, method, url, params, headers)
         try:
-            response = await _finish(asked)
+            response = await finish(asked)
         except asyncio.CancelledError:
             if asked.done() and not asked.cancelled() and asked.exception() is None:
                 asked.result().close()
@@ -163,7 +164,7 @@ class Engine:
                     yield json.loads(item)
         finally:
             CancellableStream(lines, response).close()  # wakes a thread that still reads
-            await asyncio.shield(asyncio.get_running_loop().run_in_executor(pool, response.close))
+            await asyncio.shield(asyncio.ensure_future(pool.run(response.close)))
 
     def _connect(self) -> APIClient:
         settings = kwargs_from_env(environment={**os.environ, "DOCKER_HOST": self.address})
@@ -235,21 +236,6 @@ def refuse(response: requests.Response) -> None:
 
 def _http_error(response: requests.Response) -> requests.HTTPError:
     return requests.HTTPError(f"{response.status_code} from the engine", response=response)
-
-
-async def _finish(job: Future[T]) -> T:
-    """The result of a thread's job. A caller that is cancelled leaves when it has ended, or was never begun."""
-    waiting = asyncio.wrap_future(job)
-    try:
-        return await asyncio.shield(waiting)
-    except asyncio.CancelledError:
-        job.cancel()
-        while not waiting.done():
-            try:
-                await asyncio.wait({waiting})
-            except asyncio.CancelledError:
-                continue  # one answer to many cancellations
-        raise
 
 
 def _reason(error: BaseException) -> str:

@@ -1,15 +1,15 @@
-"""How long each sandbox has been idle: one heap and one timer for all of them.
+"""How long each sandbox has been idle: one clock for all of them.
 
-An access only stamps a time. The heap holds the earliest moment at which a sandbox may be due; when it comes, the stamp
-decides whether the sandbox is due or the moment moves on, so a busy sandbox costs the heap one step in each timeout.
+An access only stamps a time. The clock holds the earliest moment at which a sandbox may be due; when it comes, the
+stamp decides whether the sandbox is due or the moment moves on, so a busy sandbox costs one step per timeout.
 """
 
 from __future__ import annotations
 
-import asyncio
-import heapq
 import time
 from collections.abc import Callable
+
+from shoal.kit import DueClock
 
 
 class Watch:
@@ -20,18 +20,16 @@ class Watch:
         last: when it was last in use, on the clock.
         open: HTTP exchanges under way; while there is one it is in use.
         running: idleness counts only while it runs.
-        armed: the moment in the heap that stands for it; None for none.
         uses: how often it was accessed.
     """
 
-    __slots__ = ("armed", "last", "open", "running", "timeout", "uses")
+    __slots__ = ("last", "open", "running", "timeout", "uses")
 
     def __init__(self, timeout: float, now: float) -> None:
         self.timeout = timeout
         self.last = now
         self.open = 0
         self.running = False
-        self.armed: float | None = None
         self.uses = 0
 
 
@@ -47,24 +45,18 @@ class IdleClock:
         self._due = due
         self._now = now
         self._watches: dict[str, Watch] = {}
-        self._heap: list[tuple[float, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._started = False
+        self._clock = DueClock(self._judge, now)
 
     def __len__(self) -> int:
         return len(self._watches)
 
     def start(self) -> None:
         """Begin to fire."""
-        self._started = True
-        self._plan()
+        self._clock.start()
 
     def stop(self) -> None:
         """Fire nothing more."""
-        self._started = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._clock.stop()
 
     # --- What happens to a sandbox -----------------------------------------------------------------------------------
 
@@ -76,18 +68,19 @@ class IdleClock:
             watch = self._watches[sandbox_id] = Watch(timeout, now)
         watch.last = max(watch.last, now)
         watch.running = True
-        self._push(sandbox_id, watch, watch.last + timeout)
+        self._clock.arm(sandbox_id, watch.last + timeout)
 
     def rest(self, sandbox_id: str) -> None:
         """It does not run: its time stands still. Exchanges that were under way are still to be told as over."""
         watch = self._watches.get(sandbox_id)
         if watch is not None:
             watch.running = False
-            watch.armed = None
+            self._clock.disarm(sandbox_id)
 
     def forget(self, sandbox_id: str) -> None:
         """It is gone, or on its way out."""
         self._watches.pop(sandbox_id, None)
+        self._clock.disarm(sandbox_id)
 
     def touch(self, sandbox_id: str, grace: float = 0.0) -> None:
         """It was used just now, and counts as in use for ``grace`` seconds more."""
@@ -125,46 +118,21 @@ class IdleClock:
     def arm(self, sandbox_id: str, delay: float = 0.0) -> None:
         """Let it become due again, not before ``delay`` seconds have passed."""
         watch = self._watches.get(sandbox_id)
-        if watch is not None and watch.running and watch.armed is None:
-            self._push(sandbox_id, watch, max(self._deadline(watch), self._now() + delay))
+        if watch is not None and watch.running and self._clock.time_of(sandbox_id) is None:
+            self._clock.arm(sandbox_id, max(self._deadline(watch), self._now() + delay))
 
     def fire(self) -> None:
         """Call ``due`` for every sandbox that is; the timer does this."""
-        self._timer = None
-        now = self._now()
-        try:
-            while self._heap and self._heap[0][0] <= now:
-                moment, sandbox_id = heapq.heappop(self._heap)
-                watch = self._watches.get(sandbox_id)
-                if watch is None or watch.armed != moment:
-                    continue
-                deadline = self._deadline(watch)
-                if deadline > now:
-                    watch.armed = deadline
-                    heapq.heappush(self._heap, (deadline, sandbox_id))
-                else:
-                    watch.armed = None
-                    self._due(sandbox_id)
-        finally:
-            self._plan()
+        self._clock.fire()
+
+    def _judge(self, sandbox_id: str) -> None:
+        watch = self._watches[sandbox_id]
+        deadline = self._deadline(watch)
+        if deadline > self._now():
+            self._clock.arm(sandbox_id, deadline)
+        else:
+            self._due(sandbox_id)
 
     def _deadline(self, watch: Watch) -> float:
         """The earliest moment at which it may be due; moves while it is in use."""
         return (self._now() if watch.open else watch.last) + watch.timeout
-
-    def _push(self, sandbox_id: str, watch: Watch, moment: float) -> None:
-        watch.armed = moment
-        heapq.heappush(self._heap, (moment, sandbox_id))
-        if len(self._heap) > 64 + 2 * len(self._watches):  # outdated moments must not outnumber the true ones
-            self._heap = [(w.armed, key) for key, w in self._watches.items() if w.armed is not None]
-            heapq.heapify(self._heap)
-        if self._heap[0] == (moment, sandbox_id):
-            self._plan()
-
-    def _plan(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._started and self._heap:
-            delay = max(0.0, self._heap[0][0] - self._now())
-            self._timer = asyncio.get_running_loop().call_later(delay, self.fire)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError, InvalidRequest, NotFound, Unavailable
+from shoal.kit import Feed
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
@@ -30,7 +31,6 @@ from shoal_k8s.belongings import Belongings
 from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, PoolTemplateSettings, SecureRuntimeSettings
 from shoal_k8s.diagnostics import Diagnostics
 from shoal_k8s.failures import FailedCreates
-from shoal_k8s.feed import Feed
 from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
 from shoal_k8s.pods import spec, storage

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Final
 
+from shoal.kit import MASK
 from shoal.models.workload import Phase, Workload
 from shoal_local.state.box import Event, Spec, Started
 
-MASK: Final = "***"
 SHOWN: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TERM", "TZ", "USER", "SHELL", "OPENSANDBOX_ID"})
 """The variables whose values may be shown; any other may hold a secret, whatever its name."""
 _WIDTH: Final = 17

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 
 from shoal.config.settings import Settings
 from shoal.errors import Unavailable
+from shoal.kit import BoundedThreads, Feed
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
@@ -24,7 +24,6 @@ from shoal_local.keeper import Keeper
 from shoal_local.run.maker import Maker
 from shoal_local.run.process import open_pidfd
 from shoal_local.state.box import Box, Started
-from shoal_local.state.feed import Feed
 from shoal_local.state.logs import LogKeeper
 
 P = ParamSpec("P")
@@ -58,11 +57,11 @@ class LocalRuntime(Runtime):
         self._feed = Feed()
         self._handles: dict[str, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: BoundedThreads | None = None
 
     async def start(self) -> None:
         """Find out what this machine can do, and find the sandboxes that are there. Raises ConfigError."""
-        self._pool = ThreadPoolExecutor(self.concurrency + SPARE_THREADS, thread_name_prefix="local-runtime")
+        self._pool = BoundedThreads(self.concurrency + SPARE_THREADS, "local-runtime")
         for box, started in await self._call(self._keeper.open):
             self._follow(box, started)
         self._task(self._tend_logs())
@@ -78,7 +77,7 @@ class LocalRuntime(Runtime):
         for sandbox_id in list(self._handles):
             self._unfollow(sandbox_id)
         if self._pool is not None:
-            await asyncio.to_thread(self._pool.shutdown)
+            await self._pool.close()
             self._pool = None
         self._keeper.close()
 
@@ -144,13 +143,7 @@ class LocalRuntime(Runtime):
         """Run blocking work on one of the runtime's threads; a caller that is cancelled leaves once it has ended."""
         if self._pool is None:
             raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime is not running")
-        working = asyncio.get_running_loop().run_in_executor(self._pool, lambda: work(*args, **kwargs))
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
-            await asyncio.wait({working})
-            working.exception()  # nobody else hears of it
-            raise
+        return await self._pool.run(work, *args, **kwargs)
 
     def _task(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

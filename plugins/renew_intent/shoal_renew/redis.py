@@ -7,10 +7,9 @@ and one task tries to reach it again, for ever, with back-off and jitter. Nothin
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import redis.asyncio
 import structlog
@@ -18,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from shoal.errors import ConfigError
+from shoal.kit import Backoff
 from shoal_renew.config import RedisSettings
 from shoal_renew.ending import end
 
@@ -31,7 +31,7 @@ LOCK_PATIENCE_SECONDS = 2.0
 """Longest wait for an answer about a lock."""
 LOCK_AGAIN_SECONDS = 15.0
 """After Redis failed over a lock, it is not asked again for so long."""
-BACKOFF_FIRST, BACKOFF_MOST = 0.2, 15.0
+BACKOFF: Final = Backoff(0.2, 15.0, jitter=0.5)
 """Seconds between two tries to reach it: doubled from the first to the most, each cut by up to a half at random."""
 LOCK_KEY = "opensandbox:renew:lock:{}"
 
@@ -90,7 +90,7 @@ class IntentList:
     async def _connect(self) -> None:
         while True:
             if self._failures:
-                await asyncio.sleep(backoff(self._failures))
+                await asyncio.sleep(BACKOFF.after(self._failures))
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     await self._list.ping()
@@ -174,12 +174,6 @@ class ReplicaLocks:
     async def _hold(self, key: str, seconds: float) -> bool:
         milliseconds = str(round(seconds * 1000))
         return bool(await cast("Awaitable[int]", self._client.eval(_HOLD, 1, key, self._me, milliseconds)))
-
-
-def backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
-    longest = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 30), BACKOFF_MOST)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads replicas, guards nothing
 
 
 def _client(settings: RedisSettings, patience: float, tries: int) -> redis.asyncio.Redis:

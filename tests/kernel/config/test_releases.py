@@ -174,7 +174,7 @@ def test_the_local_section_too(kind: str) -> None:
     [
         ("[tenants]\nprovider = 'file'\n", r"\[tenants\]: .*guards access"),
         ("[secure_runtime]\ntype = 'gvisor'\n", r"\[secure_runtime\]: belongs to the plugin"),
-        ("[engine]\nprovision_attempts = 5\n", r"\[engine\]: renamed: \[lifecycle\]"),
+        ("[engine]\nprovision_attempts = 5\n", r"\[engine\]: renamed: write \[lifecycle\]"),
         ("[auth]\nmode = 'x'\n", r"\[auth\]: no enabled plugin owns this section"),
     ],
 )

@@ -35,11 +35,11 @@ async def test_fires_on_time_and_not_before(clock: Clock) -> None:
     scheduler = ExpiryScheduler(fired.append, clock)
     scheduler.arm("a", 1010.0)
     scheduler.start()
-    scheduler._fire()
+    scheduler.fire()
     assert fired == []
     clock.now = 1010.0
-    scheduler._fire()
-    scheduler._fire()
+    scheduler.fire()
+    scheduler.fire()
     assert fired == ["a"]
     assert len(scheduler) == 0
     scheduler.stop()
@@ -125,7 +125,7 @@ async def test_a_callee_may_arm_again(clock: Clock) -> None:
     scheduler.arm("a", 1005.0)
     scheduler.start()
     for clock.now in (1005.0, 1014.0, 1015.0, 1024.0, 1025.0):
-        scheduler._fire()
+        scheduler.fire()
     assert fired == [1005.0, 1015.0, 1025.0]
     scheduler.stop()
 
@@ -164,7 +164,7 @@ def test_against_a_naive_model(script: list[tuple[str, str, int]]) -> None:
             scheduler.disarm(name)
         else:
             clock.now += amount
-            scheduler._fire()
+            scheduler.fire()
             due = sorted(name for name, moment in armed.items() if moment <= clock.now)
             assert sorted(fired) == due
             armed = {name: moment for name, moment in armed.items() if moment > clock.now}

@@ -190,7 +190,7 @@ async def test_patches_and_renewals_by_both_at_once_are_all_kept(two: Two) -> No
     for each in servers:
         await until(lambda each=each: len(each.entry(sandbox_id).record.metadata) == 20)  # type: ignore[misc]  # bound now
         await until(lambda each=each: each.entry(sandbox_id).record.expires_at == times[-1])  # type: ignore[misc]  # bound now
-        assert each._expiry._times[sandbox_id] == times[-1].timestamp()
+        assert each._expiry.time_of(sandbox_id) == times[-1].timestamp()
 
 
 async def test_an_edit_that_the_engine_refuses_changes_nothing(two: Two) -> None:

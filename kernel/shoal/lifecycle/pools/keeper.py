@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from shoal.errors import ShoalError
+from shoal.kit.backoff import Backoff
 from shoal.lifecycle import admission
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.lanes import Lanes
@@ -36,7 +37,7 @@ STARTING_MOST = 16
 """Members of one pool that are on their way at once; a pool of hundreds is filled in turns."""
 QUIET = 0.5
 """Seconds without a take before a pool that is still half full is refilled: starting members slows takes down."""
-BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
+BACKOFF = Backoff(1.0, 60.0)
 """Seconds before a pool whose members cannot be started tries again."""
 
 
@@ -188,7 +189,7 @@ class Keeper:
     def _patience(self, pool: PoolState, missing: int) -> float:
         """How long to wait before starting members, in seconds."""
         if pool.failures:
-            return min(BACKOFF_FIRST * 2.0 ** min(pool.failures - 1, 10), BACKOFF_MOST)
+            return BACKOFF.after(pool.failures)
         if pool.ready * 2 < pool.buffer + missing:
             return 0.0  # soon there would be none left
         return self._last_take + QUIET - time.monotonic()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from shoal.walk import descend, identity
+from shoal.kit.walk import descend, identity
 from shoal_docker.volumes import mounts
 
 _CREDENTIALS: Final = struct.Struct("3i")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from shoal.walk import descend, open_path
+from shoal.kit.walk import descend, open_path
 
 _IN_THE_WAY: Final = frozenset({errno.ELOOP, errno.ENOTDIR})
 

@@ -27,7 +27,7 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from shoal.walk import identity, is_directory
+from shoal.kit.walk import identity, is_directory
 from shoal_docker.engine import Engine
 from shoal_docker.volumes import mounts, paths
 from shoal_docker.volumes.found import engine_process

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
@@ -13,6 +11,7 @@ import msgspec
 import urllib3
 from msgspec import Struct
 
+from shoal.kit import BoundedThreads
 from shoal_k8s.api.connection import Connection
 from shoal_k8s.api.failures import ApiError, ApiUnreachable
 from shoal_k8s.api.limits import TokenBucket
@@ -64,14 +63,14 @@ class KubeClient:
         timeout: float = 30.0,
     ) -> None:
         self.connection = connection
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="kubernetes")
+        self._threads = BoundedThreads(threads, "kubernetes")
         self._reads = reads or TokenBucket(0, 0)
         self._writes = writes or TokenBucket(0, 0)
         self._timeout = urllib3.Timeout(connect=min(10.0, timeout), read=timeout)
 
     def close(self) -> None:
         """Give up the threads, once they are idle, and the connections."""
-        self._threads.shutdown(wait=False)
+        self._threads.abandon()
         self.connection.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str, kind: type[T]) -> T:
@@ -168,13 +167,7 @@ class KubeClient:
 
     async def on_thread(self, work: Callable[[], T]) -> T:
         """Run blocking work on one of the client's threads; a caller that is cancelled leaves once it has ended."""
-        working = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(working)
-        except asyncio.CancelledError:
-            await asyncio.wait({working})
-            working.exception()  # nobody else hears of it
-            raise
+        return await self._threads.run(work)
 
     def _send(self, method: str, request: str, path: str, body: bytes | None, content_type: str) -> bytes:
         with reaching(request):

@@ -22,6 +22,7 @@ import structlog
 import urllib3
 
 from shoal.errors import ShoalError
+from shoal.kit import Backoff
 from shoal_k8s.api.client import JSON, Resource, reaching, read_status
 from shoal_k8s.api.connection import Connection
 from shoal_k8s.api.failures import ApiError
@@ -110,14 +111,14 @@ class Reflector(Generic[T]):
             self._thread.join(5.0)
 
     def _run(self) -> None:
-        backoff = BACKOFF_FIRST
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST, jitter=0.5)
         version: str | None = None
         while not self._stopped.is_set():
             begun = time.monotonic()
             try:
                 version = self._follow(version)
                 if time.monotonic() - begun >= BACKOFF_FIRST:
-                    backoff = BACKOFF_FIRST
+                    backoff.reset()
                     continue
             except Exception as error:
                 if self._stopped.is_set():
@@ -128,8 +129,7 @@ class Reflector(Generic[T]):
                     version = None
                     continue
                 self._note(error)
-            self._stopped.wait(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreads tries, hides nothing
-            backoff = min(backoff * 2, BACKOFF_MOST)
+            self._stopped.wait(backoff.next())
 
     def _follow(self, version: str | None) -> str:
         """One list if it is due, and one watch to its end; the version that was reached."""

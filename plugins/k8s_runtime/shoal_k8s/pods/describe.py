@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from shoal.kit import mask
 from shoal_k8s import names
 from shoal_k8s.pods.objects import Container, ContainerStatus, Event, Pod
 
 _WIDTH: Final = 16
-_SECRET: Final = ("token", "secret", "password", "key")
 
 
 def events_text(events: Iterable[Event], limit: int) -> str:
@@ -42,7 +42,7 @@ def inspect_text(pod: Pod) -> str:
         "Conditions:", (f"{each.type}: {each.status} {each.reason or ''}".rstrip() for each in pod.status.conditions)
     )
     lines += _block("Labels:", (f"{key}={value}" for key, value in sorted(pod.metadata.labels.items())))
-    lines += _block("Annotations:", (f"{key}={_masked(key, value)}" for key, value in sorted(_ours(pod).items())))
+    lines += _block("Annotations:", (f"{key}={mask(key, value)}" for key, value in sorted(_ours(pod).items())))
     lines += _block("Resources:", _resources(pod.spec.containers))
     return "\n".join(lines)
 
@@ -75,10 +75,6 @@ def _resources(containers: list[Container]) -> Iterable[str]:
 
 def _ours(pod: Pod) -> dict[str, str]:
     return {key: value for key, value in pod.metadata.annotations.items() if key.startswith(names.PREFIX)}
-
-
-def _masked(key: str, value: str) -> str:
-    return "***" if any(word in key.lower() for word in _SECRET) else value
 
 
 def _block(title: str, rows: Iterable[str]) -> list[str]:

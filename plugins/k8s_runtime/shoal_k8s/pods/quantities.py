@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from decimal import Decimal, DecimalException
+from decimal import Decimal
 from typing import Final
 
 from shoal.errors import InvalidRequest
+from shoal.kit import QuantityError, parse_bytes, parse_quantity
 from shoal.models import codes
 
 GPU: Final = "nvidia.com/gpu"
 COUNTED: Final = ("cpu", "memory", "ephemeral-storage")
 """What every container of a pod must say once a quota counts it, init containers too."""
-_FORM: Final = re.compile(r"([0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]{1,2})?")
-_DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+LEAST_MEMORY: Final = 6 * 2**20
+"""Container engines take no less; the kubelet would try for ever."""
 
 
 def check(limits: Mapping[str, str], requests: Mapping[str, str]) -> None:
@@ -25,6 +25,8 @@ def check(limits: Mapping[str, str], requests: Mapping[str, str]) -> None:
                 _check_gpu(f"{field}.gpu", text)
             elif amount(text) is None:
                 raise _refused(f"{field}.{key[:64]}", text, "is not an amount such as 500m, 2 or 512Mi")
+    if "memory" in limits:
+        _check_memory(limits["memory"])
     for key, text in requests.items():
         asked, most = amount(text), amount(limits.get(key, text))
         if asked is not None and most is not None and asked > most:
@@ -33,17 +35,9 @@ def check(limits: Mapping[str, str], requests: Mapping[str, str]) -> None:
 
 def amount(text: str) -> Decimal | None:
     """The amount in units (bytes, cores); None if it is none."""
-    match = _FORM.fullmatch(text.strip())
-    if match is None:
-        return None
-    number, unit = match[1], match[2] or ""
     try:
-        if unit.endswith("i"):
-            return Decimal(number) * Decimal(1024) ** ("KMGTPE".index(unit[0]) + 1)
-        if unit in _DECIMAL:
-            return Decimal(number).scaleb(_DECIMAL[unit])
-        return Decimal(number).scaleb(int(unit[1:]))
-    except DecimalException:
+        return parse_quantity(text.strip())
+    except QuantityError:
         return None
 
 
@@ -55,6 +49,13 @@ def named(given: Mapping[str, str]) -> dict[str, str]:
 def counted(amounts: Mapping[str, str]) -> dict[str, str]:
     """Those that a quota may ask of every container of a pod."""
     return {key: text for key, text in amounts.items() if key in COUNTED}
+
+
+def _check_memory(text: str) -> None:
+    try:
+        parse_bytes(text, least=LEAST_MEMORY)
+    except QuantityError as error:
+        raise InvalidRequest(codes.INVALID_PARAMETER, f"resourceLimits.memory: {error}.") from None
 
 
 def _check_gpu(field: str, text: str) -> None:

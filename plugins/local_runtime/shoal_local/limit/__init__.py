@@ -3,7 +3,6 @@
 ::
 
     limits.py       what was asked for, and by what it is enforced
-    quantities.py   amounts as Kubernetes writes them
     cgroups.py      control groups, versions 1 and 2
     disk.py         a file system of limited size
     freeze.py       pausing, by the freezer or by signals

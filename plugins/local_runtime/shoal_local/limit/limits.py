@@ -8,10 +8,15 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from shoal.errors import InvalidRequest
+from shoal.kit import parse_bytes, parse_cores
 from shoal.models.codes import INVALID_PARAMETER
-from shoal_local.limit import quantities
 
 T = TypeVar("T")
+
+LEAST_MEMORY: Final = 6 * 2**20
+"""With less, a shell does not start."""
+LEAST_DISK: Final = 8 * 2**20
+"""With less, no file system can be made."""
 
 
 class Limits(Struct, frozen=True, omit_defaults=True):
@@ -45,11 +50,19 @@ def parse(limits: Mapping[str, str], pids: int, disk: str | None = None) -> Limi
         raise InvalidRequest(INVALID_PARAMETER, "resourceLimits: give either disk or ephemeral-storage")
     key, given = (asked[0], limits) if asked else ("disk", {} if disk is None else {"disk": disk})
     return Limits(
-        cpu=_read(limits, "cpu", quantities.cpu_cores),
-        memory=_read(limits, "memory", quantities.memory_bytes),
+        cpu=_read(limits, "cpu", parse_cores),
+        memory=_read(limits, "memory", _memory),
         pids=pids,
-        disk=_read(given, key, quantities.disk_bytes),
+        disk=_read(given, key, _disk),
     )
+
+
+def _memory(text: str) -> int:
+    return parse_bytes(text, least=LEAST_MEMORY)
+
+
+def _disk(text: str) -> int:
+    return parse_bytes(text, least=LEAST_DISK, what="disk")
 
 
 def _read(limits: Mapping[str, str], key: str, reader: Callable[[str], T]) -> T | None:

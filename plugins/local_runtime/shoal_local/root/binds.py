@@ -25,7 +25,7 @@ class Bind(Struct, frozen=True):
 
     Attributes:
         name: the volume's name in the request.
-        identity: device and inode number, see `shoal.walk.identity`.
+        identity: device and inode number, see `shoal.kit.walk.identity`.
         covers: the identity of what it is mounted on, where that is in another volume.
     """
 

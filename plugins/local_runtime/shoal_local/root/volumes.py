@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from shoal.errors import EngineFailure, InvalidRequest
+from shoal.kit.walk import Owner, descend, identity, is_directory, make_file, open_path
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.requests import Volume
-from shoal.walk import Owner, descend, identity, is_directory, make_file, open_path
 from shoal_local.root.binds import Bind, parts
 
 

@@ -6,6 +6,5 @@
     box.py         the directory of one sandbox
     observe.py     from that directory to a workload
     logs.py        captured output
-    feed.py        changes to everyone who watches
     trees.py       removing whole trees
 """

@@ -1,4 +1,4 @@
-"""Secrets in what an engine says of a container: named as such, or looking like one."""
+"""Secrets in text that people read: known by the name of their key, or by how they look."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 MASK: Final = "***"
+"""What stands in a secret's place (docs/wire/docker.md section 13)."""
+
 _SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASSW|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
 _SHORTEST: Final = 6
 """Shorter values are too common to be looked for elsewhere in a text."""
@@ -18,21 +20,21 @@ _SECRET_VALUE: Final = re.compile(
 _USERINFO: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
-def masked(key: str, value: str) -> str:
-    """The value, or what may be shown of it."""
+def mask(key: str, value: str) -> str:
+    """The value as it may be shown under that key: `MASK` for a secret, and a URL without its user and password."""
     if _SECRET_NAME.search(key) or _SECRET_VALUE.search(value):
         return MASK
     return _USERINFO.sub(f"{MASK}@", value)
 
 
-def secrets(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """The values that `masked` hides, longest first, so that they can be taken out of other text too."""
-    found = {value for key, value in pairs if len(value) >= _SHORTEST and masked(key, value) == MASK}
+def secret_values(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """The values that `mask` hides, longest first, so that they can be taken out of other text too."""
+    found = {value for key, value in pairs if len(value) >= _SHORTEST and mask(key, value) == MASK}
     return sorted(found, key=len, reverse=True)
 
 
-def without(text: str, hidden: Iterable[str]) -> str:
-    """The text with every one of ``hidden`` masked."""
-    for secret in hidden:
-        text = text.replace(secret, MASK)
+def mask_all(text: str, values: Iterable[str]) -> str:
+    """The text with every one of ``values`` masked."""
+    for value in values:
+        text = text.replace(value, MASK)
     return text

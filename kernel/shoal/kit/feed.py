@@ -1,39 +1,48 @@
-"""Handing changes to everyone who watches."""
+"""Changes of workloads, handed to every watcher: the usual body of `Runtime.watch`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
 
 from shoal.models.workload import Workload, WorkloadGone
 
 Change = Workload | WorkloadGone
-BACKLOG = 10_000
-"""Changes that may wait for one watcher; it is dropped beyond that and compares everything instead."""
+
+BACKLOG: Final = 50_000
+"""Changes that may wait for one watcher."""
 
 
 class Feed:
-    """One queue for each watcher. Used on the event loop only."""
+    """One queue for each watcher. Used on the event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        backlog: changes that may wait for one watcher. A slower one is dropped: its stream ends, and the kernel
+            subscribes anew and compares everything.
+    """
+
+    def __init__(self, backlog: int = BACKLOG) -> None:
+        self._backlog = backlog
         self._queues: set[asyncio.Queue[Change | None]] = set()
 
     def publish(self, change: Change) -> None:
         """Hand a change to all who watch now."""
         for queue in list(self._queues):
-            try:
+            if queue.qsize() < self._backlog:
                 queue.put_nowait(change)
-            except asyncio.QueueFull:
+            else:
                 self._drop(queue)
 
     def close(self) -> None:
-        """End every stream."""
-        for queue in list(self._queues):
-            self._drop(queue)
+        """End every stream once what waits has been read."""
+        for queue in self._queues:
+            queue.put_nowait(None)
+        self._queues.clear()
 
     def subscribe(self) -> AsyncIterator[Change]:
         """Changes from this call on, until `close` or too long a backlog."""
-        queue: asyncio.Queue[Change | None] = asyncio.Queue(BACKLOG)
+        queue: asyncio.Queue[Change | None] = asyncio.Queue()
         self._queues.add(queue)
         return self._stream(queue)
 
