@@ -21,7 +21,7 @@ from shoal.plugin.components import Part
 from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import Access, Component
 from shoal.plugin.manager import PluginManager
-from shoal.proxy import HttpProxy
+from shoal.proxy import HttpProxy, Leaving
 from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
 from shoal.store.sqlite import SqliteStore
@@ -56,6 +56,7 @@ class Shoal:
         store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
         self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
         self._proxy = HttpProxy(self.lifecycle, self.settings.proxy, eip=self.settings.server.eip)
+        self.lifecycle.observe(Leaving(self._proxy))
         self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
         embedded = [] if components.store else [Part(plugin="shoal", family="store", component=store)]
         parts = [*embedded, *components.all()]

@@ -55,6 +55,18 @@ def test_direct_has_no_answer_without_an_address() -> None:
     assert DirectIngress().endpoint(query(workload_with(ports={44772: "127.0.0.1:40001"}))) is None
 
 
+@pytest.mark.parametrize(
+    ("eip", "expected"),
+    [
+        (None, f"api.example.com:8443/v1/sandboxes/{ID}/proxy/8080"),
+        ("https://out.example/a/", f"out.example/a/sandboxes/{ID}/proxy/8080"),
+    ],
+)
+def test_without_an_address_direct_is_the_proxy(eip: str | None, expected: str) -> None:
+    tunnelled = query(workload_with(tunnelled=True), internal_address=None)
+    assert DirectIngress(eip).endpoint(tunnelled) == Endpoint(endpoint=expected)
+
+
 def test_nothing_here_signs() -> None:
     assert not any(ingress.signs for ingress in (DirectIngress(), ServerProxyIngress(None)))
 

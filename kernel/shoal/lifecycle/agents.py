@@ -6,9 +6,13 @@ import asyncio
 import contextlib
 from typing import Final
 
+from shoal.errors import ShoalError
+from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.models.sandbox import State
+from shoal.models.workload import Tunnel
+from shoal.plugin.interfaces import Runtime
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -40,11 +44,11 @@ class AgentStarts:
             return True
         return (utcnow() - record.since).total_seconds() >= self._wait
 
-    async def settle(self, entry: Entry, address: str) -> None:
+    async def settle(self, entry: Entry, address: str | Tunnel) -> None:
         """Return once it is settled.
 
         Args:
-            address: ``host:port[/prefix]`` of the agent.
+            address: ``host:port[/prefix]`` of the agent, or the tunnel to it.
         """
         sandbox_id = entry.record.id
         now = self._view.get(sandbox_id)
@@ -52,13 +56,14 @@ class AgentStarts:
             return
         task = self._asking.get(sandbox_id)
         if task is None:
-            task = self._asking[sandbox_id] = asyncio.create_task(self._ask(sandbox_id, address))
+            task = self._asking[sandbox_id] = asyncio.create_task(self._ask(entry, address))
             task.add_done_callback(lambda _: self._asking.pop(sandbox_id, None))
         await asyncio.shield(task)  # one waiter that leaves does not end it for the others
 
-    async def _ask(self, sandbox_id: str, address: str) -> None:
-        pause = FIRST_PAUSE_SECONDS
-        while not await answers(address):
+    async def _ask(self, entry: Entry, address: str | Tunnel) -> None:
+        pause, sandbox_id = FIRST_PAUSE_SECONDS, entry.record.id
+        runtime = self._hosts.of(entry.record).runtime
+        while not await answers(address, runtime):
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             now = self._view.get(sandbox_id)
@@ -73,14 +78,14 @@ class AgentStarts:
         self._answered[sandbox_id] = now
 
 
-async def answers(address: str) -> bool:
+async def answers(address: str | Tunnel, runtime: Runtime) -> bool:
     """Whether something speaks HTTP there. A connection alone tells nothing: a forwarded port takes it in any case."""
-    authority, _, prefix = address.partition("/")
-    host, _, port = authority.rpartition(":")
+    text = address if isinstance(address, str) else f"127.0.0.1:{address.port}"
+    authority, _, prefix = text.partition("/")
     path = f"/{prefix}/ping" if prefix else "/ping"
     try:
         async with asyncio.timeout(TRY_SECONDS):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            reader, writer = await _open(address if isinstance(address, Tunnel) else authority, runtime)
             try:
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n".encode())
                 return (await reader.read(5)).startswith(b"HTTP/")
@@ -88,5 +93,17 @@ async def answers(address: str) -> bool:
                 writer.close()
                 with contextlib.suppress(OSError):
                     await writer.wait_closed()
-    except (OSError, ValueError):  # TimeoutError is an OSError
+    except (OSError, ValueError, ShoalError):  # TimeoutError is an OSError
         return False
+
+
+async def _open(place: str | Tunnel, runtime: Runtime) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if isinstance(place, str):
+        host, _, port = place.rpartition(":")
+        return await asyncio.open_connection(host.strip("[]"), int(port))
+    sock = await dial(runtime, place)
+    try:
+        return await asyncio.open_connection(sock=sock)
+    except BaseException:
+        sock.close()
+        raise

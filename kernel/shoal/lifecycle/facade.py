@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime
+from socket import socket
 from typing import Any, Literal, TypeVar
 
 import structlog
@@ -32,6 +33,7 @@ from shoal.lifecycle.snapshots import Snapshots
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.workload import Tunnel
 from shoal.plugin.components import Components
 from shoal.plugin.context import Unless
 from shoal.plugin.interfaces import (
@@ -284,16 +286,24 @@ class SandboxLifecycle:
         """Where its network policy is read and changed. Raises NotFound, Conflict, BadGateway if nothing keeps one."""
         return await self.reach.policy(self.entry(sandbox_id))
 
-    def address(self, sandbox_id: str, port: int) -> str | None:
-        """``host:port`` for the proxy if it is known and the sandbox runs; None otherwise. From memory."""
+    def address(self, sandbox_id: str, port: int) -> str | Tunnel | None:
+        """``host:port`` or a tunnel for the proxy, if it is known and the sandbox runs; else None. From memory."""
         return self.reach.address(sandbox_id, port)
 
-    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str | Tunnel:
         """The same, waiting for a Pending sandbox, and for a paused one that wants to be woken.
 
         Raises NotFound, Conflict, or what the runtime raises when it resumes.
         """
         return await self.reach.await_address(self.entry(sandbox_id), port, wake=wake)
+
+    async def connect(self, tunnel: Tunnel) -> socket:
+        """A connected socket to the port. Raises OSError, or what the runtime raises."""
+        return await self.reach.connect(tunnel)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more observer of transitions."""
+        self._ledger.observe(observer)
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[tuple[bytes, bytes]]:
         """What the proxy adds to requests to this port, from memory."""

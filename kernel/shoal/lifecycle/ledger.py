@@ -37,10 +37,14 @@ class Ledger:
     def __init__(self, store: Store, view: View, observers: Sequence[Observer]) -> None:
         self._store = store
         self._view = view
-        self._observers = observers
+        self._observers = list(observers)
         self._owed = Owed(store)
         self.pooled: Callable[[SandboxRecord | None, SandboxRecord | None], None] = lambda before, after: None
         """Called with a sandbox of a pool before and after each change; None for one that is new, or gone."""
+
+    def observe(self, observer: Observer) -> None:
+        """Tell one more of transitions, from now on."""
+        self._observers.append(observer)
 
     async def add(
         self,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable
+from socket import socket
 from typing import Literal
 
 import structlog
@@ -12,13 +14,14 @@ from msgspec.structs import replace
 from shoal.config.settings import Settings
 from shoal.errors import BadGateway, InternalError, InvalidRequest, NotFound
 from shoal.lifecycle.agents import AgentStarts
+from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.states import REACHABLE_SOON
 from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
-from shoal.models.workload import Workload
+from shoal.models.workload import Tunnel, Workload
 from shoal.plugin.components import Components
 from shoal.plugin.interfaces import (
     AGENT_PORT,
@@ -68,20 +71,20 @@ class Reach:
             raise InvalidRequest(code, "Signed endpoints need an ingress that signs; none is configured.")
         check_port(port)
 
-    def address(self, sandbox_id: str, port: int) -> str | None:
+    def address(self, sandbox_id: str, port: int) -> str | Tunnel | None:
         """Where the proxy finds a running sandbox's port; None if it takes a wait, or an error, to tell."""
         entry = self._view.get(sandbox_id)
         if entry is None or (port == AGENT_PORT and not self._agents.settled(entry)):
             return None
         return self._address(entry, port)
 
-    def _address(self, entry: Entry, port: int) -> str | None:
+    def _address(self, entry: Entry, port: int) -> str | Tunnel | None:
         """None if it does not run or has no address yet."""
         if entry.record.state is not State.RUNNING or entry.workload is None or entry.record.hidden:
             return None
         return self._route(entry.workload, port)
 
-    async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str:
+    async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str | Tunnel:
         """The same, waiting while the sandbox is on its way, and with ``wake`` while a renewal plugin resumes it.
 
         The agent's port is waited for until the agent answers, or has had its time.
@@ -100,7 +103,7 @@ class Reach:
             address = self._now(entry, port)
         return address
 
-    def _now(self, entry: Entry, port: int) -> str:
+    def _now(self, entry: Entry, port: int) -> str | Tunnel:
         """The address at this moment. Raises Conflict."""
         now = self._view.get(entry.record.id) or entry
         address = self._address(now, port)
@@ -152,7 +155,7 @@ class Reach:
             workload=workload,
             port=port,
             base=base,
-            internal_address=self._route(workload, port),
+            internal_address=_address_of(self._route(workload, port)),
             use_server_proxy=use_server_proxy,
             expires=expires,
         )
@@ -160,12 +163,13 @@ class Reach:
             if ingress.needs_address(query):
                 entry = await self.addressable(entry, port)
                 workload = entry.workload or workload
-                address = self._route(workload, port)
+                address = _address_of(self._route(workload, port))
                 query = replace(query, record=entry.record, workload=workload, internal_address=address)
             endpoint = ingress.endpoint(query)
             if endpoint is not None:
-                if port == AGENT_PORT and query.internal_address is not None:
-                    await self._agents.settle(entry, query.internal_address)
+                way = self._route(workload, port)
+                if port == AGENT_PORT and way is not None:
+                    await self._agents.settle(entry, way)
                 return self._with_headers(endpoint, query)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
 
@@ -196,6 +200,13 @@ class Reach:
         workload = entry.workload
         headers = [*workload.headers.items(), *self._tokens(workload), *_agent_token(workload, port)]
         return [(name.lower().encode(), value.encode()) for name, value in headers]
+
+    async def connect(self, tunnel: Tunnel) -> socket:
+        """A connected socket to a port. Raises OSError, Unavailable, or what the runtime raises."""
+        entry = self._view.get(tunnel.sandbox_id)
+        if entry is None:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "the sandbox is gone")
+        return await dial(self._hosts.of(entry.record).runtime, tunnel)
 
     async def policy(self, entry: Entry) -> PolicyTarget:
         """Where the sandbox's network policy is read and changed; waits for its workload, bounded.
@@ -267,12 +278,12 @@ class Reach:
     def _known(self, entry: Entry, port: int) -> bool:
         return entry.workload is not None and self._route(entry.workload, port) is not None
 
-    def _route(self, workload: Workload, port: int) -> str | None:
+    def _route(self, workload: Workload, port: int) -> str | Tunnel | None:
         for concern in self._networking:
             address = concern.route(workload, port)
             if address is not None:
                 return address
-        return workload.address(port) if self._internal else workload.public_address(port)
+        return workload.way(port) if self._internal else workload.public_way(port)
 
     def _deleted(self, entry: Entry) -> NotFound:
         code = codes.scoped(self._hosts.scope(entry.record), "SANDBOX_NOT_FOUND")
@@ -286,6 +297,10 @@ def _agent_token(workload: Workload, port: int) -> list[tuple[str, str]]:
     """The header that the agent of the sandbox wants, on its own port alone."""
     token = workload.labels.get(AGENT_TOKEN_LABEL) if port == AGENT_PORT else None
     return [(AGENT_TOKEN_HEADER, token)] if token else []
+
+
+def _address_of(way: str | Tunnel | None) -> str | None:
+    return way if isinstance(way, str) else None
 
 
 def check_port(port: int) -> None:

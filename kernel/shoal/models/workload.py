@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -51,6 +52,13 @@ class Adoption(Struct, kw_only=True):
     extensions: dict[str, str] = {}
 
 
+class Tunnel(NamedTuple):
+    """A port to which `Runtime.connect` is the only way."""
+
+    sandbox_id: str
+    port: int
+
+
 class Workload(Struct, kw_only=True):
     """One workload, as last seen.
 
@@ -61,6 +69,7 @@ class Workload(Struct, kw_only=True):
         host: address at which the server itself reaches the sandbox's ports; None while there is none.
         ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``.
         proxy: ``host:port/prefix`` behind which every other port is found as ``/{port}``, where ``host`` is None.
+        tunnelled: its ports have no address: `Runtime.connect` is the way to them. ``ports`` may still name exceptions.
         public_host, public_ports, public_proxy: the same for clients, where it differs from how the server reaches it.
         headers: what requests to its ports must carry (an access token); part of every endpoint, never logged.
         labels: what plugins had attached (`WorkloadPlan.labels`), as the engine holds it; may be secret, never logged.
@@ -76,6 +85,7 @@ class Workload(Struct, kw_only=True):
     host: str | None = None
     ports: dict[int, str] = {}
     proxy: str | None = None
+    tunnelled: bool = False
     public_host: str | None = None
     public_ports: dict[int, str] = {}
     public_proxy: str | None = None
@@ -88,9 +98,17 @@ class Workload(Struct, kw_only=True):
         """``host:port[/prefix]`` at which the server reaches ``port``; None while the workload has no address."""
         return _find(port, self.ports, self.host, self.proxy)
 
+    def way(self, port: int) -> str | Tunnel | None:
+        """How the server reaches ``port``: its address, or a tunnel; None while it cannot."""
+        return self.address(port) or (Tunnel(self.id, port) if self.tunnelled else None)
+
     def public_address(self, port: int) -> str | None:
         """``host:port[/prefix]`` for clients; falls back to `address`."""
         return _find(port, self.public_ports, self.public_host, self.public_proxy) or self.address(port)
+
+    def public_way(self, port: int) -> str | Tunnel | None:
+        """`way`, with the address for clients where it has one of its own."""
+        return self.public_address(port) or self.way(port)
 
     def __repr__(self) -> str:
         """Only what identifies it: headers and labels may hold secrets."""

@@ -15,6 +15,7 @@
     deadline.py    the one timer of a connection
     response.py    the bytes of an upstream's answer, parsed without I/O
     pool.py        bounded reuse of upstream connections, and dialling
+    leaving.py     closes connections of sandboxes that pause or end
     failures.py    what goes wrong, as errors that name no internal address
     websocket/     the same for WebSockets
 
@@ -25,7 +26,8 @@ from __future__ import annotations
 
 from shoal.proxy.failures import ResponseCut
 from shoal.proxy.http import HttpProxy
+from shoal.proxy.leaving import Leaving
 from shoal.proxy.seam import Directory
 from shoal.proxy.target import ProxyTarget, parse_target
 
-__all__ = ["Directory", "HttpProxy", "ProxyTarget", "ResponseCut", "parse_target"]
+__all__ = ["Directory", "HttpProxy", "Leaving", "ProxyTarget", "ResponseCut", "parse_target"]

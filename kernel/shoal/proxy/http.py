@@ -50,10 +50,15 @@ class HttpProxy:
         self._base = eip_path(eip) if eip else None
         self._graces = Graces()
         self.pool = ConnectionPool(
+            connect=directory.connect,
             connect_limit=settings.connect_timeout_seconds,
             idle_limit=settings.idle_connection_seconds,
             per_address=settings.max_connections_per_sandbox,
         )
+
+    def drop(self, sandbox_id: str) -> None:
+        """The sandbox does not run any more: close the idle connections to it that are its runtime's."""
+        self.pool.drop(sandbox_id)
 
     async def aclose(self) -> None:
         """Close idle connections; exchanges under way go on to their end."""

@@ -1,8 +1,9 @@
 """Upstream connections, reused newest first and bounded: per address, and in total.
 
-A lane holds what concerns one address. A connection counts from the moment it is dialled to the moment its transport is
-gone, so the bounds are on sockets. Whoever finds its lane full, or the whole pool, waits its turn; a wait ends
-when a connection of the lane is parked or gone, and where the pool is full the connection idle longest makes room.
+A lane holds what concerns one address, or one tunnel. A connection counts from the moment it is dialled to the moment
+its transport is gone, so the bounds are on sockets. Whoever finds its lane full, or the whole pool, waits its turn; a
+wait ends when a connection of the lane is parked or gone, and where the pool is full the connection idle longest makes
+room.
 
 Nobody gets at a connection but through a `Lease`, and the pool ends the lease before it does anything else with it.
 """
@@ -11,9 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import NamedTuple
+from socket import socket
+from typing import NamedTuple, TypeVar
 
+from shoal.models.workload import Tunnel
 from shoal.proxy.connection import UpstreamConnection
 from shoal.proxy.failures import connection_failed, no_free_connection
 from shoal.proxy.lease import Lease
@@ -28,23 +32,56 @@ RESTING = 2
 """Idle connections of a lane that are kept though nothing vouches for them: they become witnesses."""
 CLOSE_SECONDS = 1.0
 """How long an upstream that said it closes the connection may take over it."""
+LOOPBACK = "127.0.0.1"
 
 
 class Destination(NamedTuple):
-    """Where an address points: ``authority`` is what Host says, ``prefix`` what goes before every path."""
+    """Where an address points: ``authority`` is what Host says, ``prefix`` what goes before every path.
+
+    ``tunnel`` is given for a port without an address; ``host`` is then what the sandbox itself calls it.
+    """
 
     host: str
     port: int
     authority: bytes
     prefix: bytes
+    tunnel: Tunnel | None = None
+
+    @property
+    def key(self) -> Key:
+        """What its connections are kept under."""
+        return self.tunnel or self.authority
+
+
+Key = bytes | Tunnel
+Connect = Callable[[Tunnel], Awaitable[socket]]
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 
 
 @lru_cache(maxsize=4096)
-def destination(address: str) -> Destination:
+def destination(address: str | Tunnel) -> Destination:
     """``host:port[/prefix]`` taken apart; an IPv6 host stands in brackets."""
+    if isinstance(address, Tunnel):
+        return Destination(LOOPBACK, address.port, f"{LOOPBACK}:{address.port}".encode(), b"", address)
     authority, slash, prefix = address.partition("/")
     host, _, port = authority.rpartition(":")
     return Destination(host.strip("[]"), int(port), authority.encode(), (slash + prefix).rstrip("/").encode())
+
+
+async def open_connection(place: Destination, factory: Callable[[], P], connect: Connect | None) -> P:
+    """A new connection there, by its address or through its tunnel. Raises OSError and ShoalError."""
+    loop = asyncio.get_running_loop()
+    if place.tunnel is None:
+        _, protocol = await loop.create_connection(factory, place.host, place.port)
+        return protocol
+    assert connect is not None  # noqa: S101 - who knows tunnels knows the way
+    sock = await connect(place.tunnel)
+    try:
+        _, protocol = await loop.create_connection(factory, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return protocol
 
 
 class _Lane:
@@ -78,6 +115,7 @@ class ConnectionPool:
     """Connections to sandboxes' ports.
 
     Args:
+        connect: how tunnels are connected; None = there are none.
         connect_limit: seconds to wait for a turn, and again to connect.
         idle_limit: seconds that an unused connection is kept; 0 = none is.
         per_address: connections to one address.
@@ -85,15 +123,23 @@ class ConnectionPool:
     """
 
     def __init__(
-        self, *, connect_limit: float, idle_limit: float, per_address: int, total: int = MAX_CONNECTIONS
+        self,
+        *,
+        connect_limit: float,
+        idle_limit: float,
+        per_address: int,
+        total: int = MAX_CONNECTIONS,
+        connect: Connect | None = None,
     ) -> None:
+        self._connect_tunnel = connect
         self._connect_limit = connect_limit
         self._idle_limit = idle_limit
         self._per_address = per_address
         self._total = total
-        self._lanes: dict[bytes, _Lane] = {}
+        self._lanes: dict[Key, _Lane] = {}
+        self._tunnels: dict[str, set[Tunnel]] = {}  # those that have a lane, by sandbox
         self._open = 0
-        self._idle: dict[UpstreamConnection, bytes] = {}  # oldest first, with the lane
+        self._idle: dict[UpstreamConnection, Key] = {}  # oldest first, with the lane
         self._waiters: list[asyncio.Future[None]] = []  # for room in the pool, whichever lane makes it
         self._closed = False
 
@@ -109,7 +155,7 @@ class ConnectionPool:
 
     def reuse(self, place: Destination) -> Lease | None:
         """An idle connection, newest first, or None."""
-        lane = self._lanes.get(place.authority)
+        lane = self._lanes.get(place.key)
         while lane is not None and lane.idle:
             connection = lane.idle.pop()
             del self._idle[connection]
@@ -124,7 +170,7 @@ class ConnectionPool:
         Upstreams close a connection that was idle for long, served many requests, or is old. A witness is ahead of the
         connection in all three, and open: were the upstream about to close the one, it had closed the other before.
         """
-        lane = self._lanes.get(place.authority)
+        lane = self._lanes.get(place.key)
         if lane is None:
             return None
         now = asyncio.get_running_loop().time()
@@ -141,7 +187,7 @@ class ConnectionPool:
 
     def keeps(self, place: Destination, lease: Lease) -> bool:
         """Whether the connection is of use after one more request that is not repeatable."""
-        lane = self._lanes.get(place.authority)
+        lane = self._lanes.get(place.key)
         if lane is None or not lane.concurrent:
             return False
         if len(lane.idle) < RESTING:
@@ -154,7 +200,7 @@ class ConnectionPool:
 
         Raises InternalError when no turn comes in time, BadGateway when the upstream can't be connected to in time.
         """
-        lane = self._lanes.setdefault(place.authority, _Lane())
+        lane = self._lane(place)
         lane.callers += 1
         if fresh and not lane.concurrent:
             for connection in lane.idle:
@@ -164,14 +210,22 @@ class ConnectionPool:
             return lease or Lease(await self._dial(lane, place))
         finally:
             lane.callers -= 1
-            self._drop_if_unused(place.authority)
+            self._drop_if_unused(place.key)
+
+    def _lane(self, place: Destination) -> _Lane:
+        lane = self._lanes.get(place.key)
+        if lane is None:
+            lane = self._lanes[place.key] = _Lane()
+            if place.tunnel is not None:
+                self._tunnels.setdefault(place.tunnel.sandbox_id, set()).add(place.tunnel)
+        return lane
 
     def release(self, place: Destination, lease: Lease) -> None:
         """The exchange is over, and so is its lease: keep the connection if it can serve another, else drop it."""
         connection = lease.surrender()
         if connection is None:
             return
-        lane = self._lanes.get(place.authority)
+        lane = self._lanes.get(place.key)
         if lane is not None and lane.idle and not lane.concurrent:
             lane.concurrent = lane.idle[0].is_open()
         if connection.closing:
@@ -182,8 +236,14 @@ class ConnectionPool:
             return
         connection.park(self._idle_limit)
         lane.idle.append(connection)
-        self._idle[connection] = place.authority
+        self._idle[connection] = place.key
         self._wake(lane)
+
+    def drop(self, sandbox_id: str) -> None:
+        """Close what is idle of a sandbox's tunnels; what is in use goes on."""
+        for tunnel in self._tunnels.get(sandbox_id, ()):
+            for connection in list(self._lanes[tunnel].idle):
+                connection.close()
 
     async def aclose(self) -> None:
         """Close what is idle; what is in use closes when its exchange ends."""
@@ -246,30 +306,38 @@ class ConnectionPool:
         self._open += 1
         try:
             async with asyncio.timeout(self._connect_limit):
-                _, connection = await loop.create_connection(lambda: UpstreamConnection(loop), place.host, place.port)
+                connection = await open_connection(place, lambda: UpstreamConnection(loop), self._connect_tunnel)
         except BaseException as error:
-            self._gone(lane, place.authority)
+            self._gone(lane, place.key)
             if isinstance(error, OSError):  # a TimeoutError is one
                 raise connection_failed() from error
             raise
-        connection.on_lost = lambda lost: self._lost(lane, place.authority, lost)
+        connection.on_lost = lambda lost: self._lost(lane, place.key, lost)
         if connection.closed:
-            self._gone(lane, place.authority)
+            self._gone(lane, place.key)
             raise connection_failed()
         return connection
 
-    def _lost(self, lane: _Lane, key: bytes, connection: UpstreamConnection) -> None:
+    def _lost(self, lane: _Lane, key: Key, connection: UpstreamConnection) -> None:
         if self._idle.pop(connection, None) is not None:
             lane.idle.remove(connection)
         self._gone(lane, key)
 
-    def _gone(self, lane: _Lane, key: bytes) -> None:
+    def _gone(self, lane: _Lane, key: Key) -> None:
         lane.open -= 1
         self._open -= 1
         self._wake(lane)
         self._drop_if_unused(key)
 
-    def _drop_if_unused(self, key: bytes) -> None:
+    def _drop_if_unused(self, key: Key) -> None:
         lane = self._lanes.get(key)
         if lane is not None and not lane.open and not lane.callers:
             del self._lanes[key]
+            if isinstance(key, Tunnel):
+                self._forget(key)
+
+    def _forget(self, tunnel: Tunnel) -> None:
+        tunnels = self._tunnels[tunnel.sandbox_id]
+        tunnels.discard(tunnel)
+        if not tunnels:
+            del self._tunnels[tunnel.sandbox_id]

@@ -10,6 +10,7 @@ from shoal.plugin.interfaces import AGENT_TOKEN_HEADER
 from shoal.proxy.headers import SECURE_ACCESS
 
 if TYPE_CHECKING:
+    from shoal.models.workload import Tunnel
     from shoal.proxy.asgi import Header
     from shoal.proxy.headers import RequestHeaders
     from shoal.proxy.seam import Directory
@@ -19,8 +20,12 @@ _AGENT_TOKEN: Final = AGENT_TOKEN_HEADER.lower().encode()
 SECURE_ACCESS_REFUSED: Final = "MISSING_OR_INVALID_SECURE_ACCESS"
 
 
-async def resolve(directory: Directory, target: ProxyTarget, request: RequestHeaders) -> tuple[str, list[Header]]:
-    """Address and the endpoint's own headers, after the secure-access check: nobody without access wakes a sandbox.
+async def resolve(
+    directory: Directory, target: ProxyTarget, request: RequestHeaders
+) -> tuple[str | Tunnel, list[Header]]:
+    """Address or tunnel, and the endpoint's own headers.
+
+    After the secure-access check: nobody without access wakes a sandbox.
 
     Raises Unauthenticated and what the directory raises.
     """

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from socket import socket
 from typing import Literal, Protocol
 
+from shoal.models.workload import Tunnel
 from shoal.proxy.asgi import Header
 
 
 class Directory(Protocol):
     """Where a sandbox's ports are, and who wants to hear that they were used."""
 
-    def address(self, sandbox_id: str, port: int) -> str | None:
-        """``host:port[/prefix]`` of a running sandbox's port, at once; None when it takes a wait or an error to say."""
+    def address(self, sandbox_id: str, port: int) -> str | Tunnel | None:
+        """``host:port[/prefix]`` or the tunnel of a running sandbox's port; None if it takes a wait or an error to say.
+
+        From memory, at once.
+        """
         ...
 
-    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str | Tunnel:
         """The address, after a bounded wait for a Pending sandbox, or with ``wake`` for one that is paused to resume.
 
         Raises NotFound, Conflict (not running) and whatever else `ShoalError` the state calls for.
         """
+        ...
+
+    async def connect(self, tunnel: Tunnel) -> socket:
+        """A connected stream socket that does not block; the caller closes it. Raises OSError and ShoalError."""
         ...
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[Header]:

@@ -9,6 +9,7 @@ never two operations on one sandbox at once, and never more than `Runtime.concur
 from __future__ import annotations
 
 import asyncio
+import socket
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,8 @@ class Harness:
         make: a new, unstarted Runtime object over the same engine and state each time, as a restarted server makes it.
         plan: a plan that runs quickly and for long; the suite gives it an id, a command and metadata of its own.
         shell: the command that runs a line of shell in the plan's image.
+        listen: a line of shell that answers whoever connects to a TCP port with some bytes; None if the plan's image
+            has nothing to do that with. For runtimes whose workloads are ``tunnelled``.
         port: a port whose address is asked for; None if this runtime has no addresses.
         patience: seconds to wait for what the engine does by itself; generous, since only a failure takes that long.
     """
@@ -41,6 +44,7 @@ class Harness:
     make: Callable[[], Runtime]
     plan: WorkloadPlan
     shell: Callable[[str], list[str]] = field(default=lambda line: ["sh", "-c", line])
+    listen: Callable[[int], str] | None = None
     port: int | None = 8080
     patience: float = 30.0
 
@@ -350,6 +354,9 @@ class RuntimeConformance:
             plan = conformance.new_plan()
             made = await session.create(plan)
             address = made.address(conformance.port)
+            if made.tunnelled:
+                assert made.way(conformance.port) is not None
+                return
             assert address is not None
             host, _, port = address.rpartition(":")
             assert host
@@ -357,6 +364,40 @@ class RuntimeConformance:
             listed = await session.listed(plan.id)
             assert listed is not None
             assert listed.address(conformance.port) == address
+
+    async def test_a_tunnelled_workload_is_connected_to(self, conformance: Harness) -> None:
+        port = conformance.port
+        async with conformance.session() as session:
+            plan = conformance.new_plan()
+            if port is None or not (await session.create(plan)).tunnelled:
+                pytest.skip(f"the workloads of the {session.runtime.name} runtime have addresses")
+            with pytest.raises((OSError, ShoalError)):
+                await session.runtime.connect(plan.id, port)
+            if conformance.listen is None:
+                pytest.skip("the suite was given nothing that listens")
+            served = conformance.new_plan(conformance.listen(port))
+            await session.create(served)
+            for _ in range(3):
+                assert await self._greeted(conformance, session.runtime, served, port)
+            await session.runtime.delete(served.id)
+            with pytest.raises((OSError, ShoalError)):
+                await session.runtime.connect(served.id, port)
+
+    async def _greeted(self, conformance: Harness, runtime: Runtime, plan: WorkloadPlan, port: int) -> bytes:
+        """The first bytes that the port says, once it listens."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + conformance.patience
+        while True:
+            try:
+                sock = await runtime.connect(plan.id, port)
+            except OSError:
+                assert loop.time() < deadline, "the port never listened"
+                await asyncio.sleep(0.05)
+                continue
+            with sock:
+                assert sock.type is socket.SOCK_STREAM
+                assert sock.gettimeout() == 0.0, "the socket must not block"
+                return await asyncio.wait_for(loop.sock_recv(sock, 64), conformance.patience)
 
     # --- snapshots ---
 

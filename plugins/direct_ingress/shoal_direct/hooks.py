@@ -23,5 +23,6 @@ def shoal_config_sections() -> list[ConfigSection]:
 @hookimpl
 def shoal_register_ingresses(context: PluginContext) -> list[Ingress]:
     """The server's proxy always; the direct address unless a gateway is configured."""
-    proxy = ServerProxyIngress(context.settings.server.eip)
-    return [proxy, DirectIngress()] if context.section(IngressSettings).mode == "direct" else [proxy]
+    eip = context.settings.server.eip
+    proxy = ServerProxyIngress(eip)
+    return [proxy, DirectIngress(eip)] if context.section(IngressSettings).mode == "direct" else [proxy]

@@ -10,14 +10,23 @@ _SCHEMES: Final = ("http://", "https://")
 
 
 class DirectIngress(Ingress):
-    """The sandbox's own address, as clients reach it."""
+    """The sandbox's own address, as clients reach it; this server's proxy for one that has none.
+
+    Args:
+        eip: as `ServerProxyIngress`.
+    """
 
     name = "direct"
     priority = 0
 
+    def __init__(self, eip: str | None = None) -> None:
+        self._base = without_scheme(eip or "")
+
     def endpoint(self, query: EndpointQuery) -> Endpoint | None:
-        """``host:port``; None if the workload has no address of its own."""
+        """``host:port``, or the proxy's path; None if the workload has no address yet."""
         address = query.workload.public_address(query.port)
+        if address is None and query.workload.tunnelled:
+            address = proxy_path(self._base or query.base, query)
         return None if address is None else Endpoint(endpoint=address)
 
 
@@ -42,8 +51,12 @@ class ServerProxyIngress(Ingress):
         """``{base}/sandboxes/{id}/proxy/{port}``, whatever the ingress mode; None unless it was asked for."""
         if not query.use_server_proxy:
             return None
-        base = self._base or query.base
-        return Endpoint(endpoint=f"{base.rstrip('/')}/sandboxes/{query.record.id}/proxy/{query.port}")
+        return Endpoint(endpoint=proxy_path(self._base or query.base, query))
+
+
+def proxy_path(base: str, query: EndpointQuery) -> str:
+    """The port behind this server's proxy."""
+    return f"{base.rstrip('/')}/sandboxes/{query.record.id}/proxy/{query.port}"
 
 
 def without_scheme(address: str) -> str:

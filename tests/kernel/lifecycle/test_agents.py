@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from datetime import timedelta
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from shoal.lifecycle import admission
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.models.sandbox import State
-from shoal.models.workload import Phase, Workload
+from shoal.models.workload import Phase, Tunnel, Workload
 from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
 from shoal.view.entry import Entry
 
@@ -105,7 +106,7 @@ class Starting:
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
 
-    def address(self) -> asyncio.Task[str]:
+    def address(self) -> asyncio.Task[str | Tunnel]:
         return asyncio.create_task(self.site.reach.await_address(self.entry, AGENT_PORT))
 
 
@@ -151,3 +152,20 @@ async def test_one_waiter_that_leaves_does_not_end_the_wait_of_the_others() -> N
         await asyncio.sleep(0.05)
         await starting.listen()
         assert await staying == f"127.0.0.1:{starting.port}"
+
+
+async def test_an_agent_behind_a_tunnel_is_waited_for_through_it() -> None:
+    async with Starting() as starting:
+        tunnelled = Workload(id="one", phase=Phase.RUNNING, tunnelled=True)
+        starting.entry = Entry(starting.entry.record, tunnelled)
+        starting.site.view.put(starting.entry)
+        dialled: list[tuple[str, int]] = []
+
+        async def connect(sandbox_id: str, port: int) -> socket.socket:
+            dialled.append((sandbox_id, port))
+            return socket.create_connection(("127.0.0.1", starting.port))
+
+        starting.site.runtime.connect = connect  # type: ignore[method-assign]
+        await starting.listen()
+        assert await starting.address() == Tunnel("one", AGENT_PORT)
+        assert dialled == [("one", AGENT_PORT)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, cast
@@ -14,6 +15,7 @@ import uvicorn
 
 from shoal.config.settings import ProxySettings
 from shoal.errors import NotFound, ShoalError
+from shoal.models.workload import Tunnel
 from shoal.proxy import HttpProxy, ResponseCut, parse_target
 from shoal.proxy.asgi import Header, Receive, Scope, Send
 from shoal.web.http1 import REFUSED, Gate, HttpProtocol, Limits, TrustedPeers
@@ -132,22 +134,40 @@ def headers(head: bytes, name: bytes) -> list[bytes]:
 
 
 class Sandboxes:
-    """A `shoal.proxy.Directory` over a dictionary; every address of a sandbox serves all of its ports."""
+    """A `shoal.proxy.Directory` over a dictionary; every address of a sandbox serves all of its ports.
+
+    Attributes:
+        tunnels: sandboxes without an address, and where `connect` finds them; ``dialled`` are its calls.
+    """
 
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
+        self.tunnels: dict[str, str] = {}
+        self.dialled: list[Tunnel] = []
         self.pending: dict[str, asyncio.Future[str]] = {}
         self.headers: list[Header] = []
         self.accesses: list[tuple[str, int, str]] = []
         self.ended: list[str] = []
 
-    def address(self, sandbox_id: str, port: int) -> str | None:
-        return self.addresses.get(sandbox_id)
+    def address(self, sandbox_id: str, port: int) -> str | Tunnel | None:
+        return Tunnel(sandbox_id, port) if sandbox_id in self.tunnels else self.addresses.get(sandbox_id)
 
-    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str:
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str | Tunnel:
         if sandbox_id in self.pending:
             return await self.pending[sandbox_id]
         raise NotFound("TEST::SANDBOX_NOT_FOUND", "No such sandbox.")
+
+    async def connect(self, tunnel: Tunnel) -> socket.socket:
+        self.dialled.append(tunnel)
+        host, _, port = self.tunnels[tunnel.sandbox_id].rpartition(":")
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[Header]:
         return self.headers

@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
+from socket import socket
 from typing import ClassVar
 
 from msgspec import Struct
@@ -162,6 +163,16 @@ class Runtime(Component, ABC):
 
         The kernel then waits, lists and watches again, so an event may be missed or repeated without harm.
         """
+
+    async def connect(self, sandbox_id: str, port: int) -> socket:
+        """A stream socket, not blocking, that is connected to a port of a running sandbox; the caller closes it.
+
+        Called only for workloads that are ``tunnelled``, as often as the proxy needs a connection, many at a time. What
+        it takes for the first one may take long; the proxy bounds it by ``proxy.connect_timeout_seconds`` and cancels.
+        Raises OSError when nothing listens on the port (``ConnectionRefusedError``) or the sandbox is gone, or a
+        ShoalError, which the client is told.
+        """
+        raise NotImplementedError
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         """The workload's output as text, oldest line first; ``(no logs)`` when there is none."""

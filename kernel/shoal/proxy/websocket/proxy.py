@@ -110,7 +110,7 @@ class WebSocketProxy:
     async def _open(
         self, place: Destination, head: bytes, key: bytes, request: RequestHeaders
     ) -> tuple[Upstream, Opening]:
-        upstream, answer = await connect(place, head, self._settings.connect_timeout_seconds)
+        upstream, answer = await connect(place, head, self._settings.connect_timeout_seconds, self._directory.connect)
         try:
             return upstream, read_opening(answer, key, request.kept)
         except ServiceFailed:

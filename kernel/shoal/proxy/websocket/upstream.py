@@ -10,11 +10,12 @@ import httptools
 from shoal.errors import BadGateway
 from shoal.models.codes import BACKEND_RESPONSE_FAILED
 from shoal.proxy.failures import ServiceFailed, connection_failed, response_failed, timed_out
+from shoal.proxy.pool import open_connection
 from shoal.proxy.response import MAX_HEAD_BYTES
 
 if TYPE_CHECKING:
     from shoal.proxy.asgi import Header
-    from shoal.proxy.pool import Destination
+    from shoal.proxy.pool import Connect, Destination
     from shoal.proxy.websocket.leg import Leg
 
 
@@ -96,19 +97,19 @@ class Upstream(asyncio.Protocol):
             self._answer.set_exception(error)
 
 
-async def connect(place: Destination, head: bytes, limit: float) -> tuple[Upstream, list[Header]]:
+async def connect(place: Destination, head: bytes, limit: float, tunnels: Connect) -> tuple[Upstream, list[Header]]:
     """Open a connection, send the request ``head`` on it and wait for a 101.
 
     Args:
         limit: seconds for all of it.
+        tunnels: how a destination that is a tunnel is connected.
 
     Returns it, with the answer's headers. Raises BadGateway, UpstreamRefused among them, and GatewayTimeout.
     """
-    loop = asyncio.get_running_loop()
     upstream: Upstream | None = None
     try:
         async with asyncio.timeout(limit):
-            _, upstream = await loop.create_connection(lambda: Upstream(head), place.host, place.port)
+            upstream = await open_connection(place, lambda: Upstream(head), tunnels)
             return upstream, await upstream.answered()
     except BaseException as error:
         if upstream is not None:

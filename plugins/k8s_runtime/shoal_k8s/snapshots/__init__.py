@@ -3,6 +3,7 @@
 ::
 
     objects   the fields of a SandboxSnapshot, and the image that a finished one stands for
+    catalogue every SandboxSnapshot of the namespace
     preflight whether a running sandbox can be captured
     captures  has them made, waits for them, removes them
 """
