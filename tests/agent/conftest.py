@@ -15,13 +15,18 @@ StartAgent = Callable[..., AgentProcess]
 def _starter(base: Path) -> Iterator[StartAgent]:
     started: list[AgentProcess] = []
 
-    def start(flags: Sequence[str] = (), env: Mapping[str, str] | None = None, uid: int | None = None) -> AgentProcess:
+    def start(
+        flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        uid: int | None = None,
+        prefix: Sequence[str] = (),
+    ) -> AgentProcess:
         """Starts an agent; skips the test if it cannot run as `uid` here."""
         if interpreter(uid) is None:
             pytest.skip(f"no Python here runs as uid {uid}: that takes root, setpriv and a Python that it may read")
         home = base / f"agent{len(started)}"
         home.mkdir()
-        started.append(AgentProcess(home, flags, env, uid))
+        started.append(AgentProcess(home, flags, env, uid, prefix))
         return started[-1]
 
     yield start

@@ -49,10 +49,16 @@ class AgentProcess:
         flags: of the program, besides the port.
         env: more variables.
         uid: the user to run as, None for this process's own.
+        prefix: a command that runs the one behind it.
     """
 
     def __init__(
-        self, home: Path, flags: Sequence[str] = (), env: Mapping[str, str] | None = None, uid: int | None = None
+        self,
+        home: Path,
+        flags: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        uid: int | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.port = free_port()
@@ -66,12 +72,13 @@ class AgentProcess:
         command = [interpreter(uid) or sys.executable, "-m", "shoal_agent", f"--port={self.port}", *flags]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*(as_user(uid) if uid is not None else []), *command],
+                [*prefix, *(as_user(uid) if uid is not None else []), *command],
                 stdout=log,
                 stderr=log,
                 cwd=home,
+                start_new_session=True,
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if name != "LC_CTYPE"},
                     "PYTHONPATH": str(SOURCE),
                     "HOME": str(home),
                     "EXECD_ENVS": str(self.env_file),
@@ -112,7 +119,7 @@ class AgentProcess:
     def stop(self) -> int:
         """SIGTERM. Returns the exit status."""
         if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+            os.killpg(self.pid, signal.SIGTERM)
         try:
             return self.process.wait(20)
         except subprocess.TimeoutExpired:

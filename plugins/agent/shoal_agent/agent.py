@@ -28,6 +28,9 @@ class Agent:
         """Awaited in order once the loop runs, before the first request."""
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
         """Awaited in order after the last request."""
+        self.interrupters: list[Callable[[str], Awaitable[bool]]] = []
+        """Asked in their order by `DELETE /command` and `DELETE /code`: each ends the run with that id, and returns
+        whether it knows it."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run_in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shoal_agent import files, isolated, latebinding, metrics, proxy
+from shoal_agent import commands, files, isolated, latebinding, metrics, proxy
 from shoal_agent.agent import Agent
 from shoal_agent.http.app import App
 from shoal_agent.http.request import Request
 from shoal_agent.http.routes import Routes
 
 ROOMS: tuple[Callable[[Agent, Routes], None], ...] = (
+    commands.add_routes,
     files.add_routes,
     metrics.add_routes,
     proxy.add_routes,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+
+from shoal_agent.envfile import parse
 
 SECRET = frozenset({"EXECD_ACCESS_TOKEN"})
 """Never shown to anything that runs in the sandbox."""
@@ -16,6 +19,7 @@ OWN = SECRET | {
     "OPENSANDBOX_LIFECYCLE",
 }
 """The agent's own; sessions, PTYs and hooks do not see them, commands see all but the secret."""
+MAX_ENV_FILE = 1024 * 1024
 
 
 class Environment:
@@ -26,3 +30,51 @@ class Environment:
         """Without the secret; paths of requests expand from it."""
         self.bound: dict[str, str] = {}
         """Variables that late binding brought."""
+
+    def for_commands(self, envs: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The agent's, then those of late binding, of the env file as it is now, and `envs`."""
+        return {**self.daemon, **self.bound, **self._file(), **(envs or {})}
+
+    def for_sessions(self, envs: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The same without the agent's own."""
+        seen = {**self.daemon, **self.bound, **self._file()}
+        return {**{name: value for name, value in seen.items() if name not in OWN}, **(envs or {})}
+
+    def _file(self) -> dict[str, str]:
+        path = self.bound.get("EXECD_ENVS") or self.daemon.get("EXECD_ENVS")
+        if not path:
+            return {}
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return {}  # not there yet, or not to be read: no variables of its own
+        try:
+            data = os.read(descriptor, MAX_ENV_FILE)
+        except OSError:
+            return {}
+        finally:
+            os.close(descriptor)
+        found = parse(data.decode("utf-8", "surrogateescape"), self.daemon)
+        return {name: value for name, value in found.items() if name not in SECRET}
+
+
+def of_process() -> dict[str, str]:
+    """The variables with which this process was started, before Python added any (its coercion of the locale)."""
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            pairs = [entry.partition(b"=") for entry in file.read().split(b"\0") if entry]
+    except OSError:
+        return dict(os.environ)
+    return {_text(name): _text(value) for name, mark, value in pairs if mark}
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def encoded(environment: Mapping[str, str]) -> dict[bytes, bytes]:
+    """As processes get it, whatever the locale."""
+    return {
+        name.encode("utf-8", "surrogateescape"): value.encode("utf-8", "surrogateescape")
+        for name, value in environment.items()
+    }

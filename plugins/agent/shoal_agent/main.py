@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
-from shoal_agent.environment import Environment
+from shoal_agent.environment import Environment, of_process
 from shoal_agent.http.server import Server, listen
 
 _LOG = logging.getLogger("shoal_agent")
@@ -40,7 +40,7 @@ def run(given: options.Options, listener: socket.socket) -> int:
     """
     _start_log(given)
     signals.reset()
-    agent = Agent(given, Environment(os.environ))
+    agent = Agent(given, Environment(of_process()))
     return asyncio.run(_serve(agent, listener))
 
 
