@@ -45,9 +45,13 @@ class Run:
         return None if self.error is None else self.error["evalue"]
 
 
-def run(client: httpx.Client, command: str | None = None, path: str = "/command", **fields: Any) -> Run:
+def run(client: httpx.Client, command: str | None = None, /, **fields: Any) -> Run:
     """Runs a command to its end."""
-    body = fields if command is None else {"command": command, **fields}
+    return post(client, "/command", fields if command is None else {"command": command, **fields})
+
+
+def post(client: httpx.Client, path: str, body: dict[str, Any]) -> Run:
+    """The run that a request begins, to its end."""
     answer = client.post(path, json=body)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/event-stream"
