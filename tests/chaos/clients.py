@@ -33,6 +33,7 @@ class Client:
     Args:
         bases: the servers; the client talks to the first, and deletes through any of them.
         body: what every create sends besides its own.
+        pooled_body: the same of those that take from a pool.
         abilities: names of the operations that this world has beyond the common ones.
         ahead: seconds by which the server's clock may have been ahead of ours since the last look.
         meddled: ids of the sandboxes whose workload somebody removes behind the server's back.
@@ -41,6 +42,7 @@ class Client:
 
     bases: list[str]
     body: Body
+    pooled_body: Body
     chance: random.Random
     over: threading.Event
     ahead: Callable[[], float]
@@ -51,8 +53,10 @@ class Client:
     known: dict[str, Promise] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     unanswered: str | None = None
+    source: str | None = None
     snapshots: set[str] = field(default_factory=set)
     dropped_snapshots: set[str] = field(default_factory=set)
+    gone_snapshots: set[str] = field(default_factory=set)
     trouble: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -83,24 +87,34 @@ class Client:
     def create(self, http: httpx.Client) -> None:
         """A new sandbox, or the same request again if its answer never came."""
         if self.unanswered is None:
-            pooled = "pool" in self.abilities and self.chance.random() < 0.3
-            self.unanswered = f"{'pool' if pooled else 'plain'}-{uuid.uuid4()}"
-        body = {**self.body, "timeout": 600, "metadata": {"patched": "0", "key": self.unanswered}}
-        if self.unanswered.startswith("pool"):
-            del body["image"], body["entrypoint"], body["env"]
-            body["extensions"] = {"poolRef": POOL}
+            kind = self.chance.choice(self.kinds())
+            self.source = self.chance.choice(sorted(self.snapshots)) if kind == "restore" else None
+            self.unanswered = f"{kind}-{uuid.uuid4()}"
+        kind = self.unanswered.partition("-")[0]
+        body = self.pooled_body if kind == "pool" else self.body
+        body = {**body, "timeout": 600, "metadata": {"patched": "0", "key": self.unanswered}}
+        if self.source is not None:
+            del body["image"]
+            body["snapshotId"] = self.source
         answer = http.post(
             f"{self.bases[0]}/v1/sandboxes", json=body, headers={"Idempotency-Key": self.unanswered}, timeout=60
         )
-        if answer.status_code == 409:  # it was made and is over by now
-            self.unanswered = None
-        elif self.fits("create", answer, 202):
+        if answer.status_code == 409 or (answer.status_code == 404 and kind != "plain"):
+            self.unanswered = None  # it was made and is over by now; or what it is made from is not there, or not yet
+        elif self.fits(kind.replace("plain", "create"), answer, 202):
             made = answer.json()
             self.unanswered = None
             expires_at = datetime.fromisoformat(made["expiresAt"])
             self.known[made["id"]] = Promise(made["id"], expires_at, superseded=set() if self.late_ends else None)
         elif answer.status_code == 429:
             self.unanswered = None
+
+    def kinds(self) -> list[str]:
+        """Of creates, each as often as it is to be chosen."""
+        kinds = ["plain"] * 5
+        if "pool" in self.abilities:
+            kinds += ["pool"] * 2
+        return [*kinds, "restore"] if self.snapshots else kinds
 
     def renew(self, http: httpx.Client, promise: Promise) -> None:
         self._renew("renew", http, promise, self.chance.uniform(120, 900))
@@ -155,9 +169,11 @@ class Client:
             return
         snapshot = self.chance.choice(sorted(self.snapshots))
         self.dropped_snapshots.add(snapshot)  # from here on it may be there or not
-        answer = http.delete(f"{self.bases[0]}/v1/snapshots/{snapshot}")
+        answer = http.delete(f"{self.chance.choice(self.bases)}/v1/snapshots/{snapshot}")
         if self.fits("drop snapshot", answer, 204, 404, 409) and answer.status_code != 409:
             self.snapshots.discard(snapshot)
+            if answer.status_code == 204:
+                self.gone_snapshots.add(snapshot)
 
     def access(self, http: httpx.Client, promise: Promise) -> None:
         """Tell of an access, as a gateway does: it may renew, now or later, or be lost with Redis."""

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from tests.chaos.apiserver import DrainedApi
-from tests.chaos.clients import Body
+from tests.chaos.clients import POOL, Body
 from tests.chaos.controller import Controller
 from tests.chaos.faults import Fault, of_server
-from tests.chaos.kubectl import RESOURCES, SNAPSHOTS, Holdings, kubectl
+from tests.chaos.kubectl import POOLS, RESOURCES, SNAPSHOTS, Holdings, kubectl, native_pool
 from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
 
@@ -23,6 +23,16 @@ CONTROLLER = os.environ.get("SHOAL_CHAOS_CONTROLLER", "")
 """The command of a real controller for that provider, which is then the run's own to stop and kill."""
 MANIFEST = os.environ.get("SHOAL_CHAOS_MANIFEST", "")
 """A file of objects that the controller needs in the namespace, such as the secret of its registry."""
+
+
+TASK_EXECUTOR = os.environ.get("SHOAL_CHAOS_TASK_EXECUTOR", "")
+"""The image of the sidecar through which a controller runs commands in pods of a pool."""
+POOL_POLICY = '[kubernetes.pool_templates]\ncapabilities = ["SYS_PTRACE", "SYS_ADMIN"]\n'
+
+
+def _abilities() -> frozenset[str]:
+    able = {"snapshot"} if PROVIDER == "batchsandbox" and CONTROLLER else set()
+    return frozenset(able | ({"pool"} if able and TASK_EXECUTOR else set()))
 
 
 class ClusterWorld:
@@ -46,7 +56,14 @@ class ClusterWorld:
         # A pod that goes takes a minute on a slow node, and what is resumed waits for it.
         self.patience = 120.0 if PROVIDER == "pod" else 400.0
         self.late_ends = PROVIDER in RESOURCES
-        self.abilities: frozenset[str] = frozenset()
+        self.abilities = _abilities()
+        self.pool = native_pool(POOL, TASK_EXECUTOR)
+        self.pooled_body: Body = {
+            "entrypoint": ["sleep", "3600"],
+            "resourceLimits": {},
+            "extensions": {"poolRef": POOL},
+        }
+        self.sees_idle = False
         self.body: Body = {
             "image": {"uri": "shoal-test/busybox:latest"},
             "entrypoint": ["sleep", "3600"],
@@ -57,7 +74,9 @@ class ClusterWorld:
         folder.mkdir()
         api = DrainedApi(folder)
         self._apis.append(api)
-        config = configuration(self._namespace, PROVIDER).replace(os.environ["KUBECONFIG"], str(api.kubeconfig))
+        config = configuration(self._namespace, PROVIDER, extra=POOL_POLICY).replace(
+            os.environ["KUBECONFIG"], str(api.kubeconfig)
+        )
         server = ServerProcess(folder, config)
         self.servers.append(server)
         self.faults += [*of_server(server, name), api.fault(name)]
@@ -105,7 +124,7 @@ class ClusterWorld:
         return self._holdings.snapshots() if "snapshot" in self.abilities else set()
 
     def leftovers(self) -> list[str]:
-        return self._holdings.everything(*([SNAPSHOTS] if PROVIDER == "batchsandbox" else []))
+        return self._holdings.everything(*(["pods,jobs", SNAPSHOTS, POOLS] if PROVIDER == "batchsandbox" else []))
 
     def close(self) -> None:
         for server in self.servers:

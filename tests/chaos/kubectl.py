@@ -11,6 +11,7 @@ SNAPSHOT = "opensandbox.io/snapshot-id"
 RESOURCES = {"batchsandbox": "batchsandboxes.sandbox.opensandbox.io", "agent-sandbox": "sandboxes.agents.x-k8s.io"}
 """Provider → the resource that its sandboxes are; those of ``pod`` are their pods."""
 SNAPSHOTS = "sandboxsnapshots.sandbox.opensandbox.io"
+POOLS = "pools.sandbox.opensandbox.io"
 ALLOCATED = "sandbox.opensandbox.io/alloc-status"
 Object = dict[str, Any]
 
@@ -95,3 +96,30 @@ def _allocated(thing: Object) -> list[str]:
     noted = thing["metadata"].get("annotations", {}).get(ALLOCATED)
     found: list[str] = json.loads(noted)["pods"] if noted else []
     return found
+
+
+def native_pool(name: str, executor: str) -> Object:
+    """The request that makes a pool of a controller, whose pods have no execd: its start is a script of one line."""
+    start = "mkdir -p /opt/opensandbox && cd /opt/opensandbox && printf '#!/bin/sh\\nexec \"$@\"\\n' >bootstrap.sh"
+    main = {
+        "name": "sandbox",
+        "image": "shoal-test/busybox:latest",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["/bin/sh", "-c", f"{start} && chmod 755 bootstrap.sh && exec sleep 36000"],
+        "env": [{"name": "SANDBOX_MAIN_CONTAINER", "value": "sandbox"}],
+    }
+    sidecar = {
+        "name": "task-executor",
+        "image": executor,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["-listen-addr=0.0.0.0:5758", "-enable-sidecar-mode=true", "-main-container-name=sandbox"],
+        "securityContext": {"capabilities": {"add": ["SYS_PTRACE", "SYS_ADMIN"]}},
+    }
+    spec = {
+        "shareProcessNamespace": True,
+        "automountServiceAccountToken": False,
+        "terminationGracePeriodSeconds": 1,
+        "containers": [main, sidecar],
+    }
+    capacity = {"bufferMin": 1, "bufferMax": 2, "poolMin": 1, "poolMax": 6}
+    return {"name": name, "template": {"spec": spec}, "capacitySpec": capacity}

@@ -64,6 +64,7 @@ class Play:
         return Client(
             bases[turn:] + bases[:turn],
             self._world.body,
+            self._world.pooled_body,
             random.Random(self._chance.random()),
             self._over,
             self._world.ahead,
@@ -94,10 +95,8 @@ class Play:
     def _make_pool(self) -> None:
         if "pool" not in self._world.abilities:
             return
-        template = {key: self._world.body[key] for key in ("image", "entrypoint", "env")}
-        capacity = {"bufferMin": 1, "bufferMax": 2, "poolMin": 0, "poolMax": 12}
-        pool = {"name": POOL, "template": template, "capacitySpec": capacity}
-        assert httpx.post(f"{self._base}/v1/pools", json=pool, timeout=30).status_code == 201
+        answer = httpx.post(f"{self._base}/v1/pools", json=self._world.pool, timeout=30)
+        assert answer.status_code == 201, answer.text
 
     @property
     def _base(self) -> str:
@@ -184,7 +183,7 @@ class Play:
         return ""
 
     def _available(self) -> int:
-        if "pool" not in self._world.abilities:
+        if "pool" not in self._world.abilities or not self._world.sees_idle:
             return 0
         return int(httpx.get(f"{self._base}/v1/pools/{POOL}", timeout=30).json()["status"]["available"])
 
@@ -212,16 +211,20 @@ class Play:
             return
         deadline = time.monotonic() + self._world.patience
         while True:
-            found = snapshots(self._base)
+            lists = [snapshots(server.base) for server in self._world.servers]
+            found = lists[0]
             ready = {each for each, state in found.items() if state == "Ready"}
             images = self._world.images()
-            if not {"Creating", "Deleting"} & set(found.values()) and ready == images:
+            alike = all(other == found for other in lists)
+            if alike and not {"Creating", "Deleting"} & set(found.values()) and ready == images:
                 break
-            assert time.monotonic() < deadline, f"snapshots are stuck: {found}, images {images}"
+            assert time.monotonic() < deadline, f"snapshots are stuck: {lists}, images {images}"
             time.sleep(0.1)
         for client in self._clients:
             lost = client.snapshots - client.dropped_snapshots - set(found)
             assert not lost, f"lost snapshots: {lost}"
+            back = client.gone_snapshots & set(found)
+            assert not back, f"snapshots came back: {back}"
             client.snapshots &= set(found)
 
     def _end(self) -> None:

@@ -24,7 +24,7 @@ class Promise:
         deleting: a delete was asked for, and not acknowledged.
         accessed_at: since then, accesses may have renewed it.
         superseded: expiries that may have been in force since the last look; None where nobody acts on what is past. A
-            controller of a cluster that was held up ends by what it saw last.
+            controller of a cluster that was held up ends by what it saw last, and writes whole seconds.
     """
 
     id: str
@@ -56,7 +56,9 @@ class Promise:
 
     def may_be_gone(self, now: datetime) -> bool:
         """Whether nobody need wonder that it is not there at this time."""
-        return self.deleting or now >= min({self.earliest_end} | (self.superseded or set()))
+        if self.superseded is None:
+            return self.deleting or now >= self.earliest_end
+        return self.deleting or now >= min({self.earliest_end} | self.superseded).replace(microsecond=0)
 
     def found(self, item: dict[str, object], now: datetime) -> str | None:
         """Compare with the sandbox as the server shows it; doubts end here. Returns what is wrong, or None.
@@ -65,7 +67,7 @@ class Promise:
         """
         expires_at = datetime.fromisoformat(str(item["expiresAt"]))
         patched = int(item["metadata"]["patched"])  # type: ignore[index]  # JSON
-        if expires_at not in {self.expires_at} | self.perhaps_expires_at and not self._renewed(expires_at, now):
+        if not self._asked_for(expires_at) and not self._renewed(expires_at, now):
             return f"expires at {expires_at}: {self}"
         if patched not in {self.patched} | self.perhaps_patched:
             return f"patched {patched}: {self}"
@@ -75,6 +77,12 @@ class Promise:
         if self.superseded is not None:
             self.superseded = set()
         return None
+
+    def _asked_for(self, expires_at: datetime) -> bool:
+        asked = {self.expires_at} | self.perhaps_expires_at
+        if self.superseded is not None:
+            asked |= {each.replace(microsecond=0) for each in asked}
+        return expires_at in asked
 
     def _renewed(self, expires_at: datetime, now: datetime) -> bool:
         """Whether an access explains this expiry."""

@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.cluster import cluster_world
+from tests.chaos.docker_engine import docker_world
+from tests.chaos.local import local_world
 from tests.chaos.play import Play
-from tests.chaos.worlds import World, docker_world, local_world
+from tests.chaos.worlds import World
 
 SECONDS = float(os.environ.get("SHOAL_CHAOS_SECONDS", "30"))
 

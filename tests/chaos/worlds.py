@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import random
-import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-import docker
-import docker.errors
 import msgspec
 import redis
-import requests
-from tests.chaos.clients import Body
+from tests.chaos.clients import POOL, Body
 from tests.chaos.faults import Clock, Fault, Redis, full_disk, of_server
-from tests.crash.test_kill import TOKEN, running
-from tests.docker_runtime.engines import EXECD, IMAGE
-from tests.docker_runtime.own_engine import OwnEngine, own_engine
+from tests.crash.test_kill import TOKEN
 from tests.servers import ServerProcess
 
 ENGINE = "[lifecycle]\npool_settle_seconds = 0\n"
@@ -33,6 +25,8 @@ class World(Protocol):
     Attributes:
         servers: the first one is every client's, unless there are several.
         body: what creates send.
+        pool: the request that makes the pool, and ``pooled_body`` what creates send that take from it.
+        sees_idle: whether idle members of the pool are in `truth`.
         abilities: operations beyond the common ones: ``pool``, ``snapshot``, ``access``.
         faults: what may happen.
         lacking: what cannot happen here, and why.
@@ -44,6 +38,9 @@ class World(Protocol):
 
     servers: list[ServerProcess]
     body: Body
+    pool: Body
+    pooled_body: Body
+    sees_idle: bool
     abilities: frozenset[str]
     faults: list[Fault]
     lacking: list[str]
@@ -77,7 +74,7 @@ class World(Protocol):
         ...
 
 
-class _OneServer:
+class OneServer:
     """What the worlds with a single server share: its faults, a disk of its own, a clock, a Redis."""
 
     def __init__(self, home: Path, config: str, token: str, image: str) -> None:
@@ -103,6 +100,11 @@ class _OneServer:
             "env": {TOKEN: token},
             "extensions": {"access.renew.extend.seconds": "300"},
         }
+        template = {key: self.body[key] for key in ("image", "entrypoint", "env")}
+        capacity = {"bufferMin": 1, "bufferMax": 2, "poolMin": 0, "poolMax": 12}
+        self.pool = {"name": POOL, "template": template, "capacitySpec": capacity}
+        self.pooled_body = {"resourceLimits": {}, "extensions": {"poolRef": POOL}}
+        self.sees_idle = True
         self.abilities = frozenset({"pool"} | ({"access"} if self._redis else set()))
 
     def _with_clock(self, home: Path) -> Clock | None:
@@ -149,124 +151,6 @@ class _OneServer:
         self.server.kill()
         if self._redis is not None:
             self._redis.kill()
-
-
-class LocalWorld(_OneServer):
-    """Process trees of this machine; the truth is in /proc."""
-
-    def __init__(self, home: Path, token: str) -> None:
-        super().__init__(home, "", token, "host")
-        self._token = token
-        self._sandboxes = self.server.state_dir / "sandboxes"
-
-    def truth(self) -> set[str]:
-        """A command that was frozen before it began has not got our token yet; its frame has its id."""
-        kept = set(self.leftovers())
-        return running(self._token) | {each for each in _frames().values() if each in kept}
-
-    def leftovers(self) -> list[str]:
-        return [path.name for path in self._sandboxes.glob("*-*-*-*-*")]
-
-    def close(self) -> None:
-        """Of a run that failed, nothing goes on."""
-        super().close()
-        kept = set(self.leftovers())
-        for pid, sandbox_id in _frames().items():
-            if sandbox_id in kept:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-
-def _frames() -> dict[int, str]:
-    """Sandbox id by process, of the processes that the local runtime starts around its sandboxes."""
-    found = {}
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        with suppress(OSError):
-            marks = [v for v in environ.read_bytes().split(b"\0") if v.startswith(b"SHOAL_SANDBOX=")]
-            found.update({int(environ.parent.name): mark.partition(b"=")[2].decode() for mark in marks})
-    return found
-
-
-class DockerWorld(_OneServer):
-    """Containers of an engine of the run's own, which outlive it."""
-
-    def __init__(self, home: Path, engine: OwnEngine, token: str) -> None:
-        config = (
-            f'[runtime]\ntype = "docker"\nexecd_image = "{EXECD}"\n'
-            f'[docker]\nhost = "{engine.host}"\nnetwork_mode = "none"\napi_timeout = 5\n'
-        )
-        super().__init__(home, config, token, IMAGE)
-        self.abilities |= {"snapshot"}
-        self._engine = engine
-        self.faults += [
-            Fault("the engine hangs", "engine", lambda _chance: engine.hang(), engine.go_on),
-            Fault("the engine is restarted", "engine", lambda _chance: engine.stop(), self._start_engine),
-            Fault("kill -9 of the engine", "engine", lambda _chance: engine.kill(), self._start_engine),
-            Fault("a container removed behind its back", "container", self._meddle),
-        ]
-
-    def _start_engine(self) -> None:
-        if not self._engine.answers():
-            self._engine.start()
-
-    def _meddle(self, chance: random.Random) -> None:
-        with _client(self._engine) as client, suppress(docker.errors.APIError, requests.RequestException):
-            there = sorted(self._containers(client))
-            if there:
-                victim = chance.choice(there)
-                self.meddled.add(victim)
-                client.api.remove_container(f"sandbox-{victim}", force=True)
-
-    def _containers(self, client: docker.DockerClient) -> set[str]:
-        found = client.api.containers(all=True, filters={"label": "opensandbox.io/id"})
-        return {each["Labels"]["opensandbox.io/id"] for each in found}
-
-    def truth(self) -> set[str]:
-        with _client(self._engine) as client:
-            return self._containers(client)
-
-    def images(self) -> set[str]:
-        with _client(self._engine) as client:
-            tags = [tag for image in client.api.images() for tag in image["RepoTags"] or []]
-        return {tag.partition(":")[2] for tag in tags if tag.startswith("opensandbox-snapshots:")}
-
-    def leftovers(self) -> list[str]:
-        with _client(self._engine) as client:
-            names = [name for each in client.api.containers(all=True) for name in each["Names"]]
-            volumes = [volume["Name"] for volume in client.api.volumes()["Volumes"] or []]
-        return names + [name for name in volumes if not name.startswith("opensandbox-execd-")]
-
-
-@contextmanager
-def _client(engine: OwnEngine) -> Iterator[Any]:
-    # With a version it asks nothing yet, so that an engine that is away is an error of the first call.
-    client = docker.DockerClient(base_url=engine.host, timeout=30, version="1.40")
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-@contextmanager
-def local_world(home: Path, token: str) -> Iterator[LocalWorld]:
-    """Its home is a small file system of its own, so that a full one harms nobody else."""
-    with small_disk(home, 256):
-        world = LocalWorld(home, token)
-        try:
-            yield world
-        finally:
-            world.close()
-
-
-@contextmanager
-def docker_world(home: Path, token: str) -> Iterator[DockerWorld]:
-    """The engine's store is not on the server's disk."""
-    with small_disk(home, 64), own_engine(live_restore=True) as engine:
-        world = DockerWorld(home, engine, token)
-        try:
-            yield world
-        finally:
-            world.close()
 
 
 @contextmanager
