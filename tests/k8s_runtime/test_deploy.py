@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -142,6 +143,10 @@ def test_the_api_server_takes_it(namespace: str, form: str) -> None:
     said = apply(manifests(form, namespace), "--dry-run=server")
     for part in ("deployment.apps/shoal", "service/shoal", "configmap/shoal-", "serviceaccount/shoal", "role.rbac"):
         assert part in said
+    wanted = {each["metadata"]["name"] for each in manifests(form, namespace) if each["kind"] == "NetworkPolicy"}
+    taken = re.findall(r"networkpolicy\.networking\.k8s\.io/(\S+) serverside-applied \(server dry run\)", said)
+    assert set(taken) == wanted
+    assert wanted
 
 
 @pytest.mark.parametrize("form", FORMS)
