@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,11 +37,10 @@ def _starter(base: Path) -> Iterator[StartAgent]:
 
 
 @pytest.fixture
-def start_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartAgent]:
+def start_agent() -> Iterator[StartAgent]:
     """Starts agents with flags, variables, a user; they stop with the test."""
-    base = tmp_path_factory.mktemp("agents")
-    _let_in(base)
-    yield from _starter(base)
+    with _open_folder() as base:
+        yield from _starter(base)
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +51,11 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
 
 
 @pytest.fixture(scope="module")
-def user_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+def user_agent() -> Iterator[AgentProcess]:
     """An agent as an ordinary user, one per test module."""
-    base = tmp_path_factory.mktemp("agent")
-    _let_in(base)
-    for start in _starter(base):
-        yield start(uid=USER)
+    with _open_folder() as base:
+        for start in _starter(base):
+            yield start(uid=USER)
 
 
 @pytest.fixture
@@ -65,7 +65,10 @@ def client(agent: AgentProcess) -> Iterator[httpx.Client]:
         yield client
 
 
-def _let_in(directory: Path) -> None:
-    """pytest's own directories are for their owner alone; an agent of another user has its home below them."""
-    for path in (directory, directory.parent, directory.parent.parent):
+@contextlib.contextmanager
+def _open_folder() -> Iterator[Path]:
+    """A folder that every user may enter. pytest's own are for their owner, and each new run closes them again."""
+    with tempfile.TemporaryDirectory(prefix="shoal-agent-", ignore_cleanup_errors=True) as folder:
+        path = Path(folder)
         path.chmod(0o755)
+        yield path

@@ -113,18 +113,17 @@ def _copy_status(source: str, target: str, status: os.stat_result) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
-def copy_attributes(source: str | int, target: str | int) -> bool:
-    """Copies extended attributes, access lists among them. Returns whether all could be."""
-    follow = isinstance(source, int)
+def copy_attributes(source: str, target: str | int) -> bool:
+    """Copies extended attributes, access lists among them, of a link its own. Returns whether all could be."""
     complete = True
     try:
-        names = os.listxattr(source, follow_symlinks=follow)
+        names = os.listxattr(source, follow_symlinks=False)
     except OSError:
         return True  # the file system has none
     for name in names:
         try:
-            value = os.getxattr(source, name, follow_symlinks=follow)
-            os.setxattr(target, name, value, follow_symlinks=follow)
+            value = os.getxattr(source, name, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=isinstance(target, int))
         except OSError:
             complete = False
     return complete
