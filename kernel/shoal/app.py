@@ -26,7 +26,9 @@ from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
 from shoal.store.sqlite import SqliteStore
 from shoal.web.app import build, own_resources
+from shoal.web.entrance import Entrance
 from shoal.web.guard import refuse_open_start
+from shoal.web.policing import PolicyGuard
 from shoal.web.strangers import Strangers
 from shoal.web.table import RouteTable
 
@@ -66,11 +68,17 @@ class Shoal:
         self._authenticators = components.authenticators
         readiness = Readiness(parts)
         own = own_resources(self.lifecycle, self.settings, readiness, shoal.__version__)
-        self.asgi = build(
-            RouteTable([*own, *components.resources]),
-            authenticators=components.authenticators,
-            ingresses=components.ingresses,
+        table = RouteTable([*own, *components.resources])
+        entrance = Entrance(
+            components.authenticators,
+            components.ingresses,
             strangers=None if components.authenticators else Strangers.of(self.settings.server),
+            guard=PolicyGuard(components.policies, self.lifecycle) if components.policies else None,
+            public=table.public,
+        )
+        self.asgi = build(
+            table,
+            entrance,
             proxy=self._proxy,
             sockets=self._sockets,
             access=log_access,

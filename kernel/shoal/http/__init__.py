@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from shoal.http.answers import answer_json, answer_text, principal_of
+from shoal.http.answers import answer_json, answer_text, ask_policies, is_visible, principal_of
 from shoal.http.parse import Body, Query
 
-__all__ = ["Body", "Query", "answer_json", "answer_text", "principal_of"]
+__all__ = ["Body", "Query", "answer_json", "answer_text", "ask_policies", "is_visible", "principal_of"]

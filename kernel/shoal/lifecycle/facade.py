@@ -29,7 +29,7 @@ from shoal.lifecycle.provision import Provisioner
 from shoal.lifecycle.reach import Reach
 from shoal.lifecycle.reconcile import Reconciler
 from shoal.lifecycle.removal import Remover, due_time
-from shoal.lifecycle.snapshots import Snapshots
+from shoal.lifecycle.snapshots import Snapshots, unknown_snapshot
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import SandboxRecord, State
@@ -176,7 +176,7 @@ class SandboxLifecycle:
         """The sandbox as it is now, from memory. Raises NotFound."""
         entry = self.view.get(sandbox_id)
         if entry is None or entry.record.hidden:
-            raise self._unknown(sandbox_id)
+            raise self.unknown(sandbox_id)
         return entry
 
     def find(self, sandbox_id: str) -> SandboxRecord | None:
@@ -192,9 +192,9 @@ class SandboxLifecycle:
         """`Lifecycle.records`."""
         return (entry.record for entry in self.view if not entry.record.hidden)
 
-    def page(self, query: ListQuery) -> Page:
-        """One page of the list, from memory."""
-        return self.view.page(query)
+    def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
+        """One page of the list, from memory; of those that the caller ``sees``, if given."""
+        return self.view.page(query, sees)
 
     async def wait(self, sandbox_id: str, states: frozenset[State], timeout: float) -> Entry:  # noqa: ASYNC109
         """The sandbox once it is in one of ``states``, has ended, or ``timeout`` seconds have passed.
@@ -215,7 +215,7 @@ class SandboxLifecycle:
         self.entry(sandbox_id)
         entry = await self.view.until(sandbox_id, done, timeout)
         if entry is None:
-            raise self._unknown(sandbox_id)
+            raise self.unknown(sandbox_id)
         return entry
 
     # --- change -----------------------------------------------------------------------------------------------------
@@ -354,13 +354,18 @@ class SandboxLifecycle:
         """One snapshot. Raises NotFound."""
         return self._snapshots.get(snapshot_id)
 
+    def unknown_snapshot(self, snapshot_id: str) -> NotFound:
+        """What is raised for an id that no snapshot has."""
+        return unknown_snapshot(snapshot_id)
+
     async def delete_snapshot(self, snapshot_id: str) -> None:
         """Delete it; returns when it is gone. Raises NotFound, Conflict, NotSupported."""
         await self._snapshots.delete(snapshot_id)
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _unknown(self, sandbox_id: str) -> NotFound:
+    def unknown(self, sandbox_id: str) -> NotFound:
+        """What is raised for an id that no sandbox has."""
         code = codes.scoped(self._hosts.scope(None), "SANDBOX_NOT_FOUND")
         return NotFound(code, f"There is no sandbox {sandbox_id[:64]!r}.")
 

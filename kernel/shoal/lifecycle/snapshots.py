@@ -96,7 +96,7 @@ class Snapshots:
         """One snapshot. Raises NotFound."""
         row = self._listed(snapshot_id) or self._rows.get(snapshot_id)
         if row is None:
-            raise NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
+            raise unknown_snapshot(snapshot_id)
         return row
 
     def restorable(self, snapshot_id: str | None) -> SnapshotRecord | None:
@@ -171,3 +171,8 @@ class Snapshots:
             await self._rows.forget(row)
         except ShoalError as error:
             log.warning("snapshot stays in this server's store", snapshot_id=row.id, error=str(error))
+
+
+def unknown_snapshot(snapshot_id: str) -> NotFound:
+    """What is raised for an id that no snapshot has."""
+    return NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")

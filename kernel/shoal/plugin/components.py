@@ -11,6 +11,7 @@ from shoal.plugin.interfaces import (
     Ingress,
     Networking,
     Observer,
+    Policy,
     Renewal,
     Resources,
     Runtime,
@@ -41,7 +42,7 @@ class Components(Struct, kw_only=True):
     Attributes:
         store: None for the embedded one.
         default_runtime: key into ``runtimes``.
-        ingresses: in the order in which they are asked.
+        ingresses, policies: in the order in which they are asked.
         plugins: the name of the plugin that registered a component, by the component's ``id()``.
     """
 
@@ -55,6 +56,7 @@ class Components(Struct, kw_only=True):
     renewals: list[Renewal] = []
     observers: list[Observer] = []
     resources: list[Resources] = []
+    policies: list[Policy] = []
     plugins: dict[int, str] = {}
 
     def all(self) -> list[Part]:
@@ -66,6 +68,7 @@ class Components(Struct, kw_only=True):
             *(self.part("networking", each) for each in self.networking),
             *(self.part("ingress", each) for each in self.ingresses),
             *(self.part("observer", each) for each in self.observers),
+            *(self.part("policy", each) for each in self.policies),
             *(self.part("resources", each) for each in self.resources),
             *(self.part("runtime", each) for each in self.runtimes.values()),
             *(self.part("renewal", each) for each in self.renewals),

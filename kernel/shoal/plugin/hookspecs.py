@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Ingress,
         Networking,
         Observer,
+        Policy,
         Renewal,
         Resources,
         Runtime,
@@ -138,3 +139,8 @@ def shoal_register_observers(context: PluginContext) -> list[Observer]:
 @hookspec
 def shoal_register_resources(context: PluginContext) -> list[Resources]:
     """Routes of the HTTP API: Falcon resources with their paths, scopes and rows of the OpenAPI document."""
+
+
+@hookspec
+def shoal_register_policies(context: PluginContext) -> list[Policy]:
+    """Rules about who may do what: authorization, ownership, quotas. None registered means that nobody is asked."""

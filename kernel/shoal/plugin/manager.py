@@ -26,6 +26,7 @@ from shoal.plugin.interfaces import (
     Ingress,
     Networking,
     Observer,
+    Policy,
     Renewal,
     Resources,
     Runtime,
@@ -90,6 +91,7 @@ class PluginManager:
             ingresses=sorted(ingresses, key=lambda part: (-part.priority, part.name)),
             renewals=gather("shoal_register_renewals", Renewal),
             observers=gather("shoal_register_observers", Observer),
+            policies=sorted(gather("shoal_register_policies", Policy), key=lambda part: part.name),
             resources=gather("shoal_register_resources", Resources),
             plugins=plugins,
         )

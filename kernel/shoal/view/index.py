@@ -13,6 +13,7 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
+from shoal.models.sandbox import SandboxRecord
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery, Page
 
@@ -72,11 +73,16 @@ class View:
             self._unlist(entry)
         self._wake(sandbox_id)
 
-    def page(self, query: ListQuery) -> Page:
-        """The page of ``query``, newest first."""
+    def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
+        """The page of ``query``, newest first; with ``sees`` of those records alone, which costs a look at each."""
         sources = self._sources(query)
+        keys: Iterable[Key]
+        if sees is not None:
+            found = (self._entries[key[1]] for key in merge(*sources))
+            seen = [entry for entry in found if _matches(entry, query) and sees(entry.record)]
+            return Page(items=seen[query.start : query.start + query.page_size], total=len(seen))
         if len(sources) == 1 and len(query.metadata) + (query.states is not None) <= 1:
-            keys: Iterable[Key] = sources[0].islice(query.start, query.start + query.page_size)
+            keys = sources[0].islice(query.start, query.start + query.page_size)
             total = len(sources[0])
         elif not query.metadata:
             keys = islice(merge(*sources), query.start, query.start + query.page_size)

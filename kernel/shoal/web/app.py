@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator, Ingress, Resources
+from shoal.plugin.interfaces import Resources
 from shoal.web import routes
 from shoal.web.edge import Edge
+from shoal.web.entrance import Entrance
 from shoal.web.resources.diagnostics import DiagnosticsRoutes
 from shoal.web.resources.endpoints import EndpointRoutes
 from shoal.web.resources.lifecycle import ChangeRoutes
@@ -20,7 +21,6 @@ from shoal.web.resources.server import ServerRoutes
 from shoal.web.resources.snapshots import SnapshotRoutes
 from shoal.web.resources.templates import TemplateRoutes
 from shoal.web.seam import Access, Proxy, Readiness, Sandboxes, SocketProxy
-from shoal.web.strangers import Strangers
 from shoal.web.table import RouteTable
 
 
@@ -42,36 +42,23 @@ def own_resources(sandboxes: Sandboxes, settings: Settings, readiness: Readiness
 
 def build(
     table: RouteTable,
+    entrance: Entrance,
     *,
-    authenticators: Sequence[Authenticator],
     proxy: Proxy,
     sockets: SocketProxy,
     access: Access,
-    ingresses: Sequence[Ingress] = (),
-    strangers: Strangers | None = None,
     lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
 ) -> Edge:
     """The ASGI application.
 
     Args:
         table: every route, the server's own (`own_resources`) and the plugins'.
-        authenticators: who may come in, asked in this order; none leaves the server open.
+        entrance: who may come in.
         proxy, sockets: take the requests and the WebSockets for sandboxes' ports.
         access: takes one entry per request; must not block.
-        ingresses: of them, those that claim hosts are asked whose a request's host is.
-        strangers: keeps other origins off, where there is no authenticator.
         lifespan: entered before the port answers, left after it stopped.
 
     Raises ConfigError for a route that cannot be served.
     """
-    return Edge(
-        routes.build(table),
-        authenticators=authenticators,
-        proxy=proxy,
-        sockets=sockets,
-        access=access,
-        ingresses=ingresses,
-        strangers=strangers,
-        public=table.public,
-        lifespan=lifespan,
-    )
+    app = routes.build(table, entrance.guard)
+    return Edge(app, entrance, proxy=proxy, sockets=sockets, access=access, lifespan=lifespan)

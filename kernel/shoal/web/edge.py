@@ -6,27 +6,24 @@ failure becomes JSON here and nowhere else; one access line follows each request
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from urllib.parse import quote_from_bytes
 
 import structlog
 
 from shoal.errors import NotSupported, ShoalError
-from shoal.plugin.interfaces import Authenticator, Ingress
 from shoal.proxy.asgi import Message, Receive, Scope, Send
 from shoal.proxy.failures import ResponseCut
 from shoal.proxy.target import ProxyTarget
 from shoal.web import cors, render
-from shoal.web.authentication import Authentication
+from shoal.web.entrance import Entrance
 from shoal.web.exchange import KEY, Exchange
 from shoal.web.forward import Forward
-from shoal.web.hosts import ClaimedHosts
 from shoal.web.http1.cycle import STREAMED
 from shoal.web.http1.scope import REFUSED
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, App, Proxy, SocketProxy
-from shoal.web.strangers import Strangers
 from shoal.web.websocket import WebSockets
 
 log = structlog.get_logger("shoal.web")
@@ -41,36 +38,27 @@ class Edge:
 
     Args:
         routes: the Falcon application; raises ShoalErrors.
-        authenticators: asked in this order.
-        access: takes one entry a request.
+        entrance: who may come in.
+        access: takes one entry per request.
         proxy, sockets: take what is for sandboxes' ports.
-        ingresses: those that claim hosts are asked, in this order, whose a request's host is.
-        strangers: keeps other origins off where nobody is asked for a key.
-        public: paths that need no credential.
         lifespan: entered at start-up and left at shut-down of the ASGI server.
     """
 
     def __init__(
         self,
         routes: App,
+        entrance: Entrance,
         *,
-        authenticators: Sequence[Authenticator],
         proxy: Proxy,
         sockets: SocketProxy,
         access: Access,
-        ingresses: Sequence[Ingress] = (),
-        strangers: Strangers | None = None,
-        public: frozenset[str] = frozenset(),
         lifespan: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
         self._routes = routes
-        self._public = public
-        self._authentication = Authentication(authenticators)
+        self._entrance = entrance
         self._proxy = proxy
         self._access = access
-        self._hosts = ClaimedHosts(ingresses, self._authentication)
-        self._strangers = strangers
-        self._websockets = WebSockets(self._authentication, self._hosts, sockets, access, strangers)
+        self._websockets = WebSockets(entrance, sockets, access)
         self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +86,8 @@ class Edge:
             log.exception("request failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
             await _fail(scope, exchange, render.internal())
         finally:
+            if exchange.admitted is not None:
+                self._entrance.left(exchange)
             self._access(exchange.entry(scope))
 
     async def _refused(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,28 +97,31 @@ class Edge:
         self._access(exchange.entry(scope))
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        claimed = self._hosts.claimed(exchange)
+        entrance = self._entrance
+        claimed = entrance.hosts.claimed(exchange)
         if claimed is not None:
             scope[STREAMED] = True
-            scope, onto = await self._hosts.admit(scope, exchange, claimed)
+            scope, onto = await entrance.admit_claimed(scope, exchange, claimed)
             await self._proxy(scope, receive, exchange.send, onto)
             return
-        if self._strangers is not None and scope["path"] not in self._public:
-            self._strangers.refuse(exchange)
+        public = scope["path"] in entrance.public
+        if entrance.strangers is not None and not public:
+            entrance.strangers.refuse(exchange)
         target, refusal = proxy_target(scope)
-        proxied = target is not None or refusal is not None
         if scope["method"] == "OPTIONS" and cors.is_preflight("OPTIONS", exchange.headers):
             await self._preflight(scope, receive, exchange, target)
             return
-        if proxied or scope["path"] not in self._public:
-            await self._authentication.admit(scope, exchange, "proxy" if proxied else "api")
         if refusal is not None:
+            await entrance.authentication.admit(scope, exchange, "proxy")
             raise refusal
         if target is not None:
+            await entrance.admit_proxied(scope, exchange, target)
             note(exchange, target)
             scope[STREAMED] = True
             await self._proxy(exchange.onward(scope), receive, exchange.send, target)
             return
+        if not public:
+            await entrance.authentication.admit(scope, exchange, "api")
         try:
             await self._routes(_routable(scope), receive, exchange.send)
         except Forward as onward:
@@ -144,7 +137,7 @@ class Edge:
             note(exchange, target)
             attempt = _Attempt(exchange.send)
             try:
-                await self._authentication.admit(scope, exchange, "proxy")
+                await self._entrance.admit_proxied(scope, exchange, target)
                 await self._proxy(exchange.onward(scope), receive, attempt.send, target)
             except (ShoalError, ResponseCut):
                 if attempt.forwarded:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
+from typing import Any
 
 from shoal.errors import Unauthenticated
 from shoal.http.answers import EXCHANGE
 from shoal.models import codes
-from shoal.plugin.interfaces import Principal
+from shoal.plugin.interfaces import PolicyRequest, Principal
+from shoal.plugin.interfaces.policy import Governed
 from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
 from shoal.web import cors
 from shoal.web.seam import AccessEntry
@@ -36,6 +38,8 @@ class Exchange:
         status: of the answer; 0 before it began.
         complete: the answer went out to its end.
         close_code: that ended a WebSocket.
+        ask, sees: of the policies, once routed: whether the caller may, with the body; and what it may see.
+        admitted: what the policies let pass.
     """
 
     __slots__ = (
@@ -46,6 +50,8 @@ class Exchange:
         "_send",
         "_sent",
         "_started",
+        "admitted",
+        "ask",
         "close_code",
         "complete",
         "consulted",
@@ -55,6 +61,7 @@ class Exchange:
         "request_id",
         "route",
         "sandbox_id",
+        "sees",
         "status",
         "withheld",
     )
@@ -81,6 +88,9 @@ class Exchange:
         self.status = 0
         self.complete = False
         self.close_code: int | None = None
+        self.ask: Callable[[Any], Awaitable[None]] | None = None
+        self.sees: Callable[[Governed], bool] | None = None
+        self.admitted: PolicyRequest | None = None
 
     def identity(self) -> list[Header]:
         """The header that names this request to the client."""

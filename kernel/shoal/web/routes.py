@@ -18,15 +18,17 @@ from shoal.models import codes
 from shoal.web import openapi, render
 from shoal.web.authentication import require_scope
 from shoal.web.exchange import KEY, Exchange
+from shoal.web.policing import PolicyGuard
 from shoal.web.resources.pages import pages
 from shoal.web.resources.server import Static
 from shoal.web.table import DOCUMENT, RouteTable
 
 
-def build(table: RouteTable) -> App[Request, Response]:
+def build(table: RouteTable, guard: PolicyGuard | None = None) -> App[Request, Response]:
     """The application with every route of the table, and the document about them. Raises ConfigError."""
     router = CompiledRouter()
-    app: App[Request, Response] = App(router=router, middleware=[_Notes(table)])
+    asks = [] if guard is None else [_Asks(table, guard)]
+    app: App[Request, Response] = App(router=router, middleware=[_Notes(table), *asks])
     app.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
     app.add_error_handler(Exception, _leave)
     app.add_error_handler(falcon.HTTPError, _Translation(router, table).leave)
@@ -61,6 +63,27 @@ class _Notes:
             structlog.contextvars.bind_contextvars(sandbox_id=sandbox_id)
         if exchange.principal is not None:
             require_scope(exchange.principal, self._table.scope(req.uri_template, exchange.method))
+
+
+class _Asks:
+    """Asks the policies about what was routed to, unless everybody may have it."""
+
+    def __init__(self, table: RouteTable, guard: PolicyGuard) -> None:
+        self._table = table
+        self._guard = guard
+
+    async def process_resource(self, req: Request, _resp: Response, _resource: object, params: dict[str, Any]) -> None:
+        if req.path in self._table.public:
+            return
+        template = req.uri_template or ""
+        exchange: Exchange = req.scope[KEY]
+        operation = self._table.operation(template, exchange.method)
+        await self._guard.routed(exchange, req.scope, template, operation, params)
+
+    async def process_response(self, req: Request, _resp: Response, _resource: object, succeeded: bool) -> None:
+        exchange: Exchange = req.scope[KEY]
+        if succeeded and exchange.ask is not None:
+            raise RuntimeError(f"{exchange.method} {req.uri_template} has not asked the policies, as it declares")
 
 
 class _Translation:

@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from shoal.errors import NotFound
 from shoal.models.pools import CapacitySpec, CreatePool, Pool
 from shoal.models.requests import CreateSandbox, MetadataPatch
-from shoal.models.sandbox import State
+from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import Endpoint, LogQuery, PolicyTarget, Principal, SnapshotRecord
 from shoal.proxy.asgi import Header, Receive, Scope, Send
 from shoal.proxy.target import ProxyTarget
@@ -47,6 +48,10 @@ class PoolKeeper(Protocol):
         """Delete it; what was taken from it stays."""
         ...
 
+    def unknown(self, name: str) -> NotFound:
+        """What is raised for a name that no pool has."""
+        ...
+
 
 class Sandboxes(Protocol):
     """The lifecycle. Every method raises a ShoalError and nothing else on purpose."""
@@ -74,8 +79,20 @@ class Sandboxes(Protocol):
         """The sandbox once more is known of it than that it was accepted, or ``timeout`` seconds have passed."""
         ...
 
-    def page(self, query: ListQuery) -> Page:
-        """One page of the list, from memory."""
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        """Its record, if there is such a sandbox."""
+        ...
+
+    def unknown(self, sandbox_id: str) -> NotFound:
+        """What is raised for an id that no sandbox has."""
+        ...
+
+    def unknown_snapshot(self, snapshot_id: str) -> NotFound:
+        """What is raised for an id that no snapshot has."""
+        ...
+
+    def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
+        """One page of the list, from memory; of those that the caller ``sees``, if given."""
         ...
 
     async def patch_metadata(self, sandbox_id: str, patch: MetadataPatch) -> Entry:

@@ -46,7 +46,7 @@ class RouteTable:
         self.mounted: dict[str, Route] = {}
         self.rows: list[Row] = []
         self._owners: dict[str, str] = {}
-        self._scopes: dict[tuple[str | None, str], str] = {}
+        self._operations: dict[tuple[str | None, str], Operation] = {}
         for group in groups:
             for route in group.routes():
                 self._add(group.name, route)
@@ -55,7 +55,13 @@ class RouteTable:
 
     def scope(self, template: str | None, method: str) -> str:
         """What a credential must hold for a method of a route, or of a path that is no route (None)."""
-        return self._scopes.get((template, method)) or (READ if method in ("GET", "HEAD") else WRITE)
+        operation = self._operations.get((template, method))
+        declared = None if operation is None else operation.scope
+        return declared or (READ if method in ("GET", "HEAD") else WRITE)
+
+    def operation(self, template: str | None, method: str) -> Operation | None:
+        """The declaration of a method of a route, if it has one."""
+        return self._operations.get((template, method))
 
     def _add(self, group: str, route: Route) -> None:
         if not route.path.startswith("/") or (route.public and "{" in route.path):
@@ -67,8 +73,8 @@ class RouteTable:
             if operation is not None:
                 self._claim(group, "operation", operation.name)
                 self.rows.append(Row(method, route.path, route.public, operation, route.parameters))
-                for mount in MOUNTS if operation.scope else ():
-                    self._scopes[mount + route.path, method.upper()] = operation.scope or ""
+                for mount in MOUNTS:
+                    self._operations[mount + route.path, method.upper()] = operation
 
     def _claim(self, group: str, what: str, name: str) -> None:
         if name in _RESERVED or f"{name}/".startswith((_PROXIED, f"{MOUNTS[1]}{_PROXIED}")):

@@ -13,12 +13,10 @@ from shoal.proxy.target import ProxyTarget
 from shoal.proxy.websocket import SOCKET, ClientSocket, UpstreamRefused
 from shoal.proxy.websocket.frames import ABNORMAL, INTERNAL_ERROR, POLICY_VIOLATION, TRY_AGAIN_LATER
 from shoal.web import render
-from shoal.web.authentication import Authentication
+from shoal.web.entrance import Entrance
 from shoal.web.exchange import Exchange
-from shoal.web.hosts import ClaimedHosts
 from shoal.web.paths import note, proxy_target
 from shoal.web.seam import Access, SocketProxy
-from shoal.web.strangers import Strangers
 
 log = structlog.get_logger("shoal.web")
 
@@ -33,17 +31,13 @@ class WebSockets:
 
     def __init__(
         self,
-        authentication: Authentication,
-        hosts: ClaimedHosts,
+        entrance: Entrance,
         proxy: SocketProxy,
         access: Access,
-        strangers: Strangers | None = None,
     ) -> None:
-        self._authentication = authentication
-        self._hosts = hosts
+        self._entrance = entrance
         self._proxy = proxy
         self._access = access
-        self._strangers = strangers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one, to its end."""
@@ -69,20 +63,21 @@ class WebSockets:
             log.exception("WebSocket failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
             self._refuse(socket, exchange, render.internal())
         finally:
+            self._entrance.left(exchange)
             self._access(exchange.entry(scope))
 
     async def _admit(self, scope: Scope, exchange: Exchange) -> tuple[Scope, ProxyTarget] | None:
         """The request as the sandbox may see it, and where it goes; None if no WebSocket is to be had there."""
-        claimed = self._hosts.claimed(exchange)
+        claimed = self._entrance.hosts.claimed(exchange)
         if claimed is not None:
-            return await self._hosts.admit(scope, exchange, claimed)
+            return await self._entrance.admit_claimed(scope, exchange, claimed)
         target, _ = proxy_target(scope)
         if target is None:
             return None
-        if self._strangers is not None:
-            self._strangers.refuse(exchange)
+        if self._entrance.strangers is not None:
+            self._entrance.strangers.refuse(exchange)
         note(exchange, target)
-        await self._authentication.admit(scope, exchange, "proxy")
+        await self._entrance.admit_proxied(scope, exchange, target)
         return exchange.onward(scope), target
 
     def _refuse(self, socket: ClientSocket | None, exchange: Exchange, error: ShoalError) -> None:

@@ -21,6 +21,7 @@ from shoal.proxy.websocket import UpgradeProtocol, WebSocketProxy
 from shoal.proxy.websocket.frames import masked
 from shoal.proxy.websocket.handshake import accept_value
 from shoal.web.app import build, own_resources
+from shoal.web.entrance import Entrance
 from shoal.web.http1 import Limits
 from shoal.web.table import RouteTable
 
@@ -108,10 +109,10 @@ async def socket_front(
         return {}
 
     own = own_resources(MemorySandboxes(), Settings(proxy=settings), ready, "1")
+    table = RouteTable(own)
     edge = build(
-        RouteTable(own),
-        authenticators=authenticators,
-        ingresses=ingresses,
+        table,
+        Entrance(authenticators, ingresses, public=table.public),
         proxy=proxy,
         sockets=sockets,
         access=access,

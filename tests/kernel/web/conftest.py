@@ -10,9 +10,11 @@ import pytest
 from tests.kernel.web.fakes import AccessLog, EchoProxy, MemorySandboxes
 
 from shoal.config.settings import Settings
-from shoal.plugin.interfaces import Authenticator, Ingress, Resources
+from shoal.plugin.interfaces import Authenticator, Ingress, Policy, Resources
 from shoal.web.app import build, own_resources
 from shoal.web.edge import Edge
+from shoal.web.entrance import Entrance
+from shoal.web.policing import PolicyGuard
 from shoal.web.strangers import Strangers
 from shoal.web.table import RouteTable
 
@@ -28,6 +30,7 @@ class Web:
     authenticators: list[Authenticator] = field(default_factory=list)
     ingresses: list[Ingress] = field(default_factory=list)
     strangers: Strangers | None = None
+    policies: list[Policy] = field(default_factory=list)
     resources: list[Resources] = field(default_factory=list)
     reasons: dict[str, str | None] = field(default_factory=lambda: {"store": None})
 
@@ -39,11 +42,17 @@ class Web:
         return RouteTable([*own, *self.resources])
 
     def app(self) -> Edge:
-        return build(
-            self.table(),
-            authenticators=self.authenticators,
-            ingresses=self.ingresses,
+        table = self.table()
+        entrance = Entrance(
+            self.authenticators,
+            self.ingresses,
             strangers=self.strangers,
+            guard=PolicyGuard(self.policies, self.sandboxes) if self.policies else None,
+            public=table.public,
+        )
+        return build(
+            table,
+            entrance,
             proxy=self.proxy,
             sockets=no_socket,
             access=self.access,

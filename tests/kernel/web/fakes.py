@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from msgspec.structs import replace
@@ -63,6 +63,9 @@ class MemoryPools:
         await self.get(name)
         del self.known[name]
 
+    def unknown(self, name: str) -> NotFound:
+        return NotFound("KUBERNETES::POOL_NOT_FOUND", "No such pool.")
+
 
 class MemorySandboxes:
     """Sandboxes that exist in memory alone. ``calls`` holds what the last call of each method was given."""
@@ -113,9 +116,19 @@ class MemorySandboxes:
         entry = await self.view.until(sandbox_id, lambda e: not e.record.fresh, timeout)
         return entry or self.entry(sandbox_id)
 
-    def page(self, query: ListQuery) -> Page:
+    def find(self, sandbox_id: str) -> SandboxRecord | None:
+        entry = self.view.get(sandbox_id)
+        return entry.record if entry else None
+
+    def unknown(self, sandbox_id: str) -> NotFound:
+        return NotFound("MEMORY::SANDBOX_NOT_FOUND", "No such sandbox.")
+
+    def unknown_snapshot(self, snapshot_id: str) -> NotFound:
+        return NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
+
+    def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
         self._noted("page", query)
-        return self.view.page(query)
+        return self.view.page(query, sees)
 
     async def patch_metadata(self, sandbox_id: str, patch: MetadataPatch) -> Entry:
         record = self.entry(sandbox_id).record

@@ -15,8 +15,7 @@ from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal
 from shoal.proxy.asgi import Header, Message, Scope
 from shoal.proxy.target import ProxyTarget
 from shoal.proxy.websocket import SOCKET, ClientSocket
-from shoal.web.authentication import Authentication
-from shoal.web.hosts import ClaimedHosts
+from shoal.web.entrance import Entrance
 from shoal.web.websocket import WebSockets
 
 Connect = Callable[[], httpx.AsyncClient]
@@ -94,8 +93,7 @@ async def test_the_same_for_websockets(sent: dict[str, str], seen: dict[str, str
     async def nothing(message: Message) -> None:
         raise AssertionError(message)
 
-    authentication = Authentication([TwoPlaces()])
-    edge = WebSockets(authentication, ClaimedHosts([Named()], authentication), sockets, AccessLog())
+    edge = WebSockets(Entrance([TwoPlaces()], [Named()]), sockets, AccessLog())
     for host, path in (("kept.apps.test", "/"), ("shoal.test", "/sandboxes/x/proxy/80/")):
         headers = [(b"host", host.encode()), *((name.encode(), value.encode()) for name, value in sent.items())]
         scope = {"type": "websocket", "path": path, "raw_path": path.encode(), "headers": headers}

@@ -18,6 +18,7 @@ from shoal.errors import BadGateway, HeadTooLarge
 from shoal.models.sandbox import State
 from shoal.proxy.failures import ResponseCut
 from shoal.web.app import build
+from shoal.web.entrance import Entrance
 from shoal.web.http1 import REFUSED
 
 Connect = Callable[[], httpx.AsyncClient]
@@ -251,7 +252,7 @@ async def test_lifespan(web: Web, broken: bool) -> None:
     async def send(message: Any) -> None:
         steps.append(message["type"])
 
-    app = build(web.table(), authenticators=[], proxy=web.proxy, sockets=no_socket, access=web.access, lifespan=life)
+    app = build(web.table(), Entrance([]), proxy=web.proxy, sockets=no_socket, access=web.access, lifespan=life)
     await app({"type": "lifespan"}, receive, send)
     whole = ["up", "lifespan.startup.complete", "down", "lifespan.shutdown.complete"]
     assert steps == (["lifespan.startup.failed"] if broken else whole)

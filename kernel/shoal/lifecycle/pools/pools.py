@@ -111,6 +111,10 @@ class Pools:
             return await self._elsewhere(name, lambda native: native.update(name, capacity))
         return await self._lanes.run(_lane(name), lambda: self._update(name, capacity))
 
+    def unknown(self, name: str) -> NotFound:
+        """What is raised for a name that no pool has."""
+        return unknown_pool(name)
+
     async def delete(self, name: str) -> None:
         """Idle members go, taken ones stay. Raises NotFound, NotSupported."""
         self._capable()
@@ -144,7 +148,7 @@ class Pools:
     async def _update(self, name: str, capacity: CapacitySpec) -> Pool:
         pool = self._named(name)
         if pool is None:
-            raise _unknown(name)
+            raise unknown_pool(name)
         record = replace(pool.record, capacity=capacity)
         await self._store.save_pool(record)
         pool.record = record
@@ -154,7 +158,7 @@ class Pools:
     async def _delete(self, name: str) -> None:
         pool = self._named(name)
         if pool is None:
-            raise _unknown(name)
+            raise unknown_pool(name)
         await self._store.remove_pool(pool.record.id)
         del self._keeper.pools[pool.record.id]
         log.info("pool deleted", pool=name, idle=len(pool.hidden), taken=len(pool.taken))
@@ -257,7 +261,7 @@ class Pools:
                 return await ask(native)
             except NotFound:
                 continue
-        raise _unknown(name)
+        raise unknown_pool(name)
 
     def _capable(self) -> None:
         if not any(host.runtime.pools is not None or host.runtime.capabilities.pause for host in self._hosts):
@@ -275,5 +279,6 @@ def _lane(name: str) -> str:
     return f"pool/{name}"
 
 
-def _unknown(name: str) -> NotFound:
+def unknown_pool(name: str) -> NotFound:
+    """What is raised for a name that no pool has."""
     return NotFound(codes.POOL_NOT_FOUND, f"There is no pool {name[:64]!r}.")

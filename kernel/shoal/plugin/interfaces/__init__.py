@@ -6,6 +6,7 @@ from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, HostTarget, Ingress
 from shoal.plugin.interfaces.networking import SECURE_ACCESS_HEADER, Networking, PolicyTarget
 from shoal.plugin.interfaces.observer import Observer, Transition
+from shoal.plugin.interfaces.policy import PROXY_OPERATION, WEBSOCKET_OPERATION, Policy, PolicyRequest
 from shoal.plugin.interfaces.pools import POOL_LABEL, NativePools
 from shoal.plugin.interfaces.renewal import WEBSOCKET_NEWS_SECONDS, Access, Renewal, Transport
 from shoal.plugin.interfaces.resources import TEXT, Operation, Resources, Route, query_parameter
@@ -19,10 +20,12 @@ __all__ = [
     "AGENT_TOKEN_HEADER",
     "AGENT_TOKEN_LABEL",
     "POOL_LABEL",
+    "PROXY_OPERATION",
     "REQUEST_LABEL",
     "SECURE_ACCESS_HEADER",
     "TEXT",
     "WEBSOCKET_NEWS_SECONDS",
+    "WEBSOCKET_OPERATION",
     "Access",
     "Agent",
     "AgentFiles",
@@ -41,6 +44,8 @@ __all__ = [
     "Networking",
     "Observer",
     "Operation",
+    "Policy",
+    "PolicyRequest",
     "PolicyTarget",
     "Principal",
     "Progress",

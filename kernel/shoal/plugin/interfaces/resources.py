@@ -37,6 +37,8 @@ class Operation(Struct, kw_only=True, frozen=True):
         body_required: whether it must be there.
         example: a body that the server accepts, where the schema alone does not lead to one.
         headers: names of headers of a success.
+        asks: the responder itself asks the policies, with the body, by `shoal.http.ask_policies`, before it does
+            anything; where it forgets to, the answer is a 500. Others are asked about before the responder runs.
         creates: the path parameter of other operations that the answer holds as ``id``.
     """
 
@@ -52,6 +54,7 @@ class Operation(Struct, kw_only=True, frozen=True):
     body_required: bool = True
     example: dict[str, Any] | None = None
     headers: tuple[str, ...] = ()
+    asks: bool = False
     creates: str | None = None
 
     def __call__(self, responder: F) -> F:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
-from shoal.http.answers import answer_json
+from shoal.http.answers import answer_json, ask_policies
 from shoal.http.parse import Body
 from shoal.models.requests import RenewExpiration
 from shoal.plugin.interfaces import Operation, Resources, Route
@@ -77,8 +77,10 @@ class Renewal:
         answers=(RenewExpiration,),
         errors=(400, 404, 409, 413),
         body=RenewExpiration,
+        asks=True,
     )
     async def on_post(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """Move the expiry; answers the one in force, in UTC."""
         request = await _renew.require(req, self._limit)
+        await ask_policies(req, request)
         answer_json(resp, RenewExpiration(expires_at=await self._sandboxes.renew(sandbox_id, request.expires_at)))

@@ -6,7 +6,7 @@ from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
 from shoal.errors import ValidationFailed
-from shoal.http.answers import answer_json
+from shoal.http.answers import answer_json, ask_policies, is_visible
 from shoal.http.parse import Body
 from shoal.http.reader import problem
 from shoal.models.pools import CreatePool, Pool, PoolList, UpdatePool
@@ -48,6 +48,7 @@ class PoolCollection:
         answers=(Pool,),
         errors=(400, 404, 409, 413, 429, 501),
         body=CreatePool,
+        asks=True,
         example={
             "name": "warm",
             "template": {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"]},
@@ -60,15 +61,17 @@ class PoolCollection:
         request = await _create.require(req, self._limit)
         if "\n" in request.name:  # the pattern lets one through at the end
             raise ValidationFailed([problem(("body", "name"), "string_pattern_mismatch", "must be a DNS label")])
+        await ask_policies(req, request)
         pool = await self._pools.create(request)
         resp.status = 201
         resp.set_header("Location", f"/v1/pools/{pool.name}")
         answer_json(resp, pool)
 
     @Operation(name="listPools", summary="List pools, by name.", answers=(PoolList,), errors=(501,))
-    async def on_get(self, _req: Request, resp: Response) -> None:
+    async def on_get(self, req: Request, resp: Response) -> None:
         """Every pool; there are no pages."""
-        answer_json(resp, PoolList(items=await self._pools.all()))
+        pools = await self._pools.all()
+        answer_json(resp, PoolList(items=[pool for pool in pools if is_visible(req, pool)]))
 
 
 class PoolItem:
@@ -89,10 +92,12 @@ class PoolItem:
         answers=(Pool,),
         errors=(400, 404, 409, 413, 429, 501),
         body=UpdatePool,
+        asks=True,
     )
     async def on_put(self, req: Request, resp: Response, name: str) -> None:
         """Change its capacity; members come and go behind the answer."""
         request = await _update.require(req, self._limit)
+        await ask_policies(req, request)
         answer_json(resp, await self._pools.update(name, request.capacity_spec))
 
     @Operation(

@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from shoal.config.settings import Settings
 from shoal.errors import InvalidRequest, ValidationFailed
-from shoal.http.answers import answer_bytes, principal_of
+from shoal.http.answers import answer_bytes, ask_policies, is_visible, principal_of
 from shoal.http.parse import Body, Query
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch, Wire
@@ -22,7 +22,7 @@ from shoal.models.sandbox import Sandbox, State, public
 from shoal.plugin.interfaces import Operation, Resources, Route, query_parameter
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery
-from shoal.web.resources.waiting import unless_left
+from shoal.web.resources.waiting import exchange_of, unless_left
 from shoal.web.seam import Sandboxes
 
 ITEM = "/sandboxes/{sandbox_id}"
@@ -93,6 +93,7 @@ class SandboxCollection:
         answers=(Sandbox,),
         errors=(400, 404, 409, 413, 429, 501),
         body=CreateSandbox,
+        asks=True,
         creates="sandbox_id",
         example={"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600},
         headers=("Location",),
@@ -113,7 +114,9 @@ class SandboxCollection:
         if problems:
             raise ValidationFailed(problems)
         key = _idempotency_key(req)
-        entry = await self._sandboxes.create(tidied(request), principal=principal_of(req), idempotency_key=key)
+        request = tidied(request)
+        await self._ask(req, request)
+        entry = await self._sandboxes.create(request, principal=principal_of(req), idempotency_key=key)
         resp.status = 202
         resp.set_header("Location", f"/v1/sandboxes/{entry.record.id}")
         answer_bytes(resp, _created(entry))
@@ -132,13 +135,22 @@ class SandboxCollection:
     async def on_get(self, req: Request, resp: Response) -> None:
         """One page, assembled from the entries' own JSON."""
         query = list_query(req) if req.query_string else _FIRST_PAGE
-        page = self._sandboxes.page(query)
+        page = self._sandboxes.page(query, exchange_of(req).sees)
         shown = min(query.page, _LAST_PAGE)
         answer_bytes(
             resp,
             b'{"items":[%b],"pagination":%b}'
             % (b",".join([entry.json for entry in page.items]), pagination(shown, query.page_size, page.total)),
         )
+
+    async def _ask(self, req: Request, request: CreateSandbox) -> None:
+        """Ask the policies; a snapshot that they hide is not there to be restored from."""
+        await ask_policies(req, request)
+        if request.snapshot_id is None or exchange_of(req).sees is None:
+            return
+        snapshot = self._sandboxes.snapshot(request.snapshot_id)
+        if not is_visible(req, snapshot):
+            raise self._sandboxes.unknown_snapshot(snapshot.id)
 
 
 class SandboxItem:
@@ -220,6 +232,7 @@ class SandboxMetadata:
         answers=(Sandbox,),
         errors=(400, 404, 409, 413),
         body=MetadataPatch,
+        asks=True,
     )
     async def on_patch(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """JSON Merge Patch over the metadata; the whole sandbox comes back."""
@@ -227,6 +240,7 @@ class SandboxMetadata:
         problems = list(crowded("metadata", patch))
         if problems:
             raise ValidationFailed(problems)
+        await ask_policies(req, patch)
         entry = await self._sandboxes.patch_metadata(sandbox_id, patch)
         answer_bytes(resp, entry.json)
 

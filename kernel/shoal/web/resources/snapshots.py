@@ -8,7 +8,7 @@ import msgspec
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
-from shoal.http.answers import answer_bytes, answer_json
+from shoal.http.answers import answer_bytes, answer_json, ask_policies, is_visible
 from shoal.http.parse import Body, Query
 from shoal.models.requests import CreateSnapshot, Wire
 from shoal.plugin.interfaces import Operation, Resources, Route, SnapshotRecord, query_parameter
@@ -74,6 +74,7 @@ class SandboxSnapshots:
         answers=(Snapshot,),
         errors=(400, 404, 409, 413, 429, 501),
         body=CreateSnapshot,
+        asks=True,
         body_required=False,
         creates="snapshot_id",
         headers=("Location",),
@@ -81,6 +82,7 @@ class SandboxSnapshots:
     async def on_post(self, req: Request, resp: Response, sandbox_id: str) -> None:
         """Accept a snapshot."""
         request = await _create.read(req, self._limit)
+        await ask_policies(req, request)
         record = await self._sandboxes.create_snapshot(sandbox_id, request.name if request else None)
         resp.status = 202
         resp.set_header("Location", f"/v1/snapshots/{record.id}")
@@ -117,6 +119,7 @@ class SnapshotCollection:
             if (not states or record.state in states)
             and sandbox_id in (None, record.sandbox_id)
             and name in (None, record.name)
+            and is_visible(req, record)
         ]
         items = [public(record) for record in found[(page - 1) * page_size : page * page_size]]
         tail = pagination(page, page_size, len(found))

@@ -13,11 +13,16 @@ from shoal.web.exchange import KEY, Exchange
 T = TypeVar("T")
 
 
+def exchange_of(req: Request) -> Exchange:
+    """What the edge knows of this request."""
+    exchange: Exchange = req.scope[KEY]
+    return exchange
+
+
 async def unless_left(req: Request, wanted: Coroutine[Any, Any, T]) -> T | None:
     """What is waited for, and raises what that raises; None once the caller has left."""
-    exchange: Exchange = req.scope[KEY]
     waiting = asyncio.ensure_future(wanted)
-    leaving = asyncio.ensure_future(exchange.disconnected())
+    leaving = asyncio.ensure_future(exchange_of(req).disconnected())
     try:
         await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
         return waiting.result() if waiting.done() else None

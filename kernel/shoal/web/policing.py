@@ -1,0 +1,142 @@
+"""Asks the policies: whether a caller may do what it asks for, and what it may see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from msgspec.structs import replace
+
+from shoal.errors import InternalError, NotFound, ShoalError
+from shoal.models import codes
+from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.interfaces import PROXY_OPERATION, WEBSOCKET_OPERATION, Policy, PolicyRequest, Principal
+from shoal.plugin.interfaces.policy import Governed
+from shoal.plugin.interfaces.store import SnapshotRecord
+
+if TYPE_CHECKING:
+    from shoal.plugin.interfaces import Operation
+    from shoal.proxy.asgi import Scope
+    from shoal.proxy.target import ProxyTarget
+    from shoal.web.exchange import Exchange
+    from shoal.web.seam import Sandboxes
+
+log = structlog.get_logger("shoal.web")
+
+POOL_ITEM: Final = "/pools/{name}"
+
+
+class PolicyGuard:
+    """Every policy of one server, of which there is one at least: where there is none, nothing is asked."""
+
+    def __init__(self, policies: Sequence[Policy], sandboxes: Sandboxes) -> None:
+        self._policies = policies
+        self._sandboxes = sandboxes
+
+    async def routed(
+        self, exchange: Exchange, scope: Scope, template: str, operation: Operation | None, params: Mapping[str, str]
+    ) -> None:
+        """Ask about a request to a route, or have its responder ask with the body. Raises what a policy raises."""
+        request = PolicyRequest(
+            operation=operation.name if operation else f"{exchange.method} {template.removeprefix('/v1')}",
+            principal=exchange.principal,
+            method=exchange.method,
+            path=scope["path"],
+            parameters=params,
+            record=await self._named(template, params),
+        )
+        exchange.sees = lambda record: self.sees(exchange.principal, record)
+        if operation is not None and operation.asks:
+            self._require_visible(request)
+            exchange.ask = lambda body: self._ask_once(exchange, replace(request, body=body))
+        else:
+            await self._ask(exchange, request)
+
+    async def proxied(self, exchange: Exchange, scope: Scope, target: ProxyTarget) -> None:
+        """Ask about a request for a sandbox's port. Raises what a policy raises."""
+        host = target.host
+        request = PolicyRequest(
+            operation=WEBSOCKET_OPERATION if scope["type"] == "websocket" else PROXY_OPERATION,
+            principal=exchange.principal,
+            proof="credential" if host is None else "signed" if host.signed else "open" if host.open else "credential",
+            method=exchange.method,
+            path=scope["path"],
+            parameters={"sandbox_id": target.sandbox_id, "port": str(target.port)},
+            record=self._sandboxes.find(target.sandbox_id),
+        )
+        await self._ask(exchange, request)
+
+    def sees(self, principal: Principal | None, record: Governed) -> bool:
+        """Whether every policy shows it to this caller. Raises InternalError for an answer that is neither."""
+        for policy in self._policies:
+            shown = policy.visible(principal, record)
+            if shown is False:
+                return False
+            if shown is not True:
+                raise _unclear(policy, "visible")
+        return True
+
+    def finished(self, request: PolicyRequest) -> None:
+        """The request is over. Never raises."""
+        _finish(self._policies, request)
+
+    async def _ask_once(self, exchange: Exchange, request: PolicyRequest) -> None:
+        exchange.ask = None
+        await self._ask(exchange, request)
+
+    async def _ask(self, exchange: Exchange, request: PolicyRequest) -> None:
+        self._require_visible(request)
+        passed: list[Policy] = []
+        try:
+            for policy in self._policies:
+                answer: Any = await policy.check(request)  # type: ignore[func-returns-value]  # a plugin may be wrong
+                passed.append(policy)
+                if answer is not None:
+                    raise _unclear(policy, "check")
+        except BaseException:
+            _finish(passed, request)
+            raise
+        exchange.admitted = request
+
+    def _require_visible(self, request: PolicyRequest) -> None:
+        """Raise the NotFound of an unknown id for a record that the caller may not see."""
+        record = request.record
+        if record is None or request.proof != "credential" or self.sees(request.principal, record):
+            return
+        raise self.unknown(record)
+
+    def unknown(self, record: Governed) -> NotFound:
+        """What is answered for an id that does not exist."""
+        if isinstance(record, SandboxRecord):
+            return self._sandboxes.unknown(record.id)
+        if isinstance(record, SnapshotRecord):
+            return self._sandboxes.unknown_snapshot(record.id)
+        return self._sandboxes.pools.unknown(record.name)
+
+    async def _named(self, template: str, params: Mapping[str, str]) -> Governed | None:
+        """What the path names, if there is such a thing."""
+        try:
+            if "sandbox_id" in params:
+                return self._sandboxes.find(params["sandbox_id"])
+            if "snapshot_id" in params:
+                return self._sandboxes.snapshot(params["snapshot_id"])
+            if template.removeprefix("/v1") == POOL_ITEM:
+                return await self._sandboxes.pools.get(params["name"])
+        except ShoalError:  # the responder says so too
+            return None
+        return None
+
+
+def _finish(policies: Sequence[Policy], request: PolicyRequest) -> None:
+    for policy in policies:
+        try:
+            policy.finished(request)
+        except Exception:
+            log.exception("policy failed", policy=policy.name, operation=request.operation)
+
+
+def _unclear(policy: Policy, method: str) -> InternalError:
+    """An answer that nobody can tell the meaning of allows nothing."""
+    log.error("a policy's answer is not one that its method has: refused", policy=policy.name, method=method)
+    return InternalError(codes.INTERNAL_ERROR, "The server failed in an unforeseen way; its log has the request id.")
