@@ -46,20 +46,12 @@ class CommandRoutes:
     async def run(self, request: Request) -> Stream:
         """Starts a command. The answer is its stream; the command goes on when the client does not."""
         wanted = spec.parse(await request.fields(), self._paths)
-        return _stream(self._commands.start(wanted), 0)
+        return follow(self._commands.start(wanted))
 
     async def resume(self, request: Request) -> Stream:
         """The stream of a command from a byte offset of its body on: 0 is its beginning. 410 for what is forgotten."""
         command = self._find(request.params["id"], 404)
-        text = request.query("offset") or "0"
-        if not (text.isascii() and text.isdigit()):
-            raise invalid_body("offset must be a number of bytes")
-        journal, offset = command.journal, int(text)
-        if offset > journal.end:
-            raise ApiError(416, INVALID_REQUEST_BODY, f"the stream has only {journal.end} bytes so far")
-        if offset < journal.start or (journal.start == journal.end and not journal.end == offset):
-            raise ApiError(410, INVALID_REQUEST_BODY, f"only the bytes from {journal.start} on are still kept")
-        return _stream(command, offset)
+        return follow(command, request.query("offset") or "0")
 
     async def status(self, request: Request) -> Response:
         """How a command is doing."""
@@ -101,8 +93,19 @@ class CommandRoutes:
         return command
 
 
-def _stream(command: Command, offset: int) -> Stream:
-    return Stream(command.journal.follow(offset), headers=stream_headers())
+def follow(run: Command, offset: str = "0") -> Stream:
+    """The stream of a run from a byte offset on.
+
+    Raises `ApiError` 400 for what is no offset, 416 for one that is not reached yet, 410 for bytes that are forgotten.
+    """
+    if not (offset.isascii() and offset.isdigit() and len(offset) < 20):
+        raise invalid_body("offset must be a number of bytes")
+    journal, start = run.journal, int(offset)
+    if start > journal.end:
+        raise ApiError(416, INVALID_REQUEST_BODY, f"the stream has only {journal.end} bytes so far")
+    if start < journal.start:
+        raise ApiError(410, INVALID_REQUEST_BODY, f"only the bytes from {journal.start} on are still kept")
+    return Stream(journal.follow(start), headers=stream_headers())
 
 
 def _opened(path: str) -> BinaryIO:

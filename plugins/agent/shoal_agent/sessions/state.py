@@ -1,0 +1,74 @@
+"""What lasts from one run of a session to the next: changes of exported variables, and the directory."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from shoal_agent.sessions.exported import Malformed, parse
+
+MOST_STATE = 16 * 1024 * 1024
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_PER_RUN = frozenset({"PWD", "SHLVL", "_"})
+"""Every shell makes these itself."""
+
+
+class State:
+    """Starts as the agent's environment; only what the session changed is kept, so the rest stays fresh."""
+
+    def __init__(self, cwd: str) -> None:
+        self.cwd = cwd
+        self._set: dict[str, str] = {}
+        self._unset: set[str] = set()
+
+    def environment(self, base: dict[str, str]) -> dict[str, str]:
+        """What the next run starts with."""
+        kept = {name: value for name, value in base.items() if name not in self._unset}
+        return {**kept, **self._set}
+
+    def learn(self, begun: dict[str, str], report: bytes) -> None:
+        """Takes over what a run that began with `begun` reported at its end. An incomplete report changes nothing."""
+        exported, mark, cwd = report.rpartition(b"\0")
+        if not mark:
+            return
+        try:
+            found = {_text(name): _text(value) for name, value in parse(exported).items()}
+        except Malformed:
+            return
+        self.cwd = _text(cwd) or self.cwd
+        for name in found.keys() - _PER_RUN:
+            if begun.get(name) != found[name]:
+                self._set[name] = found[name]
+                self._unset.discard(name)
+        for name in begun.keys() - found.keys() - _PER_RUN:
+            if _NAME.match(name):  # others a shell does not show at all
+                self._set.pop(name, None)
+                self._unset.add(name)
+
+
+class Report:
+    """A file in memory that a shell of the same user can write to by its path."""
+
+    def __init__(self) -> None:
+        self._descriptor = os.memfd_create("shoal-session", os.MFD_CLOEXEC)
+        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def close(self) -> bytes:
+        """What has been written."""
+        try:
+            return os.pread(self._descriptor, MOST_STATE, 0)
+        finally:
+            os.close(self._descriptor)
+
+
+def wrapped(command: str, report: Report) -> str:
+    """`command`, after which the shell reports. On one line with it, so that lines keep their numbers.
+
+    A trap, so that `exit` and `set -e` report too. Its own output goes nowhere, whatever the shell's options.
+    """
+    dump = f'{{ export -p; printf "\\0%s" "$PWD"; }} 2>/dev/null >{report.path}'
+    return f"trap '{dump}' EXIT;{command}"
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
