@@ -29,9 +29,9 @@ AGAIN_SECONDS: Final = 5.0
 
 
 def capable(hosts: Hosts, runtime: str) -> Host:
-    """The runtime of that name. Raises NotSupported if it is not enabled, or has no snapshots."""
+    """The runtime of that name. Raises NotSupported if it is not enabled, or has no snapshots; Unavailable."""
     for host in hosts:
-        if host.runtime.name == runtime and host.runtime.capabilities.snapshots:
+        if host.runtime.name == runtime and host.present().runtime.capabilities.snapshots:
             return host
     raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, f"The {runtime} runtime has no snapshots.")
 
