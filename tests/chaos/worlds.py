@@ -69,10 +69,6 @@ class World(Protocol):
         """Ids of the snapshots that the engine holds an image of."""
         ...
 
-    def lingering(self) -> list[str]:
-        """What of deleted sandboxes has to go before their pool does."""
-        ...
-
     def leftovers(self) -> list[str]:
         """What nobody needs once every sandbox is deleted."""
         ...
@@ -150,9 +146,6 @@ class OneServer:
 
     def images(self) -> set[str]:
         return set()
-
-    def lingering(self) -> list[str]:
-        return []
 
     def close(self) -> None:
         self.server.kill()

@@ -70,14 +70,10 @@ class PluginManager:
         """Names of the enabled plugins, sorted."""
         return [candidate.name for candidate in self._enabled]
 
-    def context(self, lifecycle: Lifecycle, agents: Mapping[str, Agent] | None = None) -> PluginContext:
-        """What plugins are given."""
-        return PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
-
     def register(self, lifecycle: Lifecycle) -> Components:
         """Ask every enabled plugin for its components. Raises ConfigError."""
         agents: dict[str, Agent] = {}
-        context = self.context(lifecycle, agents)
+        context = PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
         plugins: dict[int, str] = {}
         gather = functools.partial(self._gather, context=context, plugins=plugins)
         store = self._store(context, plugins)

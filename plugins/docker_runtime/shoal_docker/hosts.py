@@ -19,16 +19,14 @@ _MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _KINDS: Final = frozenset({"podman", "docker", "oci", "lxc", "lxc-libvirt", "systemd-nspawn"})
 
 
-class PublishedHosts(Struct, frozen=True):
+class Hosts(Struct, frozen=True):
     """``public``: for clients. ``proxy``: for this server."""
 
     public: str
     proxy: str
 
 
-def find_hosts(
-    *, bind: str, eip: str | None, host_ip: str | None, engine: str, publish_host: str = ""
-) -> PublishedHosts:
+def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str, publish_host: str = "") -> Hosts:
     """The hosts.
 
     Args:
@@ -50,7 +48,7 @@ def find_hosts(
         inside, outside = LOOPBACK, outward()
     else:
         inside, outside = bind, bind
-    return PublishedHosts(public=_host_of(eip or "") or outside, proxy=inside)
+    return Hosts(public=_host_of(eip or "") or outside, proxy=inside)
 
 
 def in_container() -> bool:

@@ -90,7 +90,7 @@ class AgentSandboxSettings(Section):
     """Accepted for `opensandbox-server`'s sake; without effect there too."""
 
 
-class KubernetesRuntimeClassSettings(Section):
+class SecureRuntimeSettings(Section):
     """``[secure_runtime]``: the RuntimeClass of sandbox pods."""
 
     type: Literal["", "gvisor", "kata", "firecracker"] = ""

@@ -38,7 +38,6 @@ PUBLIC = {
         "AuthRequest",
         "Authenticator",
         "Capabilities",
-        "Command",
         "Component",
         "Endpoint",
         "EndpointQuery",

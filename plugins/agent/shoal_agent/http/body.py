@@ -27,6 +27,10 @@ class Body:
         self.length = None if length < 0 else length
         """Its length in bytes, None if the client did not tell (chunked)."""
 
+    def when_client_ends(self, act: Callable[[], None] | None) -> None:
+        """Calls `act` when the client closes its side from now on, or is gone; None takes that back."""
+        self._inbox.on_end = act
+
     async def read(self) -> bytes:
         """The next bytes, at most `PIECE`; empty at the end. Raises `Disconnected` if the client breaks off."""
         if self.finished:

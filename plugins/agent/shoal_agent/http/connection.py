@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
 
     async def _send_whole(self, answer: Response, bodiless: bool, goes_on: bool) -> None:
         fields = answer.headers
-        if answer.status != 204 and not _holds(fields, "content-length"):
+        if answer.status not in (204, 304) and not _holds(fields, "content-length"):
             fields = [*fields, ("Content-Length", str(len(answer.body)))]
         await self.write(self._head(answer.status, fields, goes_on) + (b"" if bodiless else answer.body))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from shoal_agent.http.errors import Disconnected, ProtocolError
 
@@ -24,6 +25,8 @@ class Inbox:
         self._paused = False
         self.ended = False
         """Whether the client sends no more."""
+        self.on_end: Callable[[], None] | None = None
+        """Called when the client has closed its side, or is gone."""
 
     def feed(self, data: bytes) -> None:
         self._chunks.append(data)
@@ -36,6 +39,8 @@ class Inbox:
     def end(self) -> None:
         self.ended = True
         self._wake()
+        if self.on_end is not None:
+            self.on_end()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -99,13 +99,14 @@ def _body_length(headers: Headers, minor: int) -> int:
 
 
 def render_head(status: int, fields: list[tuple[str, str]]) -> bytes:
-    """The head of an answer with a Date. Raises ValueError for a field that would break the head."""
-    lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\n"]
+    """The head of an answer, with a Date unless `fields` hold it. Raises ValueError for a field that would break it."""
+    lines, dated = [f"HTTP/1.1 {status} {REASONS.get(status, 'Status')}\r\n"], False
     for name, value in fields:
+        dated = dated or name.lower() == "date"
         if "\r" in value or "\n" in value or "\0" in value:
             raise ValueError(f"the header field {name} holds a line end")
         lines.append(f"{name}: {value}\r\n")
-    lines.append(f"Date: {http_date(time.time())}\r\n\r\n")
+    lines.append("\r\n" if dated else f"Date: {http_date(time.time())}\r\n\r\n")
     return "".join(lines).encode("latin-1")
 
 

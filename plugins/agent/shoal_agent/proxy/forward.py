@@ -35,6 +35,8 @@ async def forward(request: Request, pool: Pool, target: str, fields: Fields) -> 
             return await exchange.run(head)
         except (Disconnected, OSError) as error:
             await exchange.abandon()
+            if exchange.unwanted:
+                raise Disconnected from error
             if not used:
                 raise Unreachable("it closed the connection without an answer") from error
         except ProtocolError as error:
@@ -69,14 +71,17 @@ class _Exchange:
         self._upstream = upstream
         self._sender: asyncio.Task[None] | None = None
         self._over = False
+        self.unwanted = False
+        """Whether the client is gone."""
 
     async def run(self, head: bytes) -> Answer:
+        self._request.body.when_client_ends(self._nobody_waits)
         await self._upstream.write(head)
         if not self._request.body.finished:
             self._sender = asyncio.get_running_loop().create_task(self._send_body())
         reply = await read_reply(self._upstream.inbox)
         if reply.status == 101:
-            self._over = True  # from here on the connection is the tunnel's
+            self._leave()  # from here on the connection is the tunnel's
             return Upgrade(self._talk, [(n, v) for n, v in reply.fields if n.lower() != "connection"])
         body = body_of(reply, self._request.method, self._upstream.inbox)
         if reply.status in (204, 304):
@@ -108,7 +113,7 @@ class _Exchange:
         """The answer is complete."""
         sent = self._sender is None or self._sender.done()
         if reply.persistent and sent and not self._over:
-            self._over = True
+            self._leave()
             self._pool.give_back(self._upstream)
         else:
             await self.abandon()
@@ -116,11 +121,19 @@ class _Exchange:
     async def abandon(self) -> None:
         """Closes the connection, unless it is somebody else's by now. The request's body is then free to be read."""
         if not self._over:
-            self._over = True
+            self._leave()
             self._upstream.close()
         if self._sender is not None:
             self._sender.cancel()
             await asyncio.wait([self._sender])
+
+    def _nobody_waits(self) -> None:
+        self.unwanted = True
+        self._upstream.close()
+
+    def _leave(self) -> None:
+        self._over = True
+        self._request.body.when_client_ends(None)
 
     async def _talk(self, tunnel: Tunnel) -> None:
         there = asyncio.get_running_loop().create_task(self._there(tunnel))

@@ -10,6 +10,6 @@
 """
 
 from shoal_docker.images.ensure import Images
-from shoal_docker.images.presence import EngineImage
+from shoal_docker.images.presence import Image
 
-__all__ = ["EngineImage", "Images"]
+__all__ = ["Image", "Images"]

@@ -19,7 +19,7 @@ from shoal.errors import ConfigError
 log = structlog.get_logger("shoal.k8s")
 
 
-class ApiConnection:
+class Connection:
     """One API server and one identity.
 
     Args:

@@ -37,7 +37,7 @@ class SnapshotSpec(KubeStruct):
     sandbox_name: str = ""
 
 
-class SnapshotObjectStatus(KubeStruct):
+class SnapshotStatus(KubeStruct):
     phase: str | None = None
     format: str | None = None
     conditions: list[Condition] = []
@@ -47,7 +47,7 @@ class SnapshotObjectStatus(KubeStruct):
 class SnapshotObject(KubeStruct):
     metadata: Meta
     spec: SnapshotSpec = field(default_factory=SnapshotSpec)
-    status: SnapshotObjectStatus = field(default_factory=SnapshotObjectStatus)
+    status: SnapshotStatus = field(default_factory=SnapshotStatus)
 
 
 def object_name(snapshot_id: str) -> str:
