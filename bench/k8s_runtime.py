@@ -25,7 +25,7 @@ from bench.harness import HERE, Server, median_wrk, scratch, shoal, table
 
 from shoal_k8s import names
 from shoal_k8s.api import KubeClient
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.informer import Informer
 from shoal_k8s.pods.objects import PODS, Pod
 
@@ -101,7 +101,7 @@ def creates(where: str) -> list[tuple[str, str, str]]:
 
 async def fill(where: str, count: int) -> list[str]:
     """That many sandboxes' pods, running as far as anybody can tell; returns the ids."""
-    client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+    client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
     gate = asyncio.Semaphore(16)
     ready = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]
     main = {
@@ -153,7 +153,7 @@ def reads(where: str) -> list[tuple[str, str, str]]:
     ]
 
 
-class Counting(Connection):
+class Counting(ApiConnection):
     """Counts its requests."""
 
     requests = 0

@@ -23,7 +23,7 @@ from tests.docker_runtime import own_engine
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from shoal.errors import ConfigError
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 
 DEBIAN: Final = "shoal-test/debian:latest"
 """An image with more in it than BusyBox: python3, nftables, curl."""
@@ -96,7 +96,7 @@ def _k8s() -> str | None:
     if not file:
         return "KUBECONFIG names no cluster"
     try:
-        connection = Connection(file)
+        connection = ApiConnection(file)
         connection.open("GET", "/version", body=None, content_type="", timeout=urllib3.Timeout(5)).close()
     except (ConfigError, urllib3.exceptions.HTTPError, OSError):
         return f"no API server answers at KUBECONFIG={file}"

@@ -17,9 +17,10 @@ from shoal.config.loader import Loaded
 from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.logs import log_access
 from shoal.models.sandbox import SandboxRecord
+from shoal.openings import Openings
 from shoal.plugin.components import Part
 from shoal.plugin.context import Unless
-from shoal.plugin.interfaces import Access, Component
+from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy, Leaving
 from shoal.proxy.websocket import WebSocketProxy
@@ -62,11 +63,12 @@ class Shoal:
         self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
         embedded = [] if components.store else [Part(plugin="shoal", family="store", component=store)]
         parts = [*embedded, *components.all()]
-        self._before = [part.component for part in parts if part.family != "renewal"]
-        self._after: list[Component] = [*components.renewals]
-        self._opened: list[Component] = []
+        self._runtimes = {part.component.name: part for part in parts if part.family == "runtime"}
+        self._before = [part for part in parts if part.family not in ("renewal", "runtime")]
+        self._after = [part for part in parts if part.family == "renewal"]
+        self._openings = Openings(self.settings.plugins, components.down)
         self._authenticators = components.authenticators
-        readiness = Readiness(parts)
+        readiness = Readiness(parts, self._why_away)
         own = own_resources(self.lifecycle, self.settings, readiness, shoal.__version__)
         table = RouteTable([*own, *components.resources])
         entrance = Entrance(
@@ -92,12 +94,12 @@ class Shoal:
         for warning in self._warnings:
             log.warning(warning)
         refuse_open_start(self.settings, self._authenticators, self._environ)
-        for component in (*self._before, *self._after):
-            component.check_config()
+        for part in (*self._before, *self._runtimes.values(), *self._after):
+            part.component.check_config()
         try:
-            await self._open(self._before)
-            await self.lifecycle.start()
-            await self._open(self._after)
+            await self._openings.open_all(self._before)
+            await self.lifecycle.start(lambda runtime: self._openings.open(self._runtimes[runtime.name]))
+            await self._openings.open_all(self._after)
         except BaseException:
             await self.stop()
             raise
@@ -106,24 +108,16 @@ class Shoal:
         """Close everything in reverse order; sandboxes run on. Also after a failed start."""
         patience = float(self.settings.server.timeout_graceful_shutdown or 5)
         await self._sockets.aclose(patience)
-        await self._close(self._after)
+        await self._openings.give_up()
+        await self._openings.close(self._after)
         await self._proxy.aclose()
         await self.lifecycle.stop(patience)
-        await self._close(self._before)
+        await self._openings.close([*self._before, *self._runtimes.values()])
 
-    async def _open(self, components: list[Component]) -> None:
-        for component in components:
-            self._opened.append(component)
-            await component.start()
-
-    async def _close(self, components: list[Component]) -> None:
-        for component in reversed(components):
-            if component in self._opened:
-                self._opened.remove(component)
-                try:
-                    await component.stop()
-                except Exception:
-                    log.exception("component failed to stop", component=component.name)
+    def _why_away(self, part: Part) -> str | None:
+        if part.family == "runtime":
+            return self.lifecycle.away(part.component.name)
+        return self._openings.away.get(part.key)
 
 
 class _LifecycleHandle:

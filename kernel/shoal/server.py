@@ -22,7 +22,7 @@ from shoal.config.loader import Loaded
 from shoal.config.settings import ServerSettings
 from shoal.errors import ConfigError, ShoalError
 from shoal.proxy.websocket import UpgradeProtocol
-from shoal.web.http1 import Gate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import ConnectionGate, HttpProtocol, Limits, TrustedPeers
 
 log = structlog.get_logger("shoal.server")
 
@@ -76,7 +76,9 @@ def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         access_log=False,
-        http=cast("type[asyncio.Protocol]", partial(HttpProtocol, Gate(Limits.of(settings), TrustedPeers.of()))),
+        http=cast(
+            "type[asyncio.Protocol]", partial(HttpProtocol, ConnectionGate(Limits.of(settings), TrustedPeers.of()))
+        ),
         ws=UpgradeProtocol,
         timeout_keep_alive=settings.timeout_keep_alive,
         timeout_graceful_shutdown=settings.timeout_graceful_shutdown,

@@ -10,7 +10,7 @@ from shoal.errors import Unauthenticated
 from shoal.plugin.interfaces import AuthRequest, Principal
 from shoal_apikey.authenticator import ApiKeyAuthenticator
 from shoal_apikey.digests import digest
-from shoal_apikey.keyring import Entry, Keyring
+from shoal_apikey.keyring import Keyring, KeyringEntry
 from shoal_apikey.sources import FixedSource
 
 ALL = Principal(name="server")
@@ -21,8 +21,8 @@ READER = Principal(name="reader", scopes=frozenset({"read"}))
 def keyring() -> Keyring:
     keyring = Keyring(
         [
-            Entry(FixedSource(frozenset({digest("Key-One")})), ALL),
-            Entry(FixedSource(frozenset({digest("reader-schlüssel")})), READER),
+            KeyringEntry(FixedSource(frozenset({digest("Key-One")})), ALL),
+            KeyringEntry(FixedSource(frozenset({digest("reader-schlüssel")})), READER),
         ]
     )
     keyring.load()

@@ -12,7 +12,7 @@ from shoal.plugin.interfaces import Principal
 from shoal_apikey import authenticator as watching
 from shoal_apikey.authenticator import ApiKeyAuthenticator
 from shoal_apikey.digests import digest
-from shoal_apikey.keyring import Entry, Keyring
+from shoal_apikey.keyring import Keyring, KeyringEntry
 from shoal_apikey.sources import FileSource, FixedSource
 
 PATIENCE_SECONDS = 60
@@ -28,9 +28,9 @@ class Files:
         self.second.write_text("other\n")
         self.keyring = Keyring(
             [
-                Entry(FixedSource(frozenset({digest("fixed")})), Principal(name="server")),
-                Entry(FileSource(self.first), Principal(name="first")),
-                Entry(FileSource(self.second), Principal(name="second")),
+                KeyringEntry(FixedSource(frozenset({digest("fixed")})), Principal(name="server")),
+                KeyringEntry(FileSource(self.first), Principal(name="first")),
+                KeyringEntry(FileSource(self.second), Principal(name="second")),
             ]
         )
         self.keyring.load()
@@ -190,7 +190,7 @@ async def test_a_bug_in_a_look_does_not_end_the_watch(files: Files, monkeypatch:
 
 
 async def test_fixed_keys_are_not_watched() -> None:
-    keyring = Keyring([Entry(FixedSource(frozenset({digest("fixed")})), Principal(name="server"))])
+    keyring = Keyring([KeyringEntry(FixedSource(frozenset({digest("fixed")})), Principal(name="server"))])
     authenticator = ApiKeyAuthenticator(keyring)
     await authenticator.start()
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "shoal-apikey-watch"]

@@ -123,6 +123,10 @@ class ClusterWorld:
     def images(self) -> set[str]:
         return self._holdings.snapshots() if "snapshot" in self.abilities else set()
 
+    def lingering(self) -> list[str]:
+        """The real controller lets go of no object whose pool is gone before it."""
+        return self._holdings.everything()
+
     def leftovers(self) -> list[str]:
         return self._holdings.everything(*(["pods,jobs", SNAPSHOTS, POOLS] if PROVIDER == "batchsandbox" else []))
 

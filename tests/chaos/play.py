@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -230,14 +231,18 @@ class Play:
     def _end(self) -> None:
         """Everything is deleted, and nothing is left anywhere."""
         with httpx.Client(base_url=self._base, timeout=60) as http:
-            if "pool" in self._world.abilities:
-                assert http.delete(f"/v1/pools/{POOL}").status_code == 204
             for sandbox_id in view(self._base):
                 assert http.delete(f"/v1/sandboxes/{sandbox_id}").status_code in (204, 404)
             for snapshot in snapshots(self._base):
                 assert http.delete(f"/v1/snapshots/{snapshot}").status_code in (204, 404)
+            self._gone(self._world.lingering)
+            if "pool" in self._world.abilities:
+                assert http.delete(f"/v1/pools/{POOL}").status_code == 204
+        self._gone(lambda: [*self._world.truth(), *self._world.leftovers(), *self._world.images()])
+
+    def _gone(self, what: Callable[[], list[str]]) -> None:
         deadline = time.monotonic() + self._world.patience
-        while left := [*self._world.truth(), *self._world.leftovers(), *self._world.images()]:
+        while left := what():
             assert time.monotonic() < deadline, f"left over: {left}"
             time.sleep(0.1)
 

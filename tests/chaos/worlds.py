@@ -69,6 +69,10 @@ class World(Protocol):
         """Ids of the snapshots that the engine holds an image of."""
         ...
 
+    def lingering(self) -> list[str]:
+        """What of deleted sandboxes has to go before their pool does."""
+        ...
+
     def leftovers(self) -> list[str]:
         """What nobody needs once every sandbox is deleted."""
         ...
@@ -146,6 +150,9 @@ class OneServer:
 
     def images(self) -> set[str]:
         return set()
+
+    def lingering(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         self.server.kill()

@@ -22,7 +22,7 @@ from shoal.models.requests import ClaimVolume, Volume
 from shoal.models.workload import Phase
 from shoal_docker.engine import Engine
 from shoal_docker.execd import VOLUME, ExecdVolumes
-from shoal_docker.images import Image
+from shoal_docker.images import EngineImage
 from shoal_docker.runtime import DockerRuntime
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
@@ -194,7 +194,7 @@ async def test_a_container_that_a_crash_left_is_swept_and_one_that_is_swept_is_m
     name, container = bench.volumes[-1], ExecdVolumes._container
     left: list[str] = []
 
-    async def container_swept_once(execd: ExecdVolumes, volume: str | None, image: Image) -> str:
+    async def container_swept_once(execd: ExecdVolumes, volume: str | None, image: EngineImage) -> str:
         made = await container(execd, volume, image)
         if not left:
             left.append(made)

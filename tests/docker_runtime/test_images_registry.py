@@ -23,7 +23,7 @@ from tests.docker_runtime.test_images import CountingEngine, silent
 from shoal.errors import EngineFailure
 from shoal.models.requests import ImageAuth
 from shoal.models.secret import Secret
-from shoal_docker.images import Image, Images, pulls
+from shoal_docker.images import EngineImage, Images, pulls
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.needs("registry")]
 
@@ -169,7 +169,7 @@ async def test_one_pull_for_many(images: Images, private: str, engine_api: APICl
             await refused
     assert isinstance(found[0], asyncio.CancelledError)
     there = (await images.ensure(private, RIGHT, None, "IfNotPresent", silent)).id
-    assert {image.id for image in found[1:] if isinstance(image, Image)} == {there}
+    assert {image.id for image in found[1:] if isinstance(image, EngineImage)} == {there}
     assert pulled == [private]
 
 

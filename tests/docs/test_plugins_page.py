@@ -34,6 +34,7 @@ KINDS: dict[str, type] = {
     "shoal_register_observers": interfaces.Observer,
     "shoal_register_resources": interfaces.Resources,
     "shoal_register_policies": interfaces.Policy,
+    "shoal_register_commands": interfaces.Command,
 }
 """What each hook's example gives; with default settings the store's leaves it to SQLite."""
 

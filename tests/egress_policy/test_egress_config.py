@@ -126,6 +126,6 @@ def test_the_ca_is_named_as_the_runtime_takes_it(runtime: str | None, key: str, 
 
 def test_the_plugin_is_enabled_by_its_section() -> None:
     raw = {"server": {"host": "127.0.0.1"}, "runtime": {"type": "local"}, "egress": {"image": "egress:1"}}
-    assert [part.name for part in Shoal(Loaded(raw=raw))._before].count("egress_policy") == 1
+    assert [part.component.name for part in Shoal(Loaded(raw=raw))._before].count("egress_policy") == 1
     del raw["egress"]
-    assert "egress_policy" not in [part.name for part in Shoal(Loaded(raw=raw))._before]
+    assert "egress_policy" not in [part.component.name for part in Shoal(Loaded(raw=raw))._before]

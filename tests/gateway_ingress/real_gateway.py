@@ -18,7 +18,7 @@ from tests.k8s_runtime import controllers
 from tests.servers import free_port
 
 from shoal_k8s.api import KubeClient
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 
 GROUP = "/apis/sandbox.opensandbox.io/v1alpha1"
 
@@ -29,7 +29,7 @@ class RealGateway:
     def __init__(self, mode: Mode, keys: str = "") -> None:
         self.mode = mode
         self.port = free_port()
-        self._connection = Connection(os.environ["KUBECONFIG"])
+        self._connection = ApiConnection(os.environ["KUBECONFIG"])
         self._namespace = f"shoal-gateway-{os.urandom(4).hex()}"
         asyncio.run(self._install())
         self._send("POST", "/api/v1/namespaces", {"metadata": {"name": self._namespace}})
@@ -90,7 +90,7 @@ class RealGateway:
 
     async def _install(self) -> None:
         """The resource's definition, unless the cluster has it."""
-        client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+        client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
         await controllers.install(client, controllers.BATCH)
         client.close()
 

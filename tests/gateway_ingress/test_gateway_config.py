@@ -16,7 +16,7 @@ from shoal.models.secret import Secret
 from shoal.plugin import PluginContext
 from shoal.plugin.components import Components
 from shoal.plugin.manager import PluginManager
-from shoal_gateway.config import GatewaySettings, KeySettings, ModeSettings, RouteSettings, SecureAccessSettings
+from shoal_gateway.config import GatewaySettings, ModeSettings, RouteSettings, SecureAccessSettings, SigningKeySettings
 from shoal_gateway.setup import ACTIVE_KEY_VARIABLE, KEYS_VARIABLE, Gateway, assemble
 from shoal_gateway.signing import SigningKey
 
@@ -138,7 +138,7 @@ def assembled(environ: Mapping[str, str], access: SecureAccessSettings | None = 
 
 
 def test_the_environment_replaces_the_keys_of_the_file() -> None:
-    configured = SecureAccessSettings(active_key="a", keys=[KeySettings(key_id="a", key=Secret("aGVsbG8"))])
+    configured = SecureAccessSettings(active_key="a", keys=[SigningKeySettings(key_id="a", key=Secret("aGVsbG8"))])
     environ = {KEYS_VARIABLE: "b=d29ybGQ=, c=YWdhaW4", ACTIVE_KEY_VARIABLE: "c"}
     for given, key in [({}, SigningKey("a", b"hello")), (environ, SigningKey("c", b"again"))]:
         found = assembled(given, configured)

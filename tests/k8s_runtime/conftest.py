@@ -13,7 +13,7 @@ import pytest
 from tests import real
 
 from shoal_k8s.api import KubeClient, Resource
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 
 NAMESPACES = Resource("", "v1", "namespaces")
 
@@ -21,7 +21,7 @@ NAMESPACES = Resource("", "v1", "namespaces")
 @pytest.fixture
 async def client() -> AsyncIterator[KubeClient]:
     """The cluster of KUBECONFIG, with all rights."""
-    client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+    client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
     yield client
     client.close()
 
@@ -51,7 +51,7 @@ async def real_controllers() -> AsyncIterator[tuple[KubeClient, str]]:
     registry that their flags name; SHOAL_TEST_REAL_NAMESPACE may name a namespace with the secrets that it takes, and
     with no sandboxes but those of the tests.
     """
-    client = KubeClient(Connection(real.part("controllers")))
+    client = KubeClient(ApiConnection(real.part("controllers")))
     given = os.environ.get("SHOAL_TEST_REAL_NAMESPACE")
     async with AsyncExitStack() as stack:
         stack.callback(client.close)

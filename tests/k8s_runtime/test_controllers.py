@@ -19,7 +19,7 @@ from tests.k8s_runtime.pool_controller import PoolController, install_pools
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 
 from shoal_k8s.api import ApiError, KubeClient, Resource
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.pods.objects import PODS
 
 pytestmark = pytest.mark.timeout(400)
@@ -87,7 +87,7 @@ async def place(request: pytest.FixtureRequest) -> AsyncIterator[Place]:
         if request.param == "real":
             client, namespace = await stack.enter_async_context(real_controllers())
         else:
-            client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+            client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
             stack.callback(client.close)
             namespace = await stack.enter_async_context(fresh_namespace(client))
             await install_pools(client)

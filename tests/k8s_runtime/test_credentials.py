@@ -15,8 +15,8 @@ import yaml  # type: ignore[import-untyped]  # comes with the kubernetes package
 from tests.k8s_runtime.deployment import apply, manifests, rights
 
 from shoal.errors import ConfigError, Forbidden
-from shoal_k8s.api import ApiError, KubeClient, Status
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api import ApiError, ApiStatus, KubeClient
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import told_of_diagnostics
 from shoal_k8s.pods.objects import PODS
 
@@ -52,7 +52,7 @@ async def test_a_token_that_expires_is_asked_for_again(namespace: str, tmp_path:
     }
     given["users"] = [{"name": given["contexts"][0]["context"]["user"], "user": {"exec": execute}}]
     file.write_text(yaml.safe_dump(given))
-    client = KubeClient(Connection(str(file)))
+    client = KubeClient(ApiConnection(str(file)))
     try:
         with pytest.raises(ApiError) as refused:
             await client.list(PODS, namespace, msgspec.Raw)
@@ -76,14 +76,14 @@ async def test_a_token_that_expires_is_asked_for_again(namespace: str, tmp_path:
 def test_a_pods_own_identity_that_is_not_there_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG")
     with pytest.raises(ConfigError, match="KUBECONFIG"):
-        Connection(None)
+        ApiConnection(None)
 
 
 def test_a_file_that_is_none_shows_nothing_of_it(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_text("users: [hush-hush")
     with pytest.raises(ConfigError) as refused:
-        Connection(str(file))
+        ApiConnection(str(file))
     assert "hush" not in str(refused.value)
     assert str(file) in str(refused.value)
 
@@ -92,5 +92,5 @@ def test_a_file_that_is_none_shows_nothing_of_it(tmp_path: Path) -> None:
 def test_diagnostics_that_may_not_be_read_are_403(status: int, told: str) -> None:
     said = 'pods "x" is forbidden: User "u" cannot get resource "pods/log"'
     with pytest.raises(Forbidden, match=told) as refused, told_of_diagnostics():
-        raise ApiError(status, Status(reason="Forbidden", message=said), "get pods/log")
+        raise ApiError(status, ApiStatus(reason="Forbidden", message=said), "get pods/log")
     assert refused.value.code == "KUBERNETES::API_ERROR"

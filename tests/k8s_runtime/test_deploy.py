@@ -31,7 +31,7 @@ from shoal.models.secret import Secret
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import ApiError, KubeClient
-from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.config import KubernetesRuntimeClassSettings, KubernetesSettings
 from shoal_k8s.runtime import KubernetesRuntime
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
@@ -59,7 +59,7 @@ async def runtime_as_deployed(place: Path, namespace: str, form: str) -> AsyncIt
         workload_provider=form,
         sandbox_create_timeout_seconds=30,
     )
-    runtime = KubernetesRuntime(Settings(), settings, SecureRuntimeSettings())
+    runtime = KubernetesRuntime(Settings(), settings, KubernetesRuntimeClassSettings())
     try:
         await runtime.start()
         yield runtime

@@ -14,7 +14,7 @@ from tests.k8s_runtime.relay import Relay, of_kubeconfig
 
 from shoal_k8s.api import ApiError, ApiUnreachable, KubeClient, Resource
 from shoal_k8s.api.client import MERGE_PATCH
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.objects import KubeStruct, Meta
 from shoal_k8s.informer import Changed, Gone, Informer
 
@@ -34,9 +34,9 @@ async def relay() -> AsyncIterator[Relay]:
         yield relay
 
 
-def through(relay: Relay, tmp_path: Path) -> Connection:
+def through(relay: Relay, tmp_path: Path) -> ApiConnection:
     """A connection that goes over the relay."""
-    return Connection(str(relay.kubeconfig(tmp_path)))
+    return ApiConnection(str(relay.kubeconfig(tmp_path)))
 
 
 async def add(client: KubeClient, namespace: str, name: str, **labels: str) -> ConfigMap:
@@ -44,7 +44,7 @@ async def add(client: KubeClient, namespace: str, name: str, **labels: str) -> C
     return await client.create(CONFIG_MAPS, namespace, body, ConfigMap)
 
 
-def informer(connection: Connection, namespace: str, **options: Any) -> Informer[ConfigMap]:
+def informer(connection: ApiConnection, namespace: str, **options: Any) -> Informer[ConfigMap]:
     query = {"labelSelector": "shoal-test=yes"}
     index = lambda thing: [thing.metadata.labels.get("group", "")]  # noqa: E731 - one expression
     return Informer(connection, CONFIG_MAPS, namespace, ConfigMap, query=query, index=index, **options)

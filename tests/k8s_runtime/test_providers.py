@@ -24,8 +24,8 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s.api import ApiUnreachable, KubeClient, Resource
-from shoal_k8s.api.connection import Connection
-from shoal_k8s.config import KubernetesSettings, SecureRuntimeSettings
+from shoal_k8s.api.connection import ApiConnection
+from shoal_k8s.config import KubernetesRuntimeClassSettings, KubernetesSettings
 from shoal_k8s.pods.objects import PODS
 from shoal_k8s.providers.agent_sandbox import dns_1035
 from shoal_k8s.providers.custom import CustomProvider
@@ -84,7 +84,7 @@ def runtime_for(namespace: str, provider: str, **settings: Any) -> KubernetesRun
         **settings,
     )
     shared = Settings(runtime=RuntimeSettings(execd_image="shoal-test/execd:latest"))
-    return KubernetesRuntime(shared, kubernetes, SecureRuntimeSettings())
+    return KubernetesRuntime(shared, kubernetes, KubernetesRuntimeClassSettings())
 
 
 KINDS = [
@@ -105,7 +105,7 @@ async def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             monkeypatch.setenv("KUBECONFIG", real.part("controllers"))
             controller = kind(*await stack.enter_async_context(real_controllers()))
         else:
-            client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+            client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
             stack.callback(client.close)
             controller = kind(client, await stack.enter_async_context(fresh_namespace(client)))
             await stack.enter_async_context(controller.running())

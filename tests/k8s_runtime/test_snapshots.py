@@ -37,7 +37,7 @@ from shoal_k8s.snapshots import preflight
 from shoal_k8s.snapshots.objects import (
     CapturedContainer,
     SnapshotObject,
-    SnapshotStatus,
+    SnapshotObjectStatus,
     image_of,
     object_name,
     restorable,
@@ -361,7 +361,7 @@ def _running(api: httpx.Client, body: dict[str, Any]) -> str:
 
 
 def status(phase: str = "Succeed", **changes: Any) -> SnapshotObject:
-    return SnapshotObject(metadata=Meta(), status=SnapshotStatus(phase=phase, **changes))
+    return SnapshotObject(metadata=Meta(), status=SnapshotObjectStatus(phase=phase, **changes))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanag
 from typing import Any, Protocol
 
 from shoal_k8s.api import KubeClient
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 
 
 class Runs(Protocol):
@@ -34,7 +34,7 @@ def in_thread(
     broken: list[BaseException] = []
 
     async def control() -> None:
-        client = KubeClient(Connection(os.environ["KUBECONFIG"]))
+        client = KubeClient(ApiConnection(os.environ["KUBECONFIG"]))
         try:
             await before(client)
             async with AsyncExitStack() as stack:

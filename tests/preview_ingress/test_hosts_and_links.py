@@ -13,7 +13,7 @@ from msgspec import convert
 from shoal.errors import ConfigError
 from shoal_preview import keyfile
 from shoal_preview.config import PreviewSettings
-from shoal_preview.hosts import Place, bare, parse
+from shoal_preview.hosts import PreviewTarget, bare, parse
 from shoal_preview.links import LATEST, Signer
 
 ID = "2f0e6a52-5d5e-4c53-9a3b-1f6a8f1c0d11"
@@ -25,7 +25,7 @@ MOMENTS = st.integers(1, LATEST)
 
 @given(IDS, PORTS)
 def test_a_plain_name_is_read_back(sandbox_id: str, port: int) -> None:
-    assert parse(str(Place(port, sandbox_id))) == Place(port, sandbox_id)
+    assert parse(str(PreviewTarget(port, sandbox_id))) == PreviewTarget(port, sandbox_id)
 
 
 @given(IDS, PORTS, MOMENTS)

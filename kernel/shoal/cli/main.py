@@ -1,7 +1,8 @@
 """The command ``shoal``: ``serve``, ``init-config``, ``check-config``, ``plugins`` and ``demo``; without one it serves.
+Plugins add others (`shoal.cli.commands`).
 
 Exit codes: 0 done, 1 told why not (each line on stderr begins ``shoal:``), 2 wrong usage. What a command needs is
-imported when it runs, so that ``shoal --help`` costs nothing but the interpreter's start.
+imported when it runs; installed plugins are looked at for help, and for a command that is none of these.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import shoal
 if TYPE_CHECKING:
     from shoal.config.loader import Loaded
 
+BUILT_IN = ("serve", "init-config", "check-config", "plugins", "demo")
 EXAMPLES = ("local", "docker", "docker-zh", "k8s", "k8s-zh")
 
 
@@ -30,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code. Raises SystemExit(2) for wrong usage, and SystemExit(0) after ``--help`` and ``--version``.
     """
-    arguments = _parser().parse_args(argv)
     from shoal.errors import ConfigError
 
     try:
+        arguments = _parser(sys.argv[1:] if argv is None else argv).parse_args(argv)
         code = int(arguments.run(arguments))
         sys.stdout.flush()
         return code
@@ -45,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """Our own commands, and those of plugins if the arguments ask for any."""
     parser = argparse.ArgumentParser(
         prog="shoal", description="A plugin microkernel for sandboxes. Without a command it serves."
     )
@@ -78,7 +81,24 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser("demo", help="show one sandbox's whole life on the local runtime")
     demo.set_defaults(run=_demo)
+    _plugin_commands(commands, config, argv)
     return parser
+
+
+def _plugin_commands(subparsers: Any, config: argparse.ArgumentParser, argv: Sequence[str]) -> None:
+    if _asks_for_others(argv):
+        from shoal.cli import commands
+
+        for command in commands.commands(BUILT_IN):
+            commands.add(subparsers, [config], command)
+
+
+def _asks_for_others(argv: Sequence[str]) -> bool:
+    """Whether the arguments ask for help in general, or hold a word and none of our own commands."""
+    before = next((place for place, word in enumerate(argv) if word in BUILT_IN), len(argv))
+    if any(word in ("-h", "--help") for word in argv[:before]):
+        return True
+    return before == len(argv) and any(not word.startswith("-") for word in argv)
 
 
 def _config(parser: argparse.ArgumentParser, *, default: Any) -> None:
@@ -110,7 +130,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     if arguments.reload:
         print("shoal: --reload is a development flag of opensandbox-server, and ignored", file=sys.stderr)
-    loaded = _overridden(_load(arguments), {"host": arguments.host, "port": arguments.port})
+    loaded = _overridden(load(arguments), {"host": arguments.host, "port": arguments.port})
     if not arguments.no_key and first_key.is_wanted(loaded, os.environ):
         loaded = first_key.provide(loaded)
     return serve(loaded)
@@ -129,16 +149,18 @@ def _init_config(arguments: argparse.Namespace) -> int:
 
 
 def _check_config(arguments: argparse.Namespace) -> int:
+    from shoal.cli import commands
     from shoal.cli.check_config import check
 
-    check(_load(arguments), os.environ)
+    commands.commands(BUILT_IN)
+    check(load(arguments), os.environ)
     return 0
 
 
 def _plugins(arguments: argparse.Namespace) -> int:
     from shoal.cli.plugins import show
 
-    show(_load(arguments), as_json=arguments.json)
+    show(load(arguments), as_json=arguments.json)
     return 0
 
 
@@ -148,7 +170,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     return demo()
 
 
-def _load(arguments: argparse.Namespace) -> Loaded:
+def load(arguments: argparse.Namespace) -> Loaded:
+    """The configuration file that the arguments or the environment name. Raises ConfigError."""
     from shoal.config.loader import load
 
     return load(arguments.config, os.environ)

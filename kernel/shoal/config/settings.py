@@ -171,10 +171,14 @@ class LifecycleSettings(Section):
 
 
 class PluginsSettings(Section):
-    """``[plugins]``: which plugins are enabled."""
+    """``[plugins]``: which plugins are enabled, and how long they may take. Times in seconds."""
 
     enabled: list[str] | None = None
     """Names of entry points; None = what follows from the rest of the file (`shoal plugins` shows it)."""
+    start_timeout_seconds: Annotated[float, Meta(gt=0)] = 90.0
+    """How long a component's ``start``, and a runtime's ``list``, may take."""
+    stop_timeout_seconds: Annotated[float, Meta(gt=0)] = 10.0
+    """How long a component's ``stop`` may take."""
 
 
 class Settings(Struct, kw_only=True):

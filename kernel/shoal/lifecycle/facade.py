@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from datetime import datetime
 from socket import socket
@@ -13,6 +14,7 @@ import structlog
 from shoal.config.settings import Settings
 from shoal.errors import NotFound
 from shoal.lifecycle import states
+from shoal.lifecycle.arrivals import Arrivals, Open
 from shoal.lifecycle.creation import Creation
 from shoal.lifecycle.diagnostics import Diagnostics
 from shoal.lifecycle.expiry import ExpiryScheduler
@@ -30,6 +32,7 @@ from shoal.lifecycle.reach import Reach
 from shoal.lifecycle.reconcile import Reconciler
 from shoal.lifecycle.removal import Remover, due_time
 from shoal.lifecycle.snapshots import Snapshots, unknown_snapshot
+from shoal.lifecycle.telling import Telling
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch
 from shoal.models.sandbox import SandboxRecord, State
@@ -42,6 +45,7 @@ from shoal.plugin.interfaces import (
     Observer,
     PolicyTarget,
     Principal,
+    Runtime,
     SnapshotRecord,
     Store,
 )
@@ -75,9 +79,10 @@ class SandboxLifecycle:
         self._renewals = components.renewals
         self.view = View()
         self._lanes = Lanes()
-        self._hosts = Hosts(components.runtimes, components.default_runtime, options.provision_concurrency)
+        parts = {name: components.part("runtime", runtime) for name, runtime in components.runtimes.items()}
+        self._hosts = Hosts(components.runtimes, components.default_runtime, options.provision_concurrency, parts)
         watching = [renewal for renewal in components.renewals if isinstance(renewal, Observer)]
-        self._ledger = Ledger(store, self.view, [*components.observers, *watching])
+        self._ledger = Ledger(store, self.view, [*components.observers, *watching], Telling(components))
         self._expiry = ExpiryScheduler(self._due)
         self._remover = Remover(self.view, self._ledger, self._hosts, self._networking, self._expiry)
         self._provisioner = Provisioner(
@@ -89,6 +94,7 @@ class SandboxLifecycle:
         self._diagnostics = Diagnostics(self._hosts)
         self._keys = IdempotencyKeys(options.idempotency_ttl_seconds)
         self._reconcilers = [self._reconciler(host) for host in self._hosts]
+        self._arrivals = Arrivals(self._reconcilers, self.view, self._take_up)
         self.reach = Reach(settings, self.view, self._hosts, components)
         self._snapshots = Snapshots(store, self._hosts, self._lanes, self.view)
         self._keeper = Keeper(
@@ -124,26 +130,30 @@ class SandboxLifecycle:
 
     # --- life -------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Read back what is durable, compare it with what runs, and take up what was cut off.
+    async def start(self, open_: Open | None = None) -> None:
+        """Read back what is durable, open the runtimes, compare it with what runs, and take up what was cut off.
 
-        Returns when reads are true and every expiry is armed. Raises what a runtime raises if it cannot be listed.
+        Returns when reads are true and every expiry is armed. A runtime that does not answer is waited for behind that.
+        Raises ConfigError if no runtime is up and one must not be used as configured, and what the store raises.
+
+        Args:
+            open_: starts a runtime; None where they are started already.
         """
+        open_ = open_ or _open_already
         await self._store.set_aside()
         await self.pools.restore()
         for record in await self._store.sandboxes():
-            self._ledger.restore(record)
+            self._ledger.restore(record, self._hosts.doubt(record))
+        self._warn_of_orphans()
         self._keys.restore(await self._store.idempotency_keys())
-        for reconciler in self._reconcilers:
-            await reconciler.compare()
+        await self._arrivals.first(open_)
         await self._snapshots.start()
         for entry in sorted(self.view, key=lambda entry: entry.record.created_at):
             self._keeper.note(entry.record)
             self._take_up(entry.record)
         self._expiry.start()
         self._keeper.start()
-        for reconciler in self._reconcilers:
-            reconciler.start()
+        self._arrivals.follow(open_)
         self._housekeeping = asyncio.get_running_loop().create_task(self._keep_house(), name="housekeeping")
 
     async def stop(self, grace: float = 5.0) -> None:
@@ -154,6 +164,7 @@ class SandboxLifecycle:
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.gather(self._housekeeping, return_exceptions=True)
+        await self._arrivals.stop()
         for reconciler in self._reconcilers:
             await reconciler.stop()
         await asyncio.gather(self._provisioner.stop(grace), self._lanes.close(grace))
@@ -192,6 +203,10 @@ class SandboxLifecycle:
         """`Lifecycle.records`."""
         return (entry.record for entry in self.view if not entry.record.hidden)
 
+    def away(self, runtime: str) -> str | None:
+        """Why a runtime has not answered since the start; None if it has."""
+        return next((host.away for host in self._hosts if host.runtime.name == runtime), None)
+
     def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
         """One page of the list, from memory; of those that the caller ``sees``, if given."""
         return self.view.page(query, sees)
@@ -202,7 +217,7 @@ class SandboxLifecycle:
         Raises NotFound.
         """
         timeout = min(timeout, self._settings.lifecycle.wait_limit_seconds)
-        return await self._until(sandbox_id, lambda entry: entry.record.state in states | ENDED, timeout)
+        return await self._until(sandbox_id, lambda entry: entry.state in states | ENDED, timeout)
 
     async def begun(self, sandbox_id: str, timeout: float) -> Entry:  # noqa: ASYNC109
         """The sandbox once more is known of it than that it was accepted, or ``timeout`` seconds have passed.
@@ -372,7 +387,18 @@ class SandboxLifecycle:
     def _reconciler(self, host: Host) -> Reconciler:
         making = self._provisioner.making
         judge = Judge(host, self.view, self._ledger, self._remover, changed=self._arm, making=making)
-        return Reconciler(host, self.view, self._lanes, self._remover, judge)
+        timeout = self._settings.plugins.start_timeout_seconds
+        return Reconciler(host, self.view, self._lanes, self._remover, judge, timeout)
+
+    def _warn_of_orphans(self) -> None:
+        """Say once how many sandboxes are of runtimes that are not enabled."""
+        lost = Counter(entry.record.runtime for entry in self.view if not self._hosts.enabled(entry.record))
+        for runtime, count in sorted(lost.items()):
+            log.warning(
+                "sandboxes of a runtime that is not enabled are neither watched nor removed",
+                runtime=runtime,
+                sandboxes=count,
+            )
 
     def _arm(self, record: SandboxRecord) -> None:
         self._expiry.arm(record.id, due_time(record))
@@ -387,6 +413,8 @@ class SandboxLifecycle:
             State.RESUMING: lambda record: self._operations.resume(record, again=True),
         }
         self._arm(record)
+        if self._hosts.doubt(record) is not None:
+            return  # once its runtime answers
         if record.hidden and record.state is not State.STOPPING:
             self._keeper.take_up(record)
         elif record.state is State.PENDING:
@@ -422,3 +450,7 @@ async def _unless(unless: Unless | None, record: SandboxRecord, job: Callable[[]
     """Run ``job`` unless it is not wanted any more."""
     if unless is None or not unless(record):
         await job()
+
+
+async def _open_already(_runtime: Runtime) -> None:
+    return None

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from shoal.errors import InternalError, InvalidRequest, Unavailable
 from shoal.lifecycle.gate import Gate, Priority
 from shoal.models import codes
-from shoal.models.sandbox import SandboxRecord
+from shoal.models.sandbox import Doubt, SandboxRecord
+from shoal.plugin.components import Part
 from shoal.plugin.interfaces import Capabilities, Runtime
 
 RUNTIME_EXTENSION = "runtime"
@@ -18,10 +19,17 @@ RUNTIME_EXTENSION = "runtime"
 
 
 class Host:
-    """One runtime and its gate."""
+    """One runtime and its gate.
 
-    def __init__(self, runtime: Runtime, concurrency: int | None) -> None:
+    Attributes:
+        part: names the runtime and its plugin.
+        away: why the runtime has not answered yet since the server started, for everybody; None once it has.
+    """
+
+    def __init__(self, runtime: Runtime, concurrency: int | None, part: Part | None = None) -> None:
         self.runtime = runtime
+        self.part = part or Part(plugin=type(runtime).__module__, family="runtime", component=runtime)
+        self.away: str | None = None
         self._gate = Gate(concurrency or runtime.concurrency)
         self._last_call: dict[str, float] = {}
 
@@ -35,6 +43,19 @@ class Host:
             finally:
                 self._last_call[sandbox_id] = time.monotonic()
 
+    def doubt(self) -> Doubt | None:
+        """What is to be said of its sandboxes while it is away."""
+        if self.away is None:
+            return None
+        return Doubt("RUNTIME_UNAVAILABLE", f"The runtime {self.runtime.name!r} has not answered yet: {self.away}.")
+
+    def present(self) -> Host:
+        """Itself. Raises Unavailable while it is away."""
+        doubt = self.doubt()
+        if doubt is not None:
+            raise Unavailable(codes.RUNTIME_UNAVAILABLE, doubt.message)
+        return self
+
     def changed_since(self, sandbox_id: str, moment: float) -> bool:
         """Whether an engine call on it ended after ``moment`` (monotonic), so that what was seen before it is stale."""
         return self._last_call.get(sandbox_id, -1.0) >= moment
@@ -47,23 +68,39 @@ class Host:
 class Hosts:
     """All runtimes by name."""
 
-    def __init__(self, runtimes: Mapping[str, Runtime], default: str, concurrency: int | None) -> None:
-        self._hosts = {name: Host(runtime, concurrency) for name, runtime in runtimes.items()}
+    def __init__(
+        self,
+        runtimes: Mapping[str, Runtime],
+        default: str,
+        concurrency: int | None,
+        parts: Mapping[str, Part] | None = None,
+    ) -> None:
+        known = parts or {}
+        self._hosts = {name: Host(runtime, concurrency, known.get(name)) for name, runtime in runtimes.items()}
         self.default = self._hosts[default]
 
     def __iter__(self) -> Iterator[Host]:
         return iter(self._hosts.values())
 
     def of(self, record: SandboxRecord) -> Host:
-        """The host of a sandbox. Raises Unavailable if its runtime is not enabled any more: it may still be running."""
+        """The host of a sandbox. Raises Unavailable if its runtime is not enabled any more, or has not answered yet."""
         return self.named(record.runtime)
 
     def named(self, runtime: str) -> Host:
-        """The host of the runtime of that name. Raises Unavailable if it is not enabled."""
+        """The host of the runtime of that name. Raises Unavailable if it is not enabled, or has not answered yet."""
         host = self._hosts.get(runtime)
         if host is None:
-            raise Unavailable(codes.RUNTIME_NOT_ENABLED, f"The runtime {runtime!r} of this sandbox is not enabled.")
-        return host
+            raise Unavailable(codes.RUNTIME_NOT_ENABLED, _not_enabled(runtime).message)
+        return host.present()
+
+    def doubt(self, record: SandboxRecord) -> Doubt | None:
+        """Why a record may not be what is on the engine: its runtime is not enabled, or has not answered yet."""
+        host = self._hosts.get(record.runtime)
+        return _not_enabled(record.runtime) if host is None else host.doubt()
+
+    def enabled(self, record: SandboxRecord) -> bool:
+        """Whether the runtime of a sandbox is enabled."""
+        return record.runtime in self._hosts
 
     def shares_truth(self, record: SandboxRecord) -> bool:
         """Whether the engine of a sandbox holds its truth, so that nothing of it need be taken up after a restart."""
@@ -81,15 +118,19 @@ class Hosts:
         return (host or self.default).runtime.capabilities
 
     def pick(self, extensions: Mapping[str, str]) -> Host:
-        """The host that a create asks for. Raises InvalidRequest for a name that is not enabled."""
+        """The host that a create asks for. Raises InvalidRequest for a name that is not enabled, Unavailable."""
         name = extensions.get(RUNTIME_EXTENSION, "").strip()
         if not name:
-            return self.default
+            return self.default.present()
         if name not in self._hosts:
             known = ", ".join(sorted(self._hosts))
             message = f'extensions["runtime"] names no enabled runtime; known: {known}.'
             raise InvalidRequest(codes.INVALID_PARAMETER, message)
-        return self._hosts[name]
+        return self._hosts[name].present()
+
+
+def _not_enabled(runtime: str) -> Doubt:
+    return Doubt("RUNTIME_NOT_ENABLED", f"The runtime {runtime!r} of this sandbox is not enabled on this server.")
 
 
 def priority_of(record: SandboxRecord) -> Priority:
@@ -99,13 +140,15 @@ def priority_of(record: SandboxRecord) -> Priority:
 
 @contextmanager
 def own_cancellation() -> Iterator[None]:
-    """Let CancelledError through only if it is this task that is cancelled.
+    """Let CancelledError through only if it is this task that is cancelled, and SystemExit not at all.
 
     A runtime that cancels a task of its own and awaits it raises the same exception; taken at face value, it would end
     the operation without a trace. Raises InternalError for that.
     """
     try:
         yield
+    except SystemExit:
+        raise InternalError(codes.INTERNAL_ERROR, "The runtime tried to end the server.") from None
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():

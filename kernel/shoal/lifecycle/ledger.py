@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from shoal.errors import StoreFull
 from shoal.lifecycle import states
 from shoal.lifecycle.owed import Owed
+from shoal.lifecycle.telling import Telling
 from shoal.models.plan import WorkloadPlan
-from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.sandbox import Doubt, SandboxRecord, State
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import IdempotencyKey, Observer, Store, Transition
 from shoal.view.entry import Entry
@@ -34,8 +35,9 @@ def utcnow() -> datetime:
 class Ledger:
     """Store, view and observers, changed together."""
 
-    def __init__(self, store: Store, view: View, observers: Sequence[Observer]) -> None:
+    def __init__(self, store: Store, view: View, observers: Sequence[Observer], tell: Telling | None = None) -> None:
         self._store = store
+        self._telling = tell or Telling()
         self._view = view
         self._observers = list(observers)
         self._owed = Owed(store)
@@ -132,9 +134,9 @@ class Ledger:
         if entry is not None and entry.record.state is State.PENDING:
             self._view.put(Entry(replace(entry.record, reason=reason, message=message), entry.workload))
 
-    def restore(self, record: SandboxRecord) -> None:
+    def restore(self, record: SandboxRecord, doubt: Doubt | None = None) -> None:
         """A record read back at start: visible, neither written nor told again."""
-        self._view.put(Entry(record))
+        self._view.put(Entry(record, doubt=doubt))
 
     def _show(self, record: SandboxRecord, workload: Workload | None, before: SandboxRecord | None) -> Entry:
         entry = Entry(record, workload)
@@ -157,7 +159,4 @@ class Ledger:
             reason=event.record.reason,
         )
         for observer in self._observers:
-            try:
-                observer.transition(event)
-            except Exception:
-                log.exception("observer failed", observer=observer.name, sandbox_id=event.record.id)
+            self._telling(observer, "transition", lambda each=observer: each.transition(event))  # type: ignore[misc]  # bound now

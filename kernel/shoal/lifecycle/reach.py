@@ -18,6 +18,7 @@ from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.states import REACHABLE_SOON
+from shoal.lifecycle.telling import Telling
 from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
@@ -42,6 +43,8 @@ log = structlog.get_logger("shoal.reach")
 
 ADDRESSED = frozenset({State.RUNNING, State.PAUSING, State.PAUSED})
 """States in which an address means something."""
+ENDED = frozenset({State.FAILED, State.TERMINATED, State.STOPPING})
+"""States in which nobody has to be asked whether there is an address."""
 DORMANT = frozenset({State.PAUSING, State.PAUSED})
 """States from which a renewal plugin may wake a sandbox that somebody wants to reach."""
 
@@ -58,6 +61,7 @@ class Reach:
         self._ingresses = components.ingresses
         self._signing = [ingress for ingress in components.ingresses if ingress.signs]
         self._renewals = components.renewals
+        self._telling = Telling(components)
         self._agents = AgentStarts(view, hosts, settings.lifecycle.agent_wait_seconds)
 
     def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
@@ -89,9 +93,10 @@ class Reach:
 
         The agent's port is waited for until the agent answers, or has had its time.
 
-        Raises NotFound, or Conflict if it is not running.
+        Raises NotFound, Conflict if it is not running, or Unavailable if its runtime cannot be asked.
         """
         check_port(port)
+        self._require_runtime(entry)
         wake = wake and bool(self._renewals)
         if not (wake and entry.record.state in DORMANT):  # a paused one may have no address before it is awake
             entry = await self.addressable(entry, port)
@@ -139,8 +144,12 @@ class Reach:
     ) -> Endpoint:
         """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
 
-        Raises NotFound, InvalidRequest, and for a sandbox whose create failed what a create that waits would raise.
+        Raises NotFound (also where its runtime is not enabled), InvalidRequest, Unavailable while its runtime does not
+        answer, and for a sandbox whose create failed what a create that waits would raise.
         """
+        if entry.doubt is not None and not self._hosts.enabled(entry.record) and entry.record.state not in ENDED:
+            raise NotFound(codes.RUNTIME_NOT_ENABLED, entry.doubt.message)  # clients would repeat a 503
+        self._require_runtime(entry)
         try:
             return await self._endpoint(entry, port, use_server_proxy=use_server_proxy, expires=expires, base=base)
         except NotRunning as ended:
@@ -213,6 +222,7 @@ class Reach:
 
         Raises NotFound, Conflict, or BadGateway where nothing keeps a policy.
         """
+        self._require_runtime(entry)
         _, workload = await self._seen(entry)
         for concern in self._networking:
             target = concern.policy(workload)
@@ -227,19 +237,16 @@ class Reach:
 
     def tell(self, access: Access) -> None:
         """Tell every renewal plugin of an access."""
-        self._each(access.sandbox_id, lambda renewal: renewal.accessed(access))
+        self._each("accessed", lambda renewal: renewal.accessed(access))
 
     def finished(self, sandbox_id: str) -> None:
         """Tell every renewal plugin that an HTTP exchange is over."""
         if self._renewals:
-            self._each(sandbox_id, lambda renewal: renewal.finished(sandbox_id))
+            self._each("finished", lambda renewal: renewal.finished(sandbox_id))
 
-    def _each(self, sandbox_id: str, tell: Callable[[Renewal], None]) -> None:
+    def _each(self, method: str, tell: Callable[[Renewal], None]) -> None:
         for renewal in self._renewals:
-            try:
-                tell(renewal)
-            except Exception:
-                log.exception("renewal plugin failed", renewal=renewal.name, sandbox_id=sandbox_id)
+            self._telling(renewal, method, lambda each=renewal: tell(each))  # type: ignore[misc]  # bound now
 
     async def _seen(self, entry: Entry) -> tuple[Entry, Workload]:
         """The entry and its workload, waiting while the engine has not made one yet.
@@ -274,6 +281,11 @@ class Reach:
         if now is None:
             raise self._deleted(entry)
         return now
+
+    def _require_runtime(self, entry: Entry) -> None:
+        """Raises Unavailable at once where only a runtime that is not there could tell an address."""
+        if entry.doubt is not None and entry.record.state not in ENDED:
+            self._hosts.of(entry.record)
 
     def _known(self, entry: Entry, port: int) -> bool:
         return entry.workload is not None and self._route(entry.workload, port) is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -21,6 +22,7 @@ from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.removal import Remover
 from shoal.models.sandbox import State
 from shoal.models.workload import Workload, WorkloadGone
+from shoal.plugin.calls import bounded
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reconcile")
@@ -38,10 +40,22 @@ WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST = 0.2, 2.0
 
 
 class Reconciler:
-    """Follows one runtime."""
+    """Follows one runtime.
 
-    def __init__(self, host: Host, view: View, lanes: Lanes, remover: Remover, judge: Judge) -> None:
+    Args:
+        list_timeout: seconds that `Runtime.list` may take.
+    """
+
+    @property
+    def host(self) -> Host:
+        """Whose runtime it follows."""
+        return self._host
+
+    def __init__(
+        self, host: Host, view: View, lanes: Lanes, remover: Remover, judge: Judge, list_timeout: float
+    ) -> None:
         self._host = host
+        self._list_timeout = list_timeout
         self._view = view
         self._lanes = lanes
         self._remover = remover
@@ -68,26 +82,28 @@ class Reconciler:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def compare(self) -> None:
+    async def compare(self, listed: Callable[[], None] = lambda: None) -> None:
         """One full comparison; returns when every difference has been dealt with.
 
-        Raises what `Runtime.list` raises, or the first failure to write down a difference. A store that is full is no
-        such failure: the difference is judged again soon.
+        ``listed`` is called once the runtime was listed, before anything is judged.
+
+        Raises ComponentFailure if the runtime cannot be listed, or the first failure to write down a difference. A
+        store that is full is no such failure: the difference is judged again soon.
         """
-        judged = await asyncio.gather(*await self._look(), return_exceptions=True)
+        judged = await asyncio.gather(*await self._look(listed), return_exceptions=True)
         failures = [
             outcome for outcome in judged if isinstance(outcome, BaseException) and not isinstance(outcome, StoreFull)
         ]
         if failures:
             raise failures[0]
 
-    async def _look(self) -> list[asyncio.Future[None]]:
+    async def _look(self, listed: Callable[[], None] = lambda: None) -> list[asyncio.Future[None]]:
         """List what runs, and have every difference judged; returns the judgements under way."""
         seen_at = time.monotonic()
         self._host.prune(seen_at - STALE)
         self._events = {key: moment for key, moment in self._events.items() if moment >= seen_at - STALE}
-        with own_cancellation():
-            found = {workload.id: workload for workload in await self._host.runtime.list()}
+        found = await bounded(self._host.part, "list", self._listed, self._list_timeout)
+        listed()
         judgements = [
             self._judge_soon(workload.id, Sighting(workload, seen_at, listed=True))
             for workload in found.values()
@@ -98,6 +114,12 @@ class Reconciler:
             if record.id not in found and self._judge.misses(record):
                 judgements.append(self._judge_soon(record.id, Sighting(None, seen_at, listed=True)))
         return judgements
+
+    async def _listed(self) -> dict[str, Workload]:
+        found = await self._host.runtime.list()
+        if not isinstance(found, list) or not all(isinstance(each, Workload) for each in found):
+            raise TypeError("list must return a list of Workload")
+        return {workload.id: workload for workload in found}
 
     def _judge_soon(self, sandbox_id: str, sighting: Sighting) -> asyncio.Future[None]:
         """Have the sighting judged on the lane; one judgement waits there at most, and the latest sighting counts."""

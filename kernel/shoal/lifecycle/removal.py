@@ -14,8 +14,9 @@ import structlog
 from shoal.lifecycle.expiry import ExpiryScheduler
 from shoal.lifecycle.hosts import Hosts, priority_of
 from shoal.lifecycle.ledger import Ledger, utcnow
-from shoal.models.sandbox import SandboxRecord, State
+from shoal.models.sandbox import Doubt, SandboxRecord, State
 from shoal.plugin.interfaces import Networking
+from shoal.view.entry import Entry
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.lifecycle")
@@ -95,6 +96,10 @@ class Remover:
             if due is None or due > utcnow().timestamp():
                 self._expiry.arm(sandbox_id, due)
                 return
+        doubt = self._hosts.doubt(record)
+        if doubt is not None:
+            self._note_overdue(entry, doubt)
+            return
         try:
             if await self._may_end(record):
                 await self.remove(record, "EXPIRED")
@@ -103,6 +108,16 @@ class Remover:
         except Exception as error:
             self._expiry.arm(sandbox_id, utcnow().timestamp() + RETRY_SECONDS)
             log.warning("removal failed, will be retried", sandbox_id=sandbox_id, error=str(error), after=RETRY_SECONDS)
+
+    def _note_overdue(self, entry: Entry, doubt: Doubt) -> None:
+        """Its end is due, and its runtime cannot be asked: say so once; it is taken up when the runtime answers."""
+        message = f"{doubt.message} It is over, and will be removed once the runtime answers."
+        self._view.put(Entry(entry.record, entry.workload, Doubt(doubt.reason, message)))
+        log.warning(
+            "a sandbox is over and cannot be removed: its runtime does not answer, or is not enabled",
+            sandbox_id=entry.record.id,
+            runtime=entry.record.runtime,
+        )
 
     async def _may_end(self, record: SandboxRecord) -> bool:
         """Where several servers share an engine: whether it is for this one to end it, and nobody renewed it."""

@@ -29,9 +29,9 @@ AGAIN_SECONDS: Final = 5.0
 
 
 def capable(hosts: Hosts, runtime: str) -> Host:
-    """The runtime of that name. Raises NotSupported if it is not enabled, or has no snapshots."""
+    """The runtime of that name. Raises NotSupported if it is not enabled, or has no snapshots; Unavailable."""
     for host in hosts:
-        if host.runtime.name == runtime and host.runtime.capabilities.snapshots:
+        if host.runtime.name == runtime and host.present().runtime.capabilities.snapshots:
             return host
     raise NotSupported(codes.SNAPSHOT_NOT_IMPLEMENTED, f"The {runtime} runtime has no snapshots.")
 
@@ -90,8 +90,8 @@ class SnapshotRows:
         try:
             await self._remove(row)
         except Conflict:
-            if before.state != DELETING:
-                await self._write(row, state=before.state, reason=before.reason, message=before.message)
+            kept = _ready() if before.state == DELETING else _told(before)
+            await self._write(row, **kept)
             raise
         except Exception:
             self._again(row, row.id, lambda: self._remove_quietly(row))
@@ -110,6 +110,9 @@ class SnapshotRows:
             return
         try:
             await self._remove(row)
+        except Conflict as error:  # nobody was told that it is gone: whoever asked may ask again
+            log.warning("snapshot is not removed after all", snapshot_id=row.id, error=str(error))
+            await self._conclude(row, _ready())
         except NotSupported as error:
             log.warning("snapshot cannot be removed", snapshot_id=row.id, error=str(error))
         except Exception as error:
@@ -134,8 +137,7 @@ class SnapshotRows:
             log.exception("snapshot failed in an unforeseen way", snapshot_id=row.id, sandbox_id=row.sandbox_id)
             outcome = {"state": FAILED, "reason": f"snapshot_{kind}_failed", "message": "The runtime failed."}
         else:
-            message = "The snapshot is ready."
-            outcome = {"state": READY, "reason": f"snapshot_{kind}_ready", "message": message, "image": image}
+            outcome = {**_ready(kind), "image": image}
         await self._conclude(row, outcome)
 
     async def _conclude(self, row: SnapshotRecord, outcome: dict[str, Any]) -> None:
@@ -168,3 +170,11 @@ class SnapshotRows:
             "snapshot transition", snapshot_id=row.id, after=row.state, sandbox_id=row.sandbox_id, reason=row.reason
         )
         return row
+
+
+def _ready(kind: str = "runtime") -> dict[str, Any]:
+    return {"state": READY, "reason": f"snapshot_{kind}_ready", "message": "The snapshot is ready."}
+
+
+def _told(row: SnapshotRecord) -> dict[str, Any]:
+    return {"state": row.state, "reason": row.reason, "message": row.message}

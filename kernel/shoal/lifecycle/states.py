@@ -10,6 +10,7 @@
 Every state leads to Stopping (delete, expiry). Terminated and Failed are what the engine reports of a workload that
 ended by itself; a create that could not be realised is Failed as well, with ``purge_at`` set. Back to Pending goes
 what an engine starts again by itself. Any settled state may follow another, as another server may be the one that acts.
+Unknown is no state of a record: it is shown where the runtime does not answer (`Entry.doubt`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Phase
 from shoal.view.entry import Entry
 
-_ALIVE = frozenset(set(State) - {State.STOPPING})
+RECORDED = frozenset(set(State) - {State.UNKNOWN})
+"""States of records."""
+_ALIVE = RECORDED - {State.STOPPING}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    **{state: frozenset(set(State) - {state}) for state in _ALIVE},
+    **{state: RECORDED - {state} for state in _ALIVE},
     State.STOPPING: frozenset(),
 }
 """From each state, the states that may follow it; Stopping is followed by nothing but being gone."""

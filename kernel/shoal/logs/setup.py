@@ -19,7 +19,7 @@ from shoal.logs.access import AccessLog, console_access, json_access, no_access
 from shoal.logs.pipeline import LoggerFactory, StandardHandler, processors
 from shoal.logs.render import Renderer, console_line, json_line
 from shoal.logs.sinks import FileSink, Sink, stream_sink
-from shoal.logs.writer import CLOSE_SECONDS, Channel, Writer
+from shoal.logs.writer import CLOSE_SECONDS, Channel, LogWriter
 
 if TYPE_CHECKING:
     from shoal.web.seam import AccessEntry
@@ -31,7 +31,7 @@ DEFAULT_ACCESS_FILE = "~/logs/opensandbox/access.log"
 class _Running(Struct):
     """What `configure` started, and what `shutdown` restores."""
 
-    writer: Writer
+    writer: LogWriter
     handler: StandardHandler
     access: AccessLog
     root_level: int
@@ -61,7 +61,7 @@ def configure(settings: LogSettings, *, stdout: TextIO | None = None, stderr: Te
     handler = StandardHandler(main.put, form.render)
     root = logging.getLogger()
     _running = _Running(
-        writer=Writer([main, access]),
+        writer=LogWriter([main, access]),
         handler=handler,
         access=access_form.access(access) if settings.access and level <= logging.INFO else no_access,
         root_level=root.level,

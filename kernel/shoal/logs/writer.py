@@ -1,8 +1,8 @@
 """The one thread that writes log lines.
 
 A `Channel` takes finished lines from any thread and returns at once: it appends to a list under a lock that is never
-held while writing. The `Writer` wakes on the first line, waits a moment for more, and writes all of them together. What
-does not fit because the destination is stuck is dropped and counted, and the count is told once it flows again.
+held while writing. The `LogWriter` wakes on the first line, waits a moment for more, and writes all of them together.
+What does not fit because the destination is stuck is dropped and counted, and the count is told once it flows again.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Channel:
             self.sink.write(lines)
 
 
-class Writer:
+class LogWriter:
     """A thread that empties channels until it is closed."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:

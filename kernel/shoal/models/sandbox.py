@@ -27,6 +27,8 @@ class State(StrEnum):
     STOPPING = "Stopping"
     TERMINATED = "Terminated"
     FAILED = "Failed"
+    UNKNOWN = "Unknown"
+    """Shown of a sandbox whose runtime does not answer, or is not enabled; no record has it."""
 
 
 class Status(Wire):
@@ -135,14 +137,24 @@ def echoed_extensions(extensions: dict[str, str]) -> dict[str, str]:
     return {key: value for key, value in extensions.items() if key.startswith(ECHOED_EXTENSION_PREFIX)}
 
 
-def public(record: SandboxRecord, native_pool: str | None = None) -> Sandbox:
+class Doubt(Struct, frozen=True):
+    """Why a record may not be what is on the engine, as ``reason`` and ``message`` of the status say it."""
+
+    reason: str
+    message: str
+
+
+IN_DOUBT = frozenset({State.RUNNING, State.PAUSING, State.PAUSED, State.RESUMING})
+"""States that say what an engine holds now; without the engine's word they are Unknown."""
+ENDED_BY_ITSELF = frozenset({State.FAILED, State.TERMINATED})
+
+
+def public(record: SandboxRecord, native_pool: str | None = None, doubt: Doubt | None = None) -> Sandbox:
     """The wire form of a record; ``native_pool`` is `Workload.pool`."""
     pool = native_pool if record.pool is None else record.pool.name
     return Sandbox(
         id=record.id,
-        status=Status(
-            state=record.state, reason=record.reason, message=record.message, last_transition_at=record.since
-        ),
+        status=_status(record, doubt),
         created_at=record.created_at,
         entrypoint=record.entrypoint,
         image=UNSET if record.image is None or record.snapshot_id is not None else ImageRef(uri=record.image),
@@ -153,3 +165,16 @@ def public(record: SandboxRecord, native_pool: str | None = None) -> Sandbox:
         expires_at=record.expires_at or UNSET,
         allocation=UNSET if pool is None else Allocation(pool_ref=pool),
     )
+
+
+def shown_state(record: SandboxRecord, doubt: Doubt | None) -> State:
+    """The state that readers see."""
+    return State.UNKNOWN if doubt is not None and record.state in IN_DOUBT else record.state
+
+
+def _status(record: SandboxRecord, doubt: Doubt | None) -> Status:
+    reason, message = record.reason, record.message
+    if doubt is not None and record.state not in ENDED_BY_ITSELF:
+        last = f" Its last known state is {record.state.value}." if record.state in IN_DOUBT else ""
+        reason, message = doubt.reason, doubt.message + last
+    return Status(state=shown_state(record, doubt), reason=reason, message=message, last_transition_at=record.since)

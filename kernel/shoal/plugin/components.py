@@ -44,6 +44,7 @@ class Components(Struct, kw_only=True):
         default_runtime: key into ``runtimes``.
         ingresses, policies: in the order in which they are asked.
         plugins: the name of the plugin that registered a component, by the component's ``id()``.
+        down: ``id()`` of observers and renewals that have not started: they are told of nothing.
     """
 
     runtimes: dict[str, Runtime]
@@ -58,6 +59,7 @@ class Components(Struct, kw_only=True):
     resources: list[Resources] = []
     policies: list[Policy] = []
     plugins: dict[int, str] = {}
+    down: set[int] = set()
 
     def all(self) -> list[Part]:
         """Every component of every family, in the order in which they are started."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from shoal.plugin.interfaces import (
         Agent,
         Authenticator,
+        Command,
         Ingress,
         Networking,
         Observer,
@@ -144,3 +145,11 @@ def shoal_register_resources(context: PluginContext) -> list[Resources]:
 @hookspec
 def shoal_register_policies(context: PluginContext) -> list[Policy]:
     """Rules about who may do what: authorization, ownership, quotas. None registered means that nobody is asked."""
+
+
+# --- Beside a server: called for every plugin that is installed ------------------------------------------------------
+
+
+@hookspec
+def shoal_register_commands() -> list[Command]:
+    """Sub-commands of ``shoal``. Called when the command line asks for help or for a command that is not built in."""

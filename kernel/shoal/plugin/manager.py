@@ -70,10 +70,14 @@ class PluginManager:
         """Names of the enabled plugins, sorted."""
         return [candidate.name for candidate in self._enabled]
 
+    def context(self, lifecycle: Lifecycle, agents: Mapping[str, Agent] | None = None) -> PluginContext:
+        """What plugins are given."""
+        return PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
+
     def register(self, lifecycle: Lifecycle) -> Components:
         """Ask every enabled plugin for its components. Raises ConfigError."""
         agents: dict[str, Agent] = {}
-        context = PluginContext(self.settings, self._sections, lifecycle, self._source, agents)
+        context = self.context(lifecycle, agents)
         plugins: dict[int, str] = {}
         gather = functools.partial(self._gather, context=context, plugins=plugins)
         store = self._store(context, plugins)

@@ -32,7 +32,7 @@ def repeatable(method: str, request: RequestHeaders) -> bool:
     return method in IDEMPOTENT and gathers(request)
 
 
-class Exchange:
+class ProxiedExchange:
     """`ask`, then `answer`.
 
     A request that is not repeatable goes out on a new connection, or on one that is vouched for. On any other the

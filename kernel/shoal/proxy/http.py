@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from shoal.proxy.asgi import query_part
 from shoal.proxy.client import Client, Graces
-from shoal.proxy.exchange import Exchange
+from shoal.proxy.exchange import ProxiedExchange
 from shoal.proxy.failures import ServiceFailure, refused
 from shoal.proxy.headers import (
     forwarded_headers,
@@ -85,7 +85,7 @@ class HttpProxy:
             place = destination(address)
             authority = upstream_host(target, request, place.authority)
             head = self._head(scope, request, authority, place.prefix + target.path, endpoint_headers)
-            exchange = Exchange(
+            exchange = ProxiedExchange(
                 self.pool, place, client, response_limit=self._response_limit, read_limit=self._read_limit
             )
             base = target.mount if self._base is None or target.host is not None else self._base

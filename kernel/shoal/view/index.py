@@ -55,7 +55,7 @@ class View:
             return
         if old is None:
             self._all.add(key)
-        if old is None or old.record is not record:
+        if old is None or old.record is not record or old.doubt is not entry.doubt:
             before = set(_facets(old)) if old is not None else set()
             after = set(_facets(entry))
             for index, facet in before - after:
@@ -153,13 +153,13 @@ class View:
 
 def _facets(entry: Entry) -> Iterator[tuple[str, object]]:
     """What an entry can be found by: its state in lower case, and each metadata pair."""
-    yield "state", entry.record.state.lower()
+    yield "state", entry.state.lower()
     for pair in entry.record.metadata.items():
         yield "metadata", pair
 
 
 def _matches(entry: Entry, query: ListQuery) -> bool:
     record = entry.record
-    if query.states is not None and record.state.lower() not in query.states:
+    if query.states is not None and entry.state.lower() not in query.states:
         return False
     return all(record.metadata.get(key) == value for key, value in query.metadata.items())

@@ -24,7 +24,7 @@ ProxyAccess = Literal["key", "open-paths", "open"]
 """Of proxied requests: all need a key; those by ``/sandboxes/{id}/proxy/{port}`` need none; none of them needs one."""
 
 
-class KeySettings(Section):
+class NamedKeySettings(Section):
     """``[[apikey_auth.keys]]``: one caller, and where its keys are. Exactly one of ``file``, ``env`` and ``hash``.
 
     Attributes:
@@ -74,7 +74,7 @@ class ApiKeySettings(Section):
     """
 
     open_proxy: bool | None = None
-    keys: list[KeySettings] = field(default_factory=list)
+    keys: list[NamedKeySettings] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Raise ValueError for two keys of one name."""

@@ -10,7 +10,7 @@ from shoal.plugin.interfaces import Authenticator, Principal
 from shoal_apikey.authenticator import ApiKeyAuthenticator
 from shoal_apikey.config import SERVER_NAME, ApiKeySettings
 from shoal_apikey.digests import digest
-from shoal_apikey.keyring import Entry, Keyring
+from shoal_apikey.keyring import Keyring, KeyringEntry
 from shoal_apikey.sources import FixedSource, configured
 
 KEY_VARIABLE = "OPENSANDBOX_SERVER_API_KEY"
@@ -37,12 +37,13 @@ def shoal_register_authenticators(context: PluginContext) -> list[Authenticator]
     return [ApiKeyAuthenticator(Keyring(entries), proxy=settings.proxy)] if entries else []
 
 
-def _entries(settings: ApiKeySettings, server_key: str | None, environ: Mapping[str, str]) -> list[Entry]:
+def _entries(settings: ApiKeySettings, server_key: str | None, environ: Mapping[str, str]) -> list[KeyringEntry]:
     entries = [
-        Entry(configured(key, environ), Principal(name=key.name, scopes=frozenset(key.scopes))) for key in settings.keys
+        KeyringEntry(configured(key, environ), Principal(name=key.name, scopes=frozenset(key.scopes)))
+        for key in settings.keys
     ]
     single = environ.get(KEY_VARIABLE, server_key)
     if single and single.strip():
         source = FixedSource(frozenset({digest(single)}))
-        entries.insert(0, Entry(source, Principal(name=SERVER_NAME)))
+        entries.insert(0, KeyringEntry(source, Principal(name=SERVER_NAME)))
     return entries

@@ -14,17 +14,17 @@ from msgspec import Struct
 
 from shoal.errors import ConfigError
 from shoal.plugin.interfaces import Principal
-from shoal_apikey.sources import BadKeys, Source
+from shoal_apikey.sources import BadKeys, KeySource
 
 log = structlog.get_logger("shoal.apikey")
 
 SHARED = "it holds a key of another name as well"
 
 
-class Entry(Struct):
+class KeyringEntry(Struct):
     """One source, its principal, and what it held when it was last read."""
 
-    source: Source
+    source: KeySource
     principal: Principal
     keys: frozenset[bytes] = frozenset()
     suspected: bool = False
@@ -39,7 +39,7 @@ class Entry(Struct):
 class Keyring:
     """Every key of every source. `find` may be called while `refresh` runs on another thread."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[KeyringEntry]) -> None:
         self._entries = list(entries)
         self._principals: dict[bytes, Principal] = {}
 
@@ -87,7 +87,7 @@ class Keyring:
         return sharing
 
 
-def _read_again(entry: Entry) -> str | None:
+def _read_again(entry: KeyringEntry) -> str | None:
     """Take over what the source holds now; returns what is wrong with it, if anything is."""
     try:
         keys = entry.source.read()
@@ -103,7 +103,7 @@ def _read_again(entry: Entry) -> str | None:
     return None if keys else "the file is gone, or holds no key; its keys are revoked"
 
 
-def _note(entry: Entry, trouble: str | None) -> None:
+def _note(entry: KeyringEntry, trouble: str | None) -> None:
     if trouble is not None and trouble != entry.complaint:
         log.error("API key file cannot be used", key=entry.principal.name, reason=trouble)
     entry.complaint = trouble

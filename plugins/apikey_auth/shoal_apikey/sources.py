@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from shoal.errors import ConfigError
-from shoal_apikey.config import KeySettings
+from shoal_apikey.config import NamedKeySettings
 from shoal_apikey.digests import HASH_FORM, HASH_PREFIX, digest, parse_hash
 
 MAX_FILE_BYTES: Final = 64 * 1024
@@ -18,7 +18,7 @@ class BadKeys(Exception):
     """A source cannot be used as it is now; the text says why, without a key."""
 
 
-class Source(ABC):
+class KeySource(ABC):
     """The keys of one name.
 
     Attributes:
@@ -32,7 +32,7 @@ class Source(ABC):
         """The digests of its keys; empty if it holds none. May block. Raises BadKeys."""
 
 
-class FixedSource(Source):
+class FixedSource(KeySource):
     """Keys known when the server starts."""
 
     changes = False
@@ -44,7 +44,7 @@ class FixedSource(Source):
         return self._keys
 
 
-class FileSource(Source):
+class FileSource(KeySource):
     """A file with one key or hash a line; blank lines and lines that begin with ``#`` do not count."""
 
     changes = True
@@ -88,7 +88,7 @@ def key_or_hash(text: str) -> bytes:
     return named
 
 
-def configured(key: KeySettings, environ: Mapping[str, str]) -> Source:
+def configured(key: NamedKeySettings, environ: Mapping[str, str]) -> KeySource:
     """The source that a ``[[apikey_auth.keys]]`` names; a file is not read yet. Raises ConfigError."""
     if key.path is not None:
         return FileSource(key.path)

@@ -19,14 +19,14 @@ from shoal_docker.bodies import RUNTIME_DIR, Parts, SidecarParts, wanted_ports
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.engine import Engine
 from shoal_docker.execd import LINUX, WINDOWS, Execd, Installed, installed
-from shoal_docker.images import Image, Images
+from shoal_docker.images import EngineImage, Images
 from shoal_docker.limits import resources
 from shoal_docker.security import Security
 from shoal_docker.volumes import Prepared, Volumes
 from shoal_docker.volumes.claims import SERVER, VOLUME_FOR
 
 T = TypeVar("T")
-Ensure: TypeAlias = Callable[..., Awaitable[Image]]
+Ensure: TypeAlias = Callable[..., Awaitable[EngineImage]]
 
 log = structlog.get_logger("shoal.docker")
 
@@ -137,7 +137,7 @@ class Assembler:
         if self._execd is not None:
             self._execd.forget()
 
-    async def _agent(self, image: Image, *, guest: bool, progress: Progress) -> Installed | None:
+    async def _agent(self, image: EngineImage, *, guest: bool, progress: Progress) -> Installed | None:
         """execd for a sandbox of that image; None if there is none to be given."""
         if self._execd is None:
             return None
@@ -147,14 +147,14 @@ class Assembler:
         platform = None if native else f"{image.os}/{image.arch}"
         return installed(await self._execd.files(LINUX, platform, progress), RUNTIME_DIR)
 
-    async def _image(self, plan: WorkloadPlan, progress: Progress, ensure: Ensure) -> Image:
+    async def _image(self, plan: WorkloadPlan, progress: Progress, ensure: Ensure) -> EngineImage:
         if plan.snapshot_image is not None:
             return await self._images.local(plan.snapshot_image)
         policy = self._docker.image_pull_policy
         platform = None if windows.is_guest(plan) else platform_of(plan)
         return await ensure(plan.image or "", plan.image_auth, platform, policy, progress)
 
-    async def _image_of(self, sidecar: Sidecar, progress: Progress) -> Image:
+    async def _image_of(self, sidecar: Sidecar, progress: Progress) -> EngineImage:
         policy = self._docker.image_pull_policy
         return await self._images.ensure(sidecar.image, sidecar.image_auth, None, policy, progress)
 
@@ -167,7 +167,7 @@ class Assembler:
         await self._engine.call("create_volume", name, labels=mark)
         return [_runtime_mount(name)]
 
-    async def _beside(self, plan: WorkloadPlan, sidecar: Sidecar, image: Image) -> tuple[SidecarParts, Prepared]:
+    async def _beside(self, plan: WorkloadPlan, sidecar: Sidecar, image: EngineImage) -> tuple[SidecarParts, Prepared]:
         prepared = await self._volumes.prepare(plan.id, sidecar.volumes, trusted=sidecar.trusted)
         shared = [_runtime_mount(labels.runtime_volume(plan.id))] if sidecar.shares_runtime_dir else []
         parts = SidecarParts(

@@ -22,7 +22,7 @@ from shoal_docker.adoption import adopt, read_loose_files
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.integrity import Integrity
 from shoal_docker.observe import (
-    Ended,
+    ContainerEnd,
     Family,
     Summary,
     Surroundings,
@@ -60,7 +60,7 @@ class Census:
         self._surroundings = surroundings
         self._known = known
         self._integrity = Integrity(engine)
-        self._ended: dict[str, Ended] = {}
+        self._ended: dict[str, ContainerEnd] = {}
         self._adoptions: dict[str, tuple[Adoption, str | None]] = {}
         self._images: dict[str, ImageFacts] = {}
         self._one_image = asyncio.Lock()

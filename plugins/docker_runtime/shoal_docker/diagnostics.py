@@ -21,7 +21,7 @@ _HEALTH_OUTPUT: Final = 200
 _FEWEST_LINES: Final = 3
 
 
-class Diagnostics:
+class ContainerDiagnostics:
     """Asks the engine afresh each time."""
 
     def __init__(self, engine: Engine, census: Census) -> None:

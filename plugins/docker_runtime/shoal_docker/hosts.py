@@ -19,14 +19,16 @@ _MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _KINDS: Final = frozenset({"podman", "docker", "oci", "lxc", "lxc-libvirt", "systemd-nspawn"})
 
 
-class Hosts(Struct, frozen=True):
+class PublishedHosts(Struct, frozen=True):
     """``public``: for clients. ``proxy``: for this server."""
 
     public: str
     proxy: str
 
 
-def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str, publish_host: str = "") -> Hosts:
+def find_hosts(
+    *, bind: str, eip: str | None, host_ip: str | None, engine: str, publish_host: str = ""
+) -> PublishedHosts:
     """The hosts.
 
     Args:
@@ -48,7 +50,7 @@ def find_hosts(*, bind: str, eip: str | None, host_ip: str | None, engine: str, 
         inside, outside = LOOPBACK, outward()
     else:
         inside, outside = bind, bind
-    return Hosts(public=_host_of(eip or "") or outside, proxy=inside)
+    return PublishedHosts(public=_host_of(eip or "") or outside, proxy=inside)
 
 
 def in_container() -> bool:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from shoal.errors import Unavailable
 from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.observe import Ended, Family, Summary, has_ended, joined_to, labels_of, name_of, stamp
+from shoal_docker.observe import ContainerEnd, Family, Summary, has_ended, joined_to, labels_of, name_of, stamp
 
 log = structlog.get_logger("shoal.docker")
 
@@ -29,7 +29,7 @@ CUT_OFF: Final = "NETWORK_LOST"
 class Outcome(Struct, frozen=True):
     """How a sidecar ended; ``holds_network``: the others are in its network."""
 
-    how: Ended | None
+    how: ContainerEnd | None
     holds_network: bool
 
 
@@ -41,7 +41,7 @@ class Integrity:
         self._starts: dict[str, tuple[str, datetime | None]] = {}
         self._outcomes: dict[str, dict[str, Outcome]] = {}
 
-    async def failure(self, family: Family, ended: Mapping[str, Ended]) -> tuple[str, str] | None:
+    async def failure(self, family: Family, ended: Mapping[str, ContainerEnd]) -> tuple[str, str] | None:
         """Reason and message, if a sandbox whose own container runs has failed all the same; None if it is whole.
 
         Args:

@@ -25,7 +25,7 @@ from shoal_docker.engine import Engine, EngineError, EngineTimeout
 from shoal_docker.execd import VOLUME_PREFIX
 from shoal_docker.observe import Family, has_ended, labels_of, state_of
 from shoal_docker.ports import ATTEMPTS, HostPorts, is_conflict
-from shoal_docker.remover import Remover
+from shoal_docker.remover import ContainerRemover
 from shoal_docker.sidecars import START_FAILED, Sidecars
 from shoal_docker.volumes import Swapped, Unseen
 from shoal_docker.volumes.host import NOT_ALLOWED
@@ -52,7 +52,7 @@ class InitMissing(Exception):
     """The engine has no init to give to a container."""
 
 
-class Maker:
+class ContainerMaker:
     """Makes sandboxes."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Maker:
         engine: Engine,
         settings: DockerSettings,
         census: Census,
-        remover: Remover,
+        remover: ContainerRemover,
         assembler: Assembler,
         sidecars: Sidecars,
     ) -> None:

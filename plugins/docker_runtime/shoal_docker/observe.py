@@ -2,7 +2,7 @@
 
 Everything is derived from one answer of ``GET /containers/json``, for one sandbox or for all: the same function makes
 the workload that a create returns, that a list holds and that an event brings, so that the three never differ. What a
-list does not tell is looked up once and remembered in `Ended`.
+list does not tell is looked up once and remembered in `ContainerEnd`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal_docker import labels
-from shoal_docker.hosts import LOOPBACK, Hosts, joined
+from shoal_docker.hosts import LOOPBACK, PublishedHosts, joined
 
 EXECD_PORT: Final = 44772
 HTTP_PORT: Final = 8080
@@ -29,7 +29,7 @@ Summary = Mapping[str, Any]
 _ENDED: Final = frozenset({"exited", "dead"})
 
 
-class Ended(Struct, frozen=True):
+class ContainerEnd(Struct, frozen=True):
     """How a container ended; the list of containers does not say."""
 
     code: int
@@ -60,8 +60,8 @@ class Surroundings(Struct):
         direct: container addresses can be reached from here: the engine is on this machine, and not rootless.
     """
 
-    hosts: Hosts
-    mapped: Hosts
+    hosts: PublishedHosts
+    mapped: PublishedHosts
     direct: bool
 
 
@@ -98,7 +98,7 @@ def sandbox_of(summary: Summary) -> str | None:
 def workload(
     family: Family,
     surroundings: Surroundings,
-    ended: Mapping[str, Ended],
+    ended: Mapping[str, ContainerEnd],
     adoption: Adoption | None = None,
     warning: str | None = None,
     failure: tuple[str, str] | None = None,
@@ -130,7 +130,7 @@ def workload(
     return seen
 
 
-def _phase(main: Summary, ended: Mapping[str, Ended]) -> tuple[Phase, str, str]:
+def _phase(main: Summary, ended: Mapping[str, ContainerEnd]) -> tuple[Phase, str, str]:
     match state_of(main):
         case "running":
             return Phase.RUNNING, "CONTAINER_RUNNING", "The sandbox's container is running."
@@ -149,7 +149,7 @@ def _phase(main: Summary, ended: Mapping[str, Ended]) -> tuple[Phase, str, str]:
             return Phase.FAILED, "CONTAINER_STATE_UNKNOWN", message
 
 
-def _outcome(how: Ended | None) -> tuple[Phase, str, str]:
+def _outcome(how: ContainerEnd | None) -> tuple[Phase, str, str]:
     if how is None:
         return Phase.FAILED, "CONTAINER_STATE_UNKNOWN", "The sandbox's container ended; the engine does not say how."
     if how.oom:
@@ -234,10 +234,10 @@ def address_of(summary: Summary) -> str | None:
     return next(filter(None, ordered), None)
 
 
-def parse_ended(inspected: Mapping[str, Any]) -> Ended:
+def parse_ended(inspected: Mapping[str, Any]) -> ContainerEnd:
     """From the engine's description of a container."""
     state = inspected.get("State") or {}
-    return Ended(
+    return ContainerEnd(
         code=int(state.get("ExitCode") or 0),
         oom=bool(state.get("OOMKilled")),
         at=stamp(str(state.get("FinishedAt") or "")),

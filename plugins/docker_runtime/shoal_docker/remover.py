@@ -33,7 +33,7 @@ Release = Callable[[str, Mapping[str, str]], Awaitable[None]]
 """Lets go of volumes: the sandbox's id, and the labels of its container (empty if there was none)."""
 
 
-class Remover:
+class ContainerRemover:
     """Removes sandboxes, and what was left of creates that nobody will finish.
 
     Args:

@@ -17,15 +17,15 @@ from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_docker.assembly import Assembler
 from shoal_docker.census import Census
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings, normal_mode
-from shoal_docker.diagnostics import Diagnostics
+from shoal_docker.diagnostics import ContainerDiagnostics
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.freezer import Freezer
-from shoal_docker.hosts import Hosts, find_hosts
-from shoal_docker.maker import Maker
+from shoal_docker.hosts import PublishedHosts, find_hosts
+from shoal_docker.maker import ContainerMaker
 from shoal_docker.observe import Surroundings
-from shoal_docker.remover import Remover
+from shoal_docker.remover import ContainerRemover
 from shoal_docker.sidecars import Sidecars
-from shoal_docker.snapshots import Snapshots
+from shoal_docker.snapshots import ImageSnapshots
 from shoal_docker.watcher import Watcher
 
 log = structlog.get_logger("shoal.docker")
@@ -61,12 +61,12 @@ class DockerRuntime(Runtime):
         surroundings = self._surroundings = self._around()
         self._census = Census(self.engine, surroundings, known)
         self._assembler = Assembler(self.engine, settings, docker, secure)
-        self.remover = Remover(self.engine, self._census, self._assembler.release, known)
+        self.remover = ContainerRemover(self.engine, self._census, self._assembler.release, known)
         self._watcher = Watcher(self.engine, self._census, self._networks, self.remover.retire)
         self._freezer = Freezer(self.engine, self._census)
-        self._snapshots = Snapshots(self.engine, self._census)
-        self._diagnostics = Diagnostics(self.engine, self._census)
-        self._maker = Maker(
+        self._snapshots = ImageSnapshots(self.engine, self._census)
+        self._diagnostics = ContainerDiagnostics(self.engine, self._census)
+        self._maker = ContainerMaker(
             self.engine, docker, self._census, self.remover, self._assembler, Sidecars(self.engine, surroundings)
         )
 
@@ -158,7 +158,7 @@ class DockerRuntime(Runtime):
     def _around(self) -> Surroundings:
         server, docker = self._settings.server, self._docker
 
-        def found(publish_host: str) -> Hosts:
+        def found(publish_host: str) -> PublishedHosts:
             return find_hosts(
                 bind=server.host,
                 eip=server.eip,

@@ -35,7 +35,7 @@ def reference(snapshot_id: str) -> str:
     return f"{REPOSITORY}:{snapshot_id}"
 
 
-class Snapshots:
+class ImageSnapshots:
     """The snapshots of one engine."""
 
     def __init__(self, engine: Engine, census: Census) -> None:

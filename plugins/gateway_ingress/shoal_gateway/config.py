@@ -72,7 +72,7 @@ class GatewaySettings(Section):
             raise ValueError("in route mode uri, address must be a host with or without port and path, and no wildcard")
 
 
-class KeySettings(Section):
+class SigningKeySettings(Section):
     """``[[ingress.secure_access.keys]]``: a key that the gateway knows, too.
 
     Attributes:
@@ -101,7 +101,7 @@ class SecureAccessSettings(Section):
     """
 
     active_key: KeyId | None = None
-    keys: list[KeySettings] = []
+    keys: list[SigningKeySettings] = []
 
     def __post_init__(self) -> None:
         """Raise ValueError for two keys of one id, or an active one that is not there."""

@@ -11,10 +11,10 @@ from shoal.models.secret import Secret
 from shoal.plugin import PluginContext
 from shoal_gateway.config import (
     GatewaySettings,
-    KeySettings,
     ModeSettings,
     RouteMode,
     SecureAccessSettings,
+    SigningKeySettings,
 )
 from shoal_gateway.signing import SigningKey, is_padded
 
@@ -93,9 +93,9 @@ def _secure_access(configured: SecureAccessSettings, environ: Mapping[str, str])
         raise ConfigError(f"{KEYS_VARIABLE}: {error}") from None
 
 
-def _key(text: str) -> KeySettings:
+def _key(text: str) -> SigningKeySettings:
     """``id=base64``. Raises ValueError."""
     key_id, equals, key = text.strip().partition("=")
     if not equals or len(key_id) != 1 or key_id not in "0123456789abcdefghijklmnopqrstuvwxyz":
         raise ValueError("expected id=base64 pairs with commas between them; an id is one of 0-9 and a-z")
-    return KeySettings(key_id=key_id, key=Secret(key))
+    return SigningKeySettings(key_id=key_id, key=Secret(key))

@@ -27,7 +27,7 @@ MADE_FOR = f"{names.PREFIX}created-for"
 """Annotation of every claim that was made for a sandbox, also of those that outlive it."""
 
 
-class Owned(KubeStruct):
+class BelongingObject(KubeStruct):
     metadata: Meta
 
 
@@ -96,7 +96,7 @@ class Belongings:
 
     async def _remove_claims(self, sandbox_id: str) -> None:
         ours = {"labelSelector": f"{names.ID}={sandbox_id},{MANAGED}={SERVER}"}
-        claims = await self._client.list(CLAIMS, self._namespace, KubeList[Owned], ours)
+        claims = await self._client.list(CLAIMS, self._namespace, KubeList[BelongingObject], ours)
         for claim in claims.items or []:
             await self._delete(CLAIMS, claim.metadata.name)
 
@@ -112,19 +112,19 @@ class Belongings:
         claim = await self._claim(name)
         return claim is not None and claim.metadata.labels.get(names.ID) == sandbox_id
 
-    async def _claim(self, name: str) -> Owned | None:
+    async def _claim(self, name: str) -> BelongingObject | None:
         try:
-            return await self._client.get(CLAIMS, self._namespace, name, Owned)
+            return await self._client.get(CLAIMS, self._namespace, name, BelongingObject)
         except ApiError as error:
             if error.not_found:
                 return None
             raise
 
-    async def _make_claim(self, claim: ClaimVolume, sandbox_id: str) -> Owned:
+    async def _make_claim(self, claim: ClaimVolume, sandbox_id: str) -> BelongingObject:
         """The new claim, or that of somebody who was faster."""
         body = self._claim_body(claim, sandbox_id)
         try:
-            return await self._client.create(CLAIMS, self._namespace, body, Owned)
+            return await self._client.create(CLAIMS, self._namespace, body, BelongingObject)
         except ApiError as error:
             if error.status in (400, 422):
                 said = f"The claim {claim.claim_name!r} is refused: {error.said}"

@@ -90,7 +90,7 @@ class AgentSandboxSettings(Section):
     """Accepted for `opensandbox-server`'s sake; without effect there too."""
 
 
-class SecureRuntimeSettings(Section):
+class KubernetesRuntimeClassSettings(Section):
     """``[secure_runtime]``: the RuntimeClass of sandbox pods."""
 
     type: Literal["", "gvisor", "kata", "firecracker"] = ""

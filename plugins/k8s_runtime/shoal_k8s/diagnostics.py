@@ -12,7 +12,7 @@ from shoal.plugin.interfaces import LogQuery
 from shoal_k8s.api import KubeClient, KubeList, Meta
 from shoal_k8s.api.failures import told_of_diagnostics
 from shoal_k8s.pods import describe
-from shoal_k8s.pods.objects import EVENTS, PODS, Event, Pod
+from shoal_k8s.pods.objects import EVENTS, PODS, KubeEvent, Pod
 from shoal_k8s.pods.status import MAIN
 from shoal_k8s.providers.interface import WorkloadProvider
 
@@ -21,7 +21,7 @@ LONGEST: Final = 500
 """Characters of an event in a status message."""
 
 
-class Diagnostics:
+class PodDiagnostics:
     """Raises NotFound, and what the API server's refusals are told as."""
 
     def __init__(self, client: KubeClient, provider: WorkloadProvider) -> None:
@@ -64,7 +64,7 @@ class Diagnostics:
         """The pod for people."""
         return describe.inspect_text(await self._pod(sandbox_id))
 
-    async def _events(self, sandbox_id: str) -> list[Event] | None:
+    async def _events(self, sandbox_id: str) -> list[KubeEvent] | None:
         """None if there is nothing that they could be about."""
         pod = await self._provider.find_pod(sandbox_id)
         subjects = [self._provider.subject(sandbox_id), pod.metadata if pod is not None else None]
@@ -73,9 +73,9 @@ class Diagnostics:
             return None
         return [_without_pod(event) for subject in known for event in await self._about(subject)]
 
-    async def _about(self, subject: Meta) -> list[Event]:
+    async def _about(self, subject: Meta) -> list[KubeEvent]:
         selector = f"involvedObject.name={subject.name},involvedObject.uid={subject.uid}"
-        found = await self._client.list(EVENTS, subject.namespace, KubeList[Event], {"fieldSelector": selector})
+        found = await self._client.list(EVENTS, subject.namespace, KubeList[KubeEvent], {"fieldSelector": selector})
         return found.items or []
 
     async def _pod(self, sandbox_id: str) -> Pod:
@@ -86,7 +86,7 @@ class Diagnostics:
         return pod
 
 
-def _without_pod(event: Event) -> Event:
+def _without_pod(event: KubeEvent) -> KubeEvent:
     """Controllers put the whole pod behind what they say of it, environment and tokens included."""
     said, mark, _ = (event.message or "").partition(", pod: {")
     return replace(event, message=said) if mark else event

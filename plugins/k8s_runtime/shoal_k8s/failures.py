@@ -37,7 +37,7 @@ class Note(KubeStruct):
     data: dict[str, str] = {}
 
 
-class Failure(Struct, rename="camel", kw_only=True, omit_defaults=True):
+class FailedCreate(Struct, rename="camel", kw_only=True, omit_defaults=True):
     """What it holds, as JSON."""
 
     created_at: datetime
@@ -126,9 +126,9 @@ def _name(sandbox_id: str) -> str:
     return f"shoal-failed-{sandbox_id}"
 
 
-def _failure(record: SandboxRecord) -> Failure:
+def _failure(record: SandboxRecord) -> FailedCreate:
     assert record.purge_at is not None  # noqa: S101 - of a create that failed
-    return Failure(
+    return FailedCreate(
         created_at=record.created_at,
         since=record.since,
         purge_at=record.purge_at,
@@ -148,7 +148,7 @@ def _workload(note: Note) -> Workload | None:
     """None for a note that cannot be read: somebody else wrote it."""
     sandbox_id = note.metadata.labels.get(LABEL, "")
     try:
-        held = msgspec.json.decode(note.data.get(_KEY, ""), type=Failure)
+        held = msgspec.json.decode(note.data.get(_KEY, ""), type=FailedCreate)
     except msgspec.DecodeError:
         return None
     adoption = Adoption(

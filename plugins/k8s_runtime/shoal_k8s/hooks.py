@@ -9,9 +9,9 @@ from shoal.plugin import ConfigSection, hookimpl
 from shoal_k8s.config import (
     RETIRED,
     AgentSandboxSettings,
+    KubernetesRuntimeClassSettings,
     KubernetesSettings,
     PoolTemplateSettings,
-    SecureRuntimeSettings,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def shoal_config_sections() -> list[ConfigSection]:
         ConfigSection("kubernetes", KubernetesSettings, retired=RETIRED, idle=True),
         ConfigSection("kubernetes.pool_templates", PoolTemplateSettings, idle=True),
         ConfigSection("agent_sandbox", AgentSandboxSettings, idle=True),
-        ConfigSection("secure_runtime", SecureRuntimeSettings),
+        ConfigSection("secure_runtime", KubernetesRuntimeClassSettings),
     ]
 
 
@@ -48,7 +48,7 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
         KubernetesRuntime(
             context.settings,
             context.section(KubernetesSettings),
-            context.section(SecureRuntimeSettings),
+            context.section(KubernetesRuntimeClassSettings),
             context.section(AgentSandboxSettings),
             context.section(PoolTemplateSettings),
         )

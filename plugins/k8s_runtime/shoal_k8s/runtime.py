@@ -23,13 +23,18 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, Status
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api import ApiError, ApiStatus, KubeClient
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import told
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
-from shoal_k8s.config import AgentSandboxSettings, KubernetesSettings, PoolTemplateSettings, SecureRuntimeSettings
-from shoal_k8s.diagnostics import Diagnostics
+from shoal_k8s.config import (
+    AgentSandboxSettings,
+    KubernetesRuntimeClassSettings,
+    KubernetesSettings,
+    PoolTemplateSettings,
+)
+from shoal_k8s.diagnostics import PodDiagnostics
 from shoal_k8s.failures import FailedCreates
 from shoal_k8s.informer import Informer
 from shoal_k8s.lease import Leadership
@@ -64,7 +69,7 @@ class KubernetesRuntime(Runtime):
         self,
         settings: Settings,
         kubernetes: KubernetesSettings,
-        secure: SecureRuntimeSettings,
+        secure: KubernetesRuntimeClassSettings,
         agent: AgentSandboxSettings | None = None,
         pool_templates: PoolTemplateSettings | None = None,
     ) -> None:
@@ -108,7 +113,7 @@ class KubernetesRuntime(Runtime):
         self._provider: WorkloadProvider
         self._belongings: Belongings
         self._waits: Waits
-        self._diagnostics: Diagnostics
+        self._diagnostics: PodDiagnostics
         self._pods: Informer[Pod]
         self._ending: Ending
 
@@ -132,7 +137,7 @@ class KubernetesRuntime(Runtime):
         """Find the cluster, and list what is there. Raises ConfigError where the server must not start without it."""
         kubernetes = self._kubernetes
         connection = await asyncio.to_thread(
-            lambda: Connection(kubernetes.kubeconfig_path, insecure=kubernetes.insecure_skip_tls_verify)
+            lambda: ApiConnection(kubernetes.kubeconfig_path, insecure=kubernetes.insecure_skip_tls_verify)
         )
         self._client = KubeClient(
             connection,
@@ -170,7 +175,7 @@ class KubernetesRuntime(Runtime):
         )
         self._provider = await asyncio.to_thread(self._kind, cluster)
         self.pools = self._provider.pools
-        self._diagnostics = Diagnostics(self._client, self._provider)
+        self._diagnostics = PodDiagnostics(self._client, self._provider)
         self._waits = Waits(self._provider, kubernetes, self._diagnostics.trouble)
         self._belongings = Belongings(self._client, namespace, self._storage.volume_default_size)
         if kubernetes.leader_election:
@@ -227,7 +232,7 @@ class KubernetesRuntime(Runtime):
         if self._runtime_class is None:
             return
         try:
-            await self._client.get(RUNTIME_CLASSES, None, self._runtime_class, Status)
+            await self._client.get(RUNTIME_CLASSES, None, self._runtime_class, ApiStatus)
         except ApiError as error:
             if not error.not_found:
                 raise

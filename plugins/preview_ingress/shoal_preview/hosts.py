@@ -12,7 +12,7 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _LABEL = re.compile(rf"([1-9][0-9]{{0,4}})-({_UUID})(?:-([1-9a-z][0-9a-z]{{0,6}})-([a-z2-7]{{12}}))?")
 
 
-class Place(NamedTuple):
+class PreviewTarget(NamedTuple):
     """What a label says.
 
     Attributes:
@@ -29,13 +29,13 @@ class Place(NamedTuple):
         return "-".join(part for part in parts if part is not None)
 
 
-def parse(label: str) -> Place | None:
+def parse(label: str) -> PreviewTarget | None:
     """The place that a lower-case label names; None for any other label."""
     match = _LABEL.fullmatch(label)
     if match is None:
         return None
     port = int(match[1])
-    return Place(port, match[2], match[3], match[4]) if port <= 65535 else None
+    return PreviewTarget(port, match[2], match[3], match[4]) if port <= 65535 else None
 
 
 def bare(host: str) -> str:

@@ -11,7 +11,7 @@ from shoal.models import codes
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, HostTarget, Ingress
 from shoal_preview import hosts, keyfile
 from shoal_preview.config import PreviewSettings
-from shoal_preview.hosts import Place
+from shoal_preview.hosts import PreviewTarget
 from shoal_preview.links import LATEST, Signer
 
 INVALID_LINK = "PREVIEW::INVALID_LINK"
@@ -57,7 +57,7 @@ class PreviewIngress(Ingress):
         """A preview host, signed if the client asks for that. Raises InvalidRequest for ``expires`` out of range."""
         if query.use_server_proxy or (query.expires is None and not self._settings.endpoints):
             return None
-        place = Place(query.port, query.record.id)
+        place = PreviewTarget(query.port, query.record.id)
         if query.expires is not None:
             if not time.time() < query.expires <= LATEST:
                 raise InvalidRequest(codes.INVALID_PARAMETER, f"expires must lie in the future and below {LATEST + 1}.")

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from typing import Final
 
-from shoal_preview.hosts import Place
+from shoal_preview.hosts import PreviewTarget
 
 LATEST: Final = 36**7 - 1
 """The last moment that fits the name, in the year 4453."""
@@ -25,12 +25,12 @@ class Signer:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def sign(self, sandbox_id: str, port: int, expires: int) -> Place:
+    def sign(self, sandbox_id: str, port: int, expires: int) -> PreviewTarget:
         """The place of a link that is good until ``expires``, Unix seconds from 1 to `LATEST`."""
         moment = _base36(expires)
-        return Place(port, sandbox_id, moment, self._signature(sandbox_id, port, moment))
+        return PreviewTarget(port, sandbox_id, moment, self._signature(sandbox_id, port, moment))
 
-    def vouches_for(self, place: Place) -> bool:
+    def vouches_for(self, place: PreviewTarget) -> bool:
         """Whether the signature is this key's, in constant time; whether its moment has passed is not asked."""
         expected = self._signature(place.sandbox_id, place.port, place.moment or "")
         return hmac.compare_digest(place.signature or "", expected)

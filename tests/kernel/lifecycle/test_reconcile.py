@@ -189,18 +189,19 @@ async def test_two_runtimes_keep_to_their_own() -> None:
         await until(lambda: server.state(theirs) is None)
 
 
-async def test_a_start_that_cannot_list_fails_and_changes_nothing() -> None:
+async def test_a_start_that_cannot_list_changes_nothing_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal.lifecycle.arrivals.BACKOFF_FIRST", 0.01)
     first = Server()
     async with first:
         sandbox_id = await first.running()
+    kept = dict(first.disk.records)
     first.world.fault = fails("list", EngineFailure("MEMORY::AWAY", "away"))
-    second = Server(first.world, first.disk)
-    with pytest.raises(EngineFailure):
-        await second.lifecycle.start()
-    await second.lifecycle.stop(grace=0)
-    first.world.fault = lambda call, _: None
-    async with Server(first.world, first.disk) as third:
-        assert third.state(sandbox_id) is State.RUNNING
+    async with Server(first.world, first.disk) as second:
+        assert second.lifecycle.entry(sandbox_id).state is State.UNKNOWN
+        assert first.disk.records == kept
+        first.world.fault = lambda call, _: None
+        await second.lifecycle.wait(sandbox_id, frozenset({State.RUNNING}), 30.0)
+        assert second.lifecycle.entry(sandbox_id).state is State.RUNNING
 
 
 async def test_sandboxes_of_a_runtime_that_is_not_enabled_are_kept_as_they_are() -> None:

@@ -234,3 +234,22 @@ async def test_killed_at_any_call_it_ends_definitely(die_at: int, *, after: bool
 async def _snapshot_and_delete(server: Server, sandbox_id: str) -> None:
     made = await ready(server, sandbox_id)
     await server.lifecycle.delete_snapshot(made.id)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_delete_that_could_not_be_carried_out_and_is_refused_later_leaves_it_ready(restarted: bool) -> None:
+    world, disk = World(), StoreContent()
+    server = await Server(world, disk).__aenter__()
+    made = await ready(server, await server.running())
+    world.fault = fails("delete_snapshot", Unavailable("MEMORY::AWAY", "away"))
+    with pytest.raises(Unavailable):
+        await server.lifecycle.delete_snapshot(made.id)
+    assert server.lifecycle.snapshot(made.id).state == "Deleting"
+    world.fault = fails("delete_snapshot", Conflict("SNAPSHOT::DELETE_CONFLICT", "in use"))
+    if restarted:
+        await server.die()
+        server = await Server(world, disk).__aenter__()
+    await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
+    assert server.lifecycle.snapshot(made.id).message == "The snapshot is ready."
+    assert disk.snapshots[made.id].state == "Ready"
+    await server.lifecycle.stop()

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from shoal.logs.sinks import DescriptorSink, Sink, TextSink
-from shoal.logs.writer import Channel, Writer
+from shoal.logs.writer import Channel, LogWriter
 
 # Logs 8 MiB to a stdout that nobody reads, while another task of the loop counts its turns.
 STUCK = """
@@ -70,7 +70,7 @@ def test_every_line_in_order_from_many_threads() -> None:
     sink = Held()
     sink.go.set()
     channel = Channel(sink, dropped)
-    writer = Writer([channel])
+    writer = LogWriter([channel])
 
     def log(name: int) -> None:
         for number in range(1000):
@@ -91,7 +91,7 @@ def test_every_line_in_order_from_many_threads() -> None:
 def test_a_stuck_destination_costs_lines_not_memory_and_the_loss_is_told() -> None:
     sink = Held()
     channel = Channel(sink, dropped, limit=100)
-    writer = Writer([channel])
+    writer = LogWriter([channel])
     channel.put(b"first\n")
     assert sink.entered.wait(60)
     for _ in range(50):
@@ -110,7 +110,7 @@ def test_two_channels_do_not_share_their_room() -> None:
     other.put(b"abcdefghi\n")
     stuck.go.set()
     free.go.set()
-    writer = Writer([full, other])
+    writer = LogWriter([full, other])
     assert writer.close(60)
     assert stuck.lines == [b"123456789\n", b"dropped 1\n"]
     assert free.lines == [b"abcdefghi\n"]

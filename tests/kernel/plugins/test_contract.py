@@ -38,6 +38,7 @@ PUBLIC = {
         "AuthRequest",
         "Authenticator",
         "Capabilities",
+        "Command",
         "Component",
         "Endpoint",
         "EndpointQuery",

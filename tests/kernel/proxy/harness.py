@@ -18,7 +18,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.models.workload import Tunnel
 from shoal.proxy import HttpProxy, ResponseCut, parse_target
 from shoal.proxy.asgi import Header, Receive, Scope, Send
-from shoal.web.http1 import REFUSED, Gate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import REFUSED, ConnectionGate, HttpProtocol, Limits, TrustedPeers
 
 PATIENCE = 30.0
 """Seconds after which a wait in a test is given up; no test passes or fails by how long it takes below that."""
@@ -244,7 +244,7 @@ class Front:
 
 def http_protocol(limits: Limits | None = None) -> type[asyncio.Protocol]:
     """The server's own protocol, as uvicorn takes it."""
-    return cast("type[asyncio.Protocol]", partial(HttpProtocol, Gate(limits or Limits(), TrustedPeers())))
+    return cast("type[asyncio.Protocol]", partial(HttpProtocol, ConnectionGate(limits or Limits(), TrustedPeers())))
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from shoal.plugin.interfaces.agent import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
 from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
+from shoal.plugin.interfaces.command import Command
 from shoal.plugin.interfaces.component import Component
 from shoal.plugin.interfaces.ingress import Endpoint, EndpointQuery, HostTarget, Ingress
 from shoal.plugin.interfaces.networking import SECURE_ACCESS_HEADER, Networking, PolicyTarget
@@ -32,6 +33,7 @@ __all__ = [
     "AuthRequest",
     "Authenticator",
     "Capabilities",
+    "Command",
     "Component",
     "Endpoint",
     "EndpointQuery",

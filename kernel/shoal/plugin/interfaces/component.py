@@ -22,10 +22,16 @@ class Component:
         """
 
     async def start(self) -> None:
-        """Open what is needed. Raises ConfigError if the server must not start without it."""
+        """Open what is needed, within ``plugins.start_timeout_seconds``.
+
+        Raises ConfigError if the server must not start without it. After any other failure of a runtime, an observer
+        or a renewal the server goes on without it, and calls `stop` and `start` again until it starts.
+        """
 
     async def stop(self) -> None:
-        """Close what `start` opened. Called once, also after a failed start of another component; never raises."""
+        """Close what `start` opened, within ``plugins.stop_timeout_seconds``. Called once for each start, also for one
+        that failed; never raises.
+        """
 
     async def ping(self) -> None:
         """Return if this component can do its work now; raise a ShoalError that says why not. At most one a second."""

@@ -1,4 +1,4 @@
-"""`Connection`: one connection as the transport has it: whether its client reads and sends in time, and how it ends."""
+"""`ServerConnection`: one connection as the transport has it: whether its client keeps pace, and how it ends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from shoal.errors import ShoalError
     from shoal.proxy.asgi import Header
     from shoal.web.http1.cycle import Cycle
-    from shoal.web.http1.gate import Gate
+    from shoal.web.http1.gate import ConnectionGate
 
 READ_AHEAD: Final = 65536
 """Bytes that wait to be parsed, beyond which the client is not read."""
@@ -29,7 +29,7 @@ _RESET: Final = struct.pack("ii", 1, 0)
 """As SO_LINGER: closing sends a reset."""
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """What `HttpProtocol` is made on: pauses, deadlines, the end.
 
     Attributes:
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         "writable",
     )
 
-    def __init__(self, gate: Gate, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, gate: ConnectionGate, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         self._gate = gate
         self._state: Any = state  # uvicorn's type lists its own protocols only
         self._loop = loop

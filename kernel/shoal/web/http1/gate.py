@@ -1,4 +1,4 @@
-"""`Gate`: all connections of a server: how many there are, from where, which are idle, and which have run out of time.
+"""`ConnectionGate`: all connections of a server: how many, from where, which are idle, which have run out of time.
 
 One timer looks at all of them twice a second; a timer for each request would cost more than a request's parsing.
 """
@@ -55,7 +55,7 @@ class Site:
         return self.count - len(self.idle)
 
 
-class Gate:
+class ConnectionGate:
     """Counts connections in and out. Nothing in it awaits, nothing in it raises.
 
     Args:

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from shoal.web.http1.gate import Gate
+    from shoal.web.http1.gate import ConnectionGate
 
 SECONDS: Final = 10.0
 BYTES: Final = 32 * 1024 * 1024
@@ -25,7 +25,7 @@ class Linger(asyncio.Protocol):
 
     __slots__ = ("_gate", "_left", "_transport", "_unsent", "deadline")
 
-    def __init__(self, transport: asyncio.Transport, gate: Gate) -> None:
+    def __init__(self, transport: asyncio.Transport, gate: ConnectionGate) -> None:
         self._transport = transport
         self._gate = gate
         self._left = BYTES

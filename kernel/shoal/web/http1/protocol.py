@@ -10,7 +10,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from shoal.errors import ShoalError
 from shoal.web.http1.answer import plain
-from shoal.web.http1.connection import READ_AHEAD, Connection
+from shoal.web.http1.connection import READ_AHEAD, ServerConnection
 from shoal.web.http1.cycle import Cycle
 from shoal.web.http1.scope import Ends, refused_scope, request_scope, written_out
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uvicorn.config import Config
     from uvicorn.server import ServerState
 
-    from shoal.web.http1.gate import Gate
+    from shoal.web.http1.gate import ConnectionGate
     from shoal.web.http1.head import Head
 
 _DISCARDED: Final = 65536
@@ -26,14 +26,14 @@ _DISCARDED: Final = 65536
 _RETRY: Final = (b"retry-after", b"1")
 
 
-class HttpProtocol(Connection):
-    """What ``uvicorn.Config(http=…)`` takes, with a `Gate` bound to it (`functools.partial`)."""
+class HttpProtocol(ServerConnection):
+    """What ``uvicorn.Config(http=…)`` takes, with a `ConnectionGate` bound to it (`functools.partial`)."""
 
     __slots__ = ("_app", "_app_state", "_config", "_ends", "_inner", "_partial", "_stopping")
 
     def __init__(
         self,
-        gate: Gate,
+        gate: ConnectionGate,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],

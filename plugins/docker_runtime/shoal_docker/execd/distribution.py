@@ -29,7 +29,7 @@ from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.execd.files import WINDOWS, Part
 from shoal_docker.execd.volumes import DIGEST, IMAGE_ID, PLATFORM, SOURCE, VOLUME, VOLUME_PREFIX, ExecdVolumes, Files
-from shoal_docker.images import Image, Images
+from shoal_docker.images import EngineImage, Images
 from shoal_docker.images.ensure import Policy
 
 log = structlog.get_logger("shoal.docker")
@@ -71,7 +71,7 @@ class Execd:
             raise EngineFailure(START_FAILED, f"No volume is left for the files of {self._reference}.")
         return filled
 
-    async def _present(self, platform: str | None, progress: Progress) -> Image | None:
+    async def _present(self, platform: str | None, progress: Progress) -> EngineImage | None:
         """The image, if the engine has it. Raises Unavailable."""
         try:
             return await self._images.ensure(self._reference, None, platform, "Never", progress)
@@ -135,7 +135,7 @@ class Execd:
         else:
             log.info("removed the files of an old execd", volume=name)
 
-    async def _filled_from(self, image: Image, parts: tuple[Part, ...], platform: str | None) -> Files | None:
+    async def _filled_from(self, image: EngineImage, parts: tuple[Part, ...], platform: str | None) -> Files | None:
         """A volume with the image's files: one that has them, or a new one; None if every name is taken."""
         for number in range(1, _NAMES + 1):
             name = _base(image, parts) + ("" if number == 1 else f"-{number}")
@@ -164,7 +164,9 @@ class Execd:
             ]
             for volume in sorted(of_platform, key=lambda each: str(each.get("CreatedAt")), reverse=True):
                 for other in (await self._engine.call("images"))[:1]:  # any will do, nothing of it is started
-                    found = await self._volumes.verified(volume, Image(reference=str(other["Id"]), id=str(other["Id"])))
+                    found = await self._volumes.verified(
+                        volume, EngineImage(reference=str(other["Id"]), id=str(other["Id"]))
+                    )
                     if found is not None:
                         log.warning("the execd image is gone; its files are still here", image=self._reference)
                         return found
@@ -173,7 +175,7 @@ class Execd:
         return None
 
 
-def _base(image: Image, parts: tuple[Part, ...]) -> str:
+def _base(image: EngineImage, parts: tuple[Part, ...]) -> str:
     return f"{VOLUME_PREFIX}{_short(image.id)}{'-windows' if parts is WINDOWS else ''}"
 
 

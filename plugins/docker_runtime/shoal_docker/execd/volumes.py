@@ -14,7 +14,7 @@ from shoal.errors import EngineFailure, ShoalError
 from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.execd.files import INSIDE, Part, digest, kept, put, taken
-from shoal_docker.images import Image
+from shoal_docker.images import EngineImage
 
 T = TypeVar("T")
 
@@ -75,7 +75,7 @@ class ExecdVolumes:
             raise
         return found
 
-    async def verified(self, volume: Mapping[str, Any], image: Image) -> Files | None:
+    async def verified(self, volume: Mapping[str, Any], image: EngineImage) -> Files | None:
         """The volume, if it still holds what was put in; None, said in the log, if it does not."""
         name, told = str(volume["Name"]), volume["Labels"]
         names = tuple(str(told.get(FILES) or "").split())
@@ -85,7 +85,7 @@ class ExecdVolumes:
             return None
         return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
 
-    async def made(self, name: str, image: Image, parts: tuple[Part, ...], for_what: str) -> Files:
+    async def made(self, name: str, image: EngineImage, parts: tuple[Part, ...], for_what: str) -> Files:
         """A new volume with the image's files, or an old one with them once more. Raises EngineError, EngineFailure."""
         files = await self._inside(None, image, lambda client, container: taken(client, container, parts))
         names = tuple(file.name for file in files)
@@ -96,7 +96,7 @@ class ExecdVolumes:
         log.info("execd is ready", volume=name, image=self._reference, files=names)
         return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
 
-    async def _inside(self, volume: str | None, image: Image, work: Callable[[APIClient, str], T]) -> T:
+    async def _inside(self, volume: str | None, image: EngineImage, work: Callable[[APIClient, str], T]) -> T:
         """The work's result, for a container of the image that has the volume and is never started.
 
         It is done again if another server, starting, sweeps the container away. Raises EngineError, EngineFailure.
@@ -124,7 +124,7 @@ class ExecdVolumes:
             return error.status == 404
         return False
 
-    async def _container(self, volume: str | None, image: Image) -> str:
+    async def _container(self, volume: str | None, image: EngineImage) -> str:
         """A container of the image, with the volume if there is one; files can be moved without starting it."""
         mounts = [] if volume is None else [{"Type": "volume", "Source": volume, "Target": INSIDE}]
         body = {

@@ -10,6 +10,6 @@
 """
 
 from shoal_docker.images.ensure import Images
-from shoal_docker.images.presence import Image
+from shoal_docker.images.presence import EngineImage
 
-__all__ = ["Image", "Images"]
+__all__ = ["EngineImage", "Images"]

@@ -27,9 +27,9 @@ import structlog
 from shoal.errors import EngineFailure, ShoalError
 from shoal.models.requests import ImageAuth
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.images.credentials import NOBODY, Credentials
+from shoal_docker.images.credentials import NOBODY, RegistryCredentials
 from shoal_docker.images.names import Name, parse
-from shoal_docker.images.presence import Image
+from shoal_docker.images.presence import EngineImage
 from shoal_docker.images.pulls import PULL_FAILED
 
 log = structlog.get_logger("shoal.docker")
@@ -45,14 +45,14 @@ _Key = tuple[str, str]
 PullAgain = Callable[[Name, ImageAuth | None], Awaitable[None]]
 
 
-class Access:
+class ImageAccess:
     """What registries have answered.
 
     Args:
         pull: how an engine that cannot be asked for a manifest is made to ask for one; None for one that can.
     """
 
-    def __init__(self, engine: Engine, credentials: Credentials, pull: PullAgain) -> None:
+    def __init__(self, engine: Engine, credentials: RegistryCredentials, pull: PullAgain) -> None:
         self._engine = engine
         self._credentials = credentials
         self._pull = pull
@@ -61,7 +61,7 @@ class Access:
         self._away: dict[str, float] = {}
         self._asking: dict[_Key, asyncio.Task[str | None]] = {}
 
-    async def check(self, name: Name, image: Image, auth: ImageAuth | None) -> None:
+    async def check(self, name: Name, image: EngineImage, auth: ImageAuth | None) -> None:
         """Return if the caller may have it. Raises EngineFailure with the registry's words if not."""
         origin = _origin(name, image)
         if origin is None or origin.is_official:
@@ -144,7 +144,7 @@ class Access:
             log.warning("the registry gave no answer", repository=key[0], error=str(error))
 
 
-def _origin(name: Name, image: Image) -> Name | None:
+def _origin(name: Name, image: EngineImage) -> Name | None:
     """What to ask a registry for; None for an image of this engine's own.
 
     A repository that the image came from has the say. An image that was not named by a tag was named by its id: then

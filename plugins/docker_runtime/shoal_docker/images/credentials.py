@@ -23,7 +23,7 @@ NOBODY: Final = ""
 """Who gives no credentials: the server's own count, if it has any."""
 
 
-class Credentials:
+class RegistryCredentials:
     """Names credentials without keeping them, and puts them as the engine takes them."""
 
     def __init__(self) -> None:

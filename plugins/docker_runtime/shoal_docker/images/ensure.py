@@ -11,10 +11,10 @@ from shoal.errors import EngineFailure
 from shoal.models.requests import ImageAuth
 from shoal.plugin.interfaces import Progress
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.images.access import Access
-from shoal_docker.images.credentials import Credentials
+from shoal_docker.images.access import ImageAccess
+from shoal_docker.images.credentials import RegistryCredentials
 from shoal_docker.images.names import Name, parse
-from shoal_docker.images.presence import Image, Presence
+from shoal_docker.images.presence import EngineImage, Presence
 from shoal_docker.images.pulls import PULL_FAILED, Pulls
 
 Policy = Literal["IfNotPresent", "Always", "Never"]
@@ -25,10 +25,10 @@ class Images:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        credentials = Credentials()
+        credentials = RegistryCredentials()
         self._presence = Presence(engine)
         self._pulls = Pulls(engine, credentials)
-        self._access = Access(engine, credentials, self._pull_quietly)
+        self._access = ImageAccess(engine, credentials, self._pull_quietly)
 
     async def start(self) -> None:
         """Begin to listen to the engine, which has been started."""
@@ -44,7 +44,7 @@ class Images:
 
     async def ensure(
         self, reference: str, auth: ImageAuth | None, platform: str | None, policy: Policy, progress: Progress
-    ) -> Image:
+    ) -> EngineImage:
         """The image, pulled if need be.
 
         Args:
@@ -74,12 +74,12 @@ class Images:
 
     async def ensure_again(
         self, reference: str, auth: ImageAuth | None, platform: str | None, policy: Policy, progress: Progress
-    ) -> Image:
+    ) -> EngineImage:
         """The same after a create that the engine refused with 404: what was known counts no more."""
         self._presence.forget()
         return await self.ensure(reference, auth, platform, policy, progress)
 
-    async def local(self, reference: str) -> Image:
+    async def local(self, reference: str) -> EngineImage:
         """An image that no registry has, a snapshot's. Raises EngineFailure if it is gone."""
         name = parse(reference)
         try:
@@ -90,7 +90,9 @@ class Images:
             raise EngineFailure(PULL_FAILED, f"The image {name} is not on the engine any more.")
         return found
 
-    async def _pulled(self, name: Name, platform: str | None, auth: ImageAuth | None, progress: Progress) -> Image:
+    async def _pulled(
+        self, name: Name, platform: str | None, auth: ImageAuth | None, progress: Progress
+    ) -> EngineImage:
         """Raises EngineError and EngineFailure."""
         await self._pulls.pull(name, platform, auth, progress)
         self._access.grant(name, auth)
@@ -124,7 +126,7 @@ class Images:
         return f"{engine.os}/{engine.arch}" if engine.os and engine.arch else None
 
 
-def _lacking(name: Name, found: Image | None, wanted: str | None) -> str:
+def _lacking(name: Name, found: EngineImage | None, wanted: str | None) -> str:
     if found is None:
         return f"The image {name} is not on the engine, and docker.image_pull_policy is Never."
     return f"The image {name} is for {found.platform} and not for {wanted}; docker.image_pull_policy is Never."

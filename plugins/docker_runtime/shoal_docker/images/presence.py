@@ -29,7 +29,7 @@ AGAIN_SECONDS: Final = 2.0
 FILTERS: Final = json.dumps({"type": ["image"]})
 
 
-class Image(Struct, frozen=True, kw_only=True):
+class EngineImage(Struct, frozen=True, kw_only=True):
     """An image that the engine has.
 
     Attributes:
@@ -67,7 +67,7 @@ class Presence:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._known: dict[tuple[str, str | None], tuple[Image, float]] = {}
+        self._known: dict[tuple[str, str | None], tuple[EngineImage, float]] = {}
         self._generation = 0
         self._heard = False
         self._listening: asyncio.Task[None] | None = None
@@ -83,7 +83,7 @@ class Presence:
             await asyncio.gather(self._listening, return_exceptions=True)
         self._listening = None
 
-    async def find(self, name: Name, platform: str | None) -> Image | None:
+    async def find(self, name: Name, platform: str | None) -> EngineImage | None:
         """The image; None if the engine has none of that name.
 
         What is answered may be for another platform than ``platform``. Raises EngineError and Unavailable.
@@ -103,7 +103,7 @@ class Presence:
             self.keep(name, platform, image)
         return image
 
-    async def identified(self, name: Name) -> Image | None:
+    async def identified(self, name: Name) -> EngineImage | None:
         """The image whose id begins so; None for a name that is no part of an id, and where there is none."""
         if name.short_id is None:
             return None
@@ -116,7 +116,7 @@ class Presence:
         image = _image(str(described.get("Id") or ""), described)
         return image if image.id.startswith(f"sha256:{name.short_id}") else None
 
-    def keep(self, name: Name, platform: str | None, image: Image) -> None:
+    def keep(self, name: Name, platform: str | None, image: EngineImage) -> None:
         """Answer `find` with it, while nothing is heard of images."""
         if self._heard:
             self._known[str(name), platform] = image, time.monotonic() + KEPT_SECONDS
@@ -146,9 +146,9 @@ class Presence:
                 self.forget()
 
 
-def _image(reference: str, described: Mapping[str, Any]) -> Image:
+def _image(reference: str, described: Mapping[str, Any]) -> EngineImage:
     config = described.get("Config") or {}
-    return Image(
+    return EngineImage(
         reference=reference,
         id=str(described.get("Id") or ""),
         os=str(described.get("Os") or "").lower(),

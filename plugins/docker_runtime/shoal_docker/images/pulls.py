@@ -19,7 +19,7 @@ from shoal.models.codes import scoped
 from shoal.models.requests import ImageAuth
 from shoal.plugin.interfaces import Progress
 from shoal_docker.engine import UNAVAILABLE, Engine, EngineError
-from shoal_docker.images.credentials import Credentials
+from shoal_docker.images.credentials import RegistryCredentials
 from shoal_docker.images.names import Name
 from shoal_docker.images.progress import LOG_SECONDS, REASON, TELL_SECONDS, Pace, PullProgress
 
@@ -56,7 +56,7 @@ class Flight:
 class Pulls:
     """The pulls of one engine."""
 
-    def __init__(self, engine: Engine, credentials: Credentials) -> None:
+    def __init__(self, engine: Engine, credentials: RegistryCredentials) -> None:
         self._engine = engine
         self._credentials = credentials
         self._flights: dict[_Key, Flight] = {}

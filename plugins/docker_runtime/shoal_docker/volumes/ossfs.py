@@ -50,7 +50,7 @@ _READ, _SHOWN = 65536, 500
 """Bytes of what a program prints that are looked at, and characters that are shown."""
 
 
-class Ended(Struct, frozen=True):
+class ProgramResult(Struct, frozen=True):
     """How a program ended: its exit code, None if it took too long; and what it printed, on one line."""
 
     code: int | None
@@ -209,7 +209,7 @@ def _file_of(bucket: OssVolume, sub_path: str | None) -> Iterator[str]:
         Path(name).unlink(missing_ok=True)
 
 
-async def _run(command: Sequence[str], seconds: float) -> Ended:
+async def _run(command: Sequence[str], seconds: float) -> ProgramResult:
     """Run to the end, or to the end of the time, and leave no process of it behind then.
 
     What it prints goes to a file: a process that it leaves in the background would hold a pipe open for ever.
@@ -224,7 +224,7 @@ async def _run(command: Sequence[str], seconds: float) -> Ended:
                 start_new_session=True,
             )
         except OSError as error:
-            return Ended(127, f"{command[0]} cannot be run on this machine: {error.strerror}")
+            return ProgramResult(127, f"{command[0]} cannot be run on this machine: {error.strerror}")
         code: int | None
         try:
             code = await asyncio.wait_for(process.wait(), seconds)
@@ -237,7 +237,7 @@ async def _run(command: Sequence[str], seconds: float) -> Ended:
                 await process.wait()
         size = printed.seek(0, os.SEEK_END)
         printed.seek(max(0, size - _READ))
-        return Ended(code, " ".join(printed.read().decode(errors="replace").split()))
+        return ProgramResult(code, " ".join(printed.read().decode(errors="replace").split()))
 
 
 def _end(printed: str) -> str:

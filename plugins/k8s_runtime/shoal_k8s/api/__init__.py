@@ -13,6 +13,6 @@ from __future__ import annotations
 
 from shoal_k8s.api.client import KubeClient, Resource
 from shoal_k8s.api.failures import ApiError, ApiUnreachable
-from shoal_k8s.api.objects import KubeList, Meta, Status
+from shoal_k8s.api.objects import ApiStatus, KubeList, Meta
 
-__all__ = ["ApiError", "ApiUnreachable", "KubeClient", "KubeList", "Meta", "Resource", "Status"]
+__all__ = ["ApiError", "ApiStatus", "ApiUnreachable", "KubeClient", "KubeList", "Meta", "Resource"]

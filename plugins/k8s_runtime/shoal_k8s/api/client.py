@@ -12,10 +12,10 @@ import urllib3
 from msgspec import Struct
 
 from shoal.kit import BoundedThreads
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import ApiError, ApiUnreachable
 from shoal_k8s.api.limits import TokenBucket
-from shoal_k8s.api.objects import Status
+from shoal_k8s.api.objects import ApiStatus
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class KubeClient:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ApiConnection,
         *,
         threads: int = 16,
         reads: TokenBucket | None = None,
@@ -118,7 +118,7 @@ class KubeClient:
         uid: str | None = None,
         kind: type[T] = msgspec.Raw,  # type: ignore[assignment]  # what is not asked for is not decoded
     ) -> T:
-        """The object if it stays for a while, else a Status.
+        """The object if it stays for a while, else a ApiStatus.
 
         Raises ApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable.
         """
@@ -187,12 +187,12 @@ def reaching(request: str) -> Iterator[None]:
         raise ApiUnreachable(request, f"{type(error).__name__}: {error}") from error
 
 
-def read_status(content: bytes) -> Status:
-    """What the API server said; anything but a Status (a proxy's page) becomes an empty one."""
+def read_status(content: bytes) -> ApiStatus:
+    """What the API server said; anything but a ApiStatus (a proxy's page) becomes an empty one."""
     try:
-        return msgspec.json.decode(content, type=Status)
+        return msgspec.json.decode(content, type=ApiStatus)
     except msgspec.DecodeError:
-        return Status()
+        return ApiStatus()
 
 
 def _with(path: str, query: Mapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from shoal.errors import ConfigError
 log = structlog.get_logger("shoal.k8s")
 
 
-class Connection:
+class ApiConnection:
     """One API server and one identity.
 
     Args:

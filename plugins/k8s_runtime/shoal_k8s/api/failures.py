@@ -13,7 +13,7 @@ from typing import Final
 
 from shoal.errors import EngineFailure, Forbidden, InvalidRequest, ShoalError, Unavailable
 from shoal.models import codes
-from shoal_k8s.api.objects import Status
+from shoal_k8s.api.objects import ApiStatus
 
 API_ERROR: Final = "KUBERNETES::API_ERROR"
 QUOTA_EXCEEDED: Final = "KUBERNETES::QUOTA_EXCEEDED"
@@ -35,7 +35,7 @@ class ApiError(Exception):
         request: what was asked, ``GET pods`` or ``PATCH batchsandboxes``: the right that the request needs.
     """
 
-    def __init__(self, status: int, answer: Status, request: str) -> None:
+    def __init__(self, status: int, answer: ApiStatus, request: str) -> None:
         self.status = status
         self.reason = answer.reason or ""
         self.said = answer.message or f"HTTP {status}"

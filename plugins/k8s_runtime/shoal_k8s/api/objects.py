@@ -72,8 +72,8 @@ class StatusDetails(KubeStruct):
     retry_after_seconds: int | None = None
 
 
-class Status(KubeStruct):
-    """The API server's own word on a failure (``kind: Status``)."""
+class ApiStatus(KubeStruct):
+    """The API server's own word on a failure (``kind: ApiStatus``)."""
 
     status: str | None = None
     message: str | None = None

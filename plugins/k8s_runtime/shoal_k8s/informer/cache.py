@@ -15,11 +15,11 @@ import structlog
 from msgspec import Struct
 
 from shoal_k8s.api.client import Resource
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import ApiError, ApiUnreachable
 from shoal_k8s.api.objects import Meta
 from shoal_k8s.informer.reflector import Reflector
-from shoal_k8s.informer.stream import Event
+from shoal_k8s.informer.stream import WatchEvent
 
 log = structlog.get_logger("shoal.k8s")
 
@@ -70,7 +70,7 @@ class Informer(Generic[T]):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ApiConnection,
         resource: Resource,
         namespace: str | None,
         kind: type[T],
@@ -175,7 +175,7 @@ class Informer(Generic[T]):
     def _opened(self) -> None:
         self._error = None
 
-    def _event(self, event: Event[T]) -> None:
+    def _event(self, event: WatchEvent[T]) -> None:
         self._error = None
         if event.object is None:
             return
@@ -245,7 +245,7 @@ class _Bridge(Generic[T]):
     def opened(self) -> None:
         self._send(self._informer._opened)
 
-    def changed(self, event: Event[T]) -> None:
+    def changed(self, event: WatchEvent[T]) -> None:
         self._send(lambda: self._informer._event(event))
 
     def lost(self, error: Exception) -> None:

@@ -24,10 +24,10 @@ import urllib3
 from shoal.errors import ShoalError
 from shoal.kit import Backoff
 from shoal_k8s.api.client import JSON, Resource, reaching, read_status
-from shoal_k8s.api.connection import Connection
+from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import ApiError
 from shoal_k8s.api.objects import KubeList
-from shoal_k8s.informer.stream import Event, events
+from shoal_k8s.informer.stream import WatchEvent, events
 
 log = structlog.get_logger("shoal.k8s")
 
@@ -51,7 +51,7 @@ class Listener(Protocol[T]):
         """The API server answers again with what changes; nothing may change for long."""
         ...
 
-    def changed(self, event: Event[T]) -> None:
+    def changed(self, event: WatchEvent[T]) -> None:
         """One change since."""
         ...
 
@@ -72,7 +72,7 @@ class Reflector(Generic[T]):
 
     def __init__(
         self,
-        connection: Connection,
+        connection: ApiConnection,
         resource: Resource,
         namespace: str | None,
         kind: type[T],
@@ -177,7 +177,7 @@ class Reflector(Generic[T]):
         self._listener.listed(objects, version)
         return version
 
-    def _watch(self, version: str) -> Iterator[Event[T]]:
+    def _watch(self, version: str) -> Iterator[WatchEvent[T]]:
         lasting = self._watch_timeout * random.uniform(1.0, 2.0)  # noqa: S311 - spreads watches, hides nothing
         query = {
             **self._query,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shoal_k8s.api.failures import ApiError
-from shoal_k8s.api.objects import KubeStruct, Meta, Status
+from shoal_k8s.api.objects import ApiStatus, KubeStruct, Meta
 
 if TYPE_CHECKING:
     import urllib3
@@ -18,7 +18,7 @@ T = TypeVar("T")
 CHUNK = 64 * 1024
 
 
-class Event(Struct, Generic[T]):
+class WatchEvent(Struct, Generic[T]):
     """``type`` is ADDED, MODIFIED, DELETED or BOOKMARK; a bookmark has no object, only a version."""
 
     type: str
@@ -35,7 +35,7 @@ class _Versioned(KubeStruct):
     metadata: Meta
 
 
-def events(answer: urllib3.BaseHTTPResponse, decoder: msgspec.json.Decoder[T], request: str) -> Iterator[Event[T]]:
+def events(answer: urllib3.BaseHTTPResponse, decoder: msgspec.json.Decoder[T], request: str) -> Iterator[WatchEvent[T]]:
     """The events of a watch until the server ends it.
 
     Raises ApiError for an ERROR event (410 when the version is gone), urllib3's HTTPError when the stream breaks, and
@@ -44,10 +44,10 @@ def events(answer: urllib3.BaseHTTPResponse, decoder: msgspec.json.Decoder[T], r
     for line in _lines(answer):
         event = _line.decode(line)
         if event.type == "ERROR":
-            status = msgspec.json.decode(event.object, type=Status)
+            status = msgspec.json.decode(event.object, type=ApiStatus)
             raise ApiError(status.code or 500, status, request)
         version = _versioned.decode(event.object).metadata.resource_version
-        yield Event(event.type, None if event.type == "BOOKMARK" else decoder.decode(event.object), version)
+        yield WatchEvent(event.type, None if event.type == "BOOKMARK" else decoder.decode(event.object), version)
 
 
 def _lines(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:

@@ -7,12 +7,12 @@ from typing import Final
 
 from shoal.kit import mask
 from shoal_k8s import names
-from shoal_k8s.pods.objects import Container, ContainerStatus, Event, Pod
+from shoal_k8s.pods.objects import Container, ContainerStatus, KubeEvent, Pod
 
 _WIDTH: Final = 16
 
 
-def events_text(events: Iterable[Event], limit: int) -> str:
+def events_text(events: Iterable[KubeEvent], limit: int) -> str:
     """``[time] type reason message``, in the API server's order; ``(no events)`` when there is none."""
     lines = [
         f"[{event.last_timestamp or event.event_time or event.metadata.creation_timestamp or '-'}] "

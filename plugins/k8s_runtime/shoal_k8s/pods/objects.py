@@ -77,7 +77,7 @@ class EnvVar(KubeStruct):
     value: str | None = None
 
 
-class Resources(KubeStruct):
+class ContainerResources(KubeStruct):
     limits: dict[str, str | int] = {}
     requests: dict[str, str | int] = {}
 
@@ -89,7 +89,7 @@ class Container(KubeStruct):
     readiness_probe: Any = None
     image: str = ""
     command: list[str] = []
-    resources: Resources = field(default_factory=Resources)
+    resources: ContainerResources = field(default_factory=ContainerResources)
 
 
 class PullSecret(KubeStruct):
@@ -121,7 +121,7 @@ class Pod(KubeStruct):
     status: PodStatus = field(default_factory=PodStatus)
 
 
-class Event(KubeStruct):
+class KubeEvent(KubeStruct):
     metadata: Meta
     type: str | None = None
     reason: str | None = None

@@ -48,7 +48,7 @@ def refused_image(said: str) -> bool:
     return _DEFINITE.search(said) is not None
 
 
-class Verdict(Struct, frozen=True):
+class PodVerdict(Struct, frozen=True):
     """``hopeless``: a create need not wait any longer."""
 
     phase: Phase
@@ -57,17 +57,19 @@ class Verdict(Struct, frozen=True):
     hopeless: bool = False
 
 
-def stopping(meta: Meta) -> Verdict | None:
+def stopping(meta: Meta) -> PodVerdict | None:
     """Of a sandbox whose object somebody else deleted, and something still holds."""
     held = deletion.holders(meta)
     said = f"It was deleted on the cluster, and is held by the finalizer {', '.join(held)}."
-    return Verdict(Phase.STOPPING, "DELETING", said) if held else None
+    return PodVerdict(Phase.STOPPING, "DELETING", said) if held else None
 
 
-def judge(pod: Pod) -> Verdict:
+def judge(pod: Pod) -> PodVerdict:
     """The pod's phase as sandboxes know it."""
     if pod.metadata.deletion_timestamp is not None:
-        return Verdict(Phase.RESTARTING, "POD_REPLACED", "The sandbox's pod is going away; another one is to follow.")
+        return PodVerdict(
+            Phase.RESTARTING, "POD_REPLACED", "The sandbox's pod is going away; another one is to follow."
+        )
     over = _over(pod)
     if over is not None:
         return over
@@ -79,7 +81,7 @@ def judge(pod: Pod) -> Verdict:
         return stuck
     ready = pod.status.condition("Ready")
     if pod.status.phase == "Running" and ready is not None and ready.status == "True" and pod.status.pod_ip:
-        return Verdict(Phase.RUNNING, "POD_READY", "The pod is ready.")
+        return PodVerdict(Phase.RUNNING, "POD_READY", "The pod is ready.")
     return _pending(pod)
 
 
@@ -98,7 +100,7 @@ def is_over(pod: Pod) -> bool:
     return runs and pod.spec.active_deadline_seconds is None and _over(pod) is not None
 
 
-def _over(pod: Pod) -> Verdict | None:
+def _over(pod: Pod) -> PodVerdict | None:
     """How it ended, by what ended first; None if it did not, or will be started again."""
     main = _main(pod)
     ended = None if main is None else main.state.terminated
@@ -110,13 +112,13 @@ def _over(pod: Pod) -> Verdict | None:
     if ended is not None:
         return _ended(ended)
     if pod.status.phase == "Succeeded":
-        return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
+        return PodVerdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
     if pod.status.phase == "Failed":
         stuck = _stuck(pod)
         if stuck is not None and stuck.hopeless:
             return stuck
         reason = pod.status.reason or "POD_FAILED"
-        return Verdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
+        return PodVerdict(Phase.FAILED, reason, pod.status.message or "The pod failed.", hopeless=True)
     return None
 
 
@@ -140,7 +142,7 @@ def _restarts(pod: Pod, ended: Terminated) -> bool:
     return policy == "Always" or (policy == "OnFailure" and ended.exit_code != 0)
 
 
-def _again(pod: Pod) -> Verdict | None:
+def _again(pod: Pod) -> PodVerdict | None:
     """The command ended and will be started again; after too many times, not before long."""
     main = _main(pod)
     if main is None:
@@ -151,55 +153,57 @@ def _again(pod: Pod) -> Verdict | None:
     code = "" if ended is None else f" with exit code {ended.exit_code}"
     policy = pod.spec.restart_policy
     said = f"The sandbox's command ended{code} and is started again; its pod's restart policy is {policy}."
-    return Verdict(Phase.RESTARTING, "RESTARTING" if waiting is None else BACK_OFF, said, hopeless=waiting is not None)
+    return PodVerdict(
+        Phase.RESTARTING, "RESTARTING" if waiting is None else BACK_OFF, said, hopeless=waiting is not None
+    )
 
 
 def _main(pod: Pod) -> ContainerStatus | None:
     return next((each for each in pod.status.container_statuses if each.name == MAIN), None)
 
 
-def _ended(ended: Terminated) -> Verdict:
+def _ended(ended: Terminated) -> PodVerdict:
     if ended.exit_code == 0:
-        return Verdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
+        return PodVerdict(Phase.EXITED, "POD_SUCCEEDED", "The sandbox's command ended with exit code 0.")
     why = f" ({ended.reason})" if ended.reason and ended.reason != "Error" else ""
     said = f"The sandbox's command ended with exit code {ended.exit_code}{why}."
-    return Verdict(Phase.FAILED, "POD_FAILED", said, hopeless=True)
+    return PodVerdict(Phase.FAILED, "POD_FAILED", said, hopeless=True)
 
 
-def _sidecar_ended(container: ContainerStatus) -> Verdict:
+def _sidecar_ended(container: ContainerStatus) -> PodVerdict:
     ended = container.state.terminated
     assert ended is not None  # noqa: S101 - the callers looked
     why = f": {ended.message.strip()}" if ended.message else "."
     said = f"Container {container.name!r} ended with exit code {ended.exit_code}{why}"
-    return Verdict(Phase.FAILED, "SIDECAR_FAILED", said, hopeless=True)
+    return PodVerdict(Phase.FAILED, "SIDECAR_FAILED", said, hopeless=True)
 
 
-def _stuck(pod: Pod) -> Verdict | None:
+def _stuck(pod: Pod) -> PodVerdict | None:
     """The first container that will not start, with the engine's own words."""
     for container in [*pod.status.init_container_statuses, *pod.status.container_statuses]:
         waiting, ended = container.state.waiting, container.state.terminated
         if waiting is not None and waiting.reason in PULLING:
             said = f"The image of container {container.name!r} cannot be pulled: {waiting.message or waiting.reason}"
-            return Verdict(Phase.PENDING, waiting.reason, said)
+            return PodVerdict(Phase.PENDING, waiting.reason, said)
         if waiting is not None and waiting.reason in HOPELESS:
             said = f"Container {container.name!r} cannot start: {waiting.message or waiting.reason}"
-            return Verdict(Phase.FAILED, waiting.reason, said, hopeless=True)
+            return PodVerdict(Phase.FAILED, waiting.reason, said, hopeless=True)
         if container.name != MAIN and ended is not None and ended.exit_code != 0:
             return _sidecar_ended(container)
     return None
 
 
-def _pending(pod: Pod) -> Verdict:
+def _pending(pod: Pod) -> PodVerdict:
     scheduled = pod.status.condition("PodScheduled")
     if scheduled is not None and scheduled.status == "False":
         said = scheduled.message or "The pod is not scheduled yet."
         if placement.hopeless(pod, said):
-            return Verdict(Phase.FAILED, "POD_PLATFORM_UNSCHEDULABLE", said, hopeless=True)
-        return Verdict(Phase.PENDING, "UNSCHEDULABLE", said)
+            return PodVerdict(Phase.FAILED, "POD_PLATFORM_UNSCHEDULABLE", said, hopeless=True)
+        return PodVerdict(Phase.PENDING, "UNSCHEDULABLE", said)
     for container in [*pod.status.init_container_statuses, *pod.status.container_statuses]:
         waiting = container.state.waiting
         if waiting is not None and waiting.reason not in (None, "PodInitializing", "ContainerCreating"):
-            return Verdict(Phase.PENDING, "POD_STARTING", f"Container {container.name!r}: {waiting.reason}.")
+            return PodVerdict(Phase.PENDING, "POD_STARTING", f"Container {container.name!r}: {waiting.reason}.")
     if scheduled is not None and scheduled.status == "True":
-        return Verdict(Phase.PENDING, "POD_SCHEDULED", "The pod is scheduled; its containers are starting.")
-    return Verdict(Phase.PENDING, "POD_PENDING", "The pod waits to be scheduled.")
+        return PodVerdict(Phase.PENDING, "POD_SCHEDULED", "The pod is scheduled; its containers are starting.")
+    return PodVerdict(Phase.PENDING, "POD_PENDING", "The pod waits to be scheduled.")

@@ -19,21 +19,21 @@ from shoal_k8s.api.objects import KubeStruct
 from shoal_k8s.pods import quota
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
-from shoal_k8s.pods.status import Verdict, judge
+from shoal_k8s.pods.status import PodVerdict, judge
 from shoal_k8s.pools.native import NoPools
 from shoal_k8s.providers import template
 from shoal_k8s.providers.custom import Custom, CustomProvider, ended, starting, true
 from shoal_k8s.providers.interface import Cluster
 
 
-class PodTemplate(KubeStruct):
+class AgentPodTemplate(KubeStruct):
     spec: PodSpec = field(default_factory=PodSpec)
 
 
 class AgentSpec(KubeStruct):
     operating_mode: str = "Running"
     shutdown_time: str | None = None
-    pod_template: PodTemplate = field(default_factory=PodTemplate)
+    pod_template: AgentPodTemplate = field(default_factory=AgentPodTemplate)
 
 
 class AgentStatus(KubeStruct):
@@ -85,19 +85,21 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
         return merged
 
-    def verdict(self, thing: AgentSandbox, pod: Pod | None) -> Verdict:
+    def verdict(self, thing: AgentSandbox, pod: Pod | None) -> PodVerdict:
         """The table of section 11, first match; ``Ready`` wins over a ``Suspended`` that was never cleared."""
         conditions = thing.status.conditions
         ready = next((each for each in conditions if each.type == "Ready"), None)
         if ready is not None and ready.reason == "SandboxExpired":
-            return Verdict(Phase.EXITED, "SandboxExpired", ready.message or "The sandbox has expired.")
+            return PodVerdict(Phase.EXITED, "SandboxExpired", ready.message or "The sandbox has expired.")
         if thing.spec.operating_mode == "Suspended":
             suspended = true(conditions, "Suspended")
             if suspended is not None and pod is None:  # older controllers never clear it
-                return Verdict(Phase.PAUSED, suspended.reason or "SUSPENDED", suspended.message or "It is suspended.")
-            return Verdict(Phase.PAUSING, "PAUSING", "The sandbox is being suspended.")
+                return PodVerdict(
+                    Phase.PAUSED, suspended.reason or "SUSPENDED", suspended.message or "It is suspended."
+                )
+            return PodVerdict(Phase.PAUSING, "PAUSING", "The sandbox is being suspended.")
         if _resuming(thing, ready):
-            return Verdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")
+            return PodVerdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")
         said = ended(pod)
         if said is not None:
             return said
@@ -108,17 +110,17 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
             message = "The controller has not made a ready pod yet."
             return starting(pod, "SANDBOX_PENDING", message, again=again)
         if ready.status == "True":
-            return Verdict(Phase.RUNNING, ready.reason or "READY", ready.message or "The sandbox is ready.")
+            return PodVerdict(Phase.RUNNING, ready.reason or "READY", ready.message or "The sandbox is ready.")
         return self._not_ready(thing, ready, pod, again=again)
 
-    def _not_ready(self, thing: AgentSandbox, ready: Condition, pod: Pod | None, *, again: bool) -> Verdict:
+    def _not_ready(self, thing: AgentSandbox, ready: Condition, pod: Pod | None, *, again: bool) -> PodVerdict:
         said = ready.message or "The sandbox is not ready."
         if ready.reason == "PodSucceeded":
-            return Verdict(Phase.EXITED, ready.reason, said)
+            return PodVerdict(Phase.EXITED, ready.reason, said)
         if ready.reason == "PodFailed":
-            return Verdict(Phase.FAILED, ready.reason, said, hopeless=True)
+            return PodVerdict(Phase.FAILED, ready.reason, said, hopeless=True)
         if ready.reason == "ReconcilerError" and over_quota(said):
-            return Verdict(
+            return PodVerdict(
                 Phase.FAILED, "QUOTA_EXCEEDED", quota.explained(said, self.pod_spec_of(thing)), hopeless=True
             )
         return starting(pod, ready.reason or "NOT_READY", said, again=again)

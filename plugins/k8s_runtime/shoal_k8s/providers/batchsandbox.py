@@ -17,7 +17,7 @@ from shoal_k8s.api import ApiError, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.pods.objects import PODS, Condition, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
-from shoal_k8s.pods.status import PULLING, Verdict, judge
+from shoal_k8s.pods.status import PULLING, PodVerdict, judge
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.native import ClusterPools
 from shoal_k8s.pools.objects import allocated, kept
@@ -32,16 +32,16 @@ from shoal_k8s.snapshots.catalogue import ClusterSnapshots
 ENDPOINTS = "sandbox.opensandbox.io/endpoints"
 
 
-class PodTemplate(KubeStruct):
+class BatchPodTemplate(KubeStruct):
     spec: PodSpec = field(default_factory=PodSpec)
 
 
-class Process(KubeStruct):
+class TaskProcess(KubeStruct):
     command: list[str] = []
 
 
 class TaskSpec(KubeStruct):
-    process: Process = field(default_factory=Process)
+    process: TaskProcess = field(default_factory=TaskProcess)
 
 
 class Task(KubeStruct):
@@ -55,7 +55,7 @@ class BatchSpec(KubeStruct):
     pause: bool | None = None
     pool_ref: str | None = None
     task_template: Task = field(default_factory=Task)
-    template: PodTemplate = field(default_factory=PodTemplate)
+    template: BatchPodTemplate = field(default_factory=BatchPodTemplate)
 
 
 class BatchStatus(KubeStruct):
@@ -149,7 +149,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         merged["spec"].update(self.expiry_patch(plan.expires_at) if plan.expires_at is not None else {})
         return merged
 
-    def verdict(self, thing: BatchSandbox, pod: Pod | None) -> Verdict:
+    def verdict(self, thing: BatchSandbox, pod: Pod | None) -> PodVerdict:
         """The table of section 11, first match; a pod's own words while it is on its way, and of its end."""
         status = thing.status
         seen = (status.pause_observed_generation or thing.metadata.generation) >= thing.metadata.generation
@@ -162,24 +162,24 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         if status.phase == "Failed":
             return self._failed(status, pod)
         if status.phase in ("Succeed", "Running"):
-            return Verdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
+            return PodVerdict(Phase.RUNNING, "RUNNING", _running(thing.spec.pool_ref))
         exhausted = true(status.conditions, "PoolAllocationPending")
         if exhausted is not None:
-            return Verdict(Phase.PENDING, pooled.EXHAUSTED, exhausted.message or "The pool has no free pod.")
+            return PodVerdict(Phase.PENDING, pooled.EXHAUSTED, exhausted.message or "The pool has no free pod.")
         if status.phase is None and status.ready >= 1 and _endpoint(thing) is not None:
-            return Verdict(Phase.RUNNING, "POD_READY_WITH_IP", "The pod is ready.")
+            return PodVerdict(Phase.RUNNING, "POD_READY_WITH_IP", "The pod is ready.")
         again = ENDPOINTS in thing.metadata.annotations and _endpoint(thing) is None  # absent before the first pod
         return starting(pod, "BATCHSANDBOX_PENDING", "The controller has not made a ready pod yet.", again=again)
 
-    def _failed(self, status: BatchStatus, pod: Pod | None) -> Verdict:
+    def _failed(self, status: BatchStatus, pod: Pod | None) -> PodVerdict:
         """What is failed stays so, also if the kubelet gets the image later; it knows why it did not."""
         seen = None if pod is None else judge(pod)
         if seen is not None and seen.reason in PULLING:
-            return Verdict(Phase.FAILED, seen.reason, seen.message, hopeless=True)
+            return PodVerdict(Phase.FAILED, seen.reason, seen.message, hopeless=True)
         causes = (true(status.conditions, kind) for kind in ("PodFailed", "ResumeFailed", "PauseFailed"))
         cause = next((condition for condition in causes if condition is not None), None)
         said = (cause.message or cause.reason) if cause is not None else None
-        return Verdict(Phase.FAILED, UNEXPLAINED, said or "The controller reports a failure.", hopeless=True)
+        return PodVerdict(Phase.FAILED, UNEXPLAINED, said or "The controller reports a failure.", hopeless=True)
 
     def host(self, thing: BatchSandbox, pod: Pod | None) -> str | None:
         """None once the controller took its pod back: that pod may serve somebody else."""
@@ -275,12 +275,12 @@ def _running(pool: str | None) -> str:
     return f"The sandbox runs in a pod of the pool {pool!r}, with the pool's image and resources."
 
 
-def _task_ended(status: BatchStatus) -> Verdict | None:
+def _task_ended(status: BatchStatus) -> PodVerdict | None:
     """How the command of a pooled sandbox ended; its pod runs on."""
     if status.task_failed > 0 and status.phase != "Failed":
-        return Verdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
+        return PodVerdict(Phase.FAILED, "TASK_FAILED", f"{status.task_failed} task(s) failed.", hopeless=True)
     if status.task_succeed > 0 and status.task_running == status.task_pending == 0:
-        return Verdict(Phase.EXITED, "TASK_SUCCEEDED", "The sandbox's command ended with exit code 0.")
+        return PodVerdict(Phase.EXITED, "TASK_SUCCEEDED", "The sandbox's command ended with exit code 0.")
     return None
 
 

@@ -18,7 +18,7 @@ from shoal_k8s.api.objects import KubeStruct, OwnerReference
 from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.pods import gate
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
-from shoal_k8s.pods.status import MAIN, Verdict, judge, stopping
+from shoal_k8s.pods.status import MAIN, PodVerdict, judge, stopping
 from shoal_k8s.providers.edits import Edits
 from shoal_k8s.providers.interface import Cluster, WorkloadProvider
 
@@ -69,7 +69,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         """The name of a new object."""
 
     @abstractmethod
-    def verdict(self, thing: T, pod: Pod | None) -> Verdict:
+    def verdict(self, thing: T, pod: Pod | None) -> PodVerdict:
         """Phase, reason and message of an object."""
 
     @abstractmethod
@@ -260,21 +260,21 @@ def true(conditions: list[Condition], kind: str) -> Condition | None:
     return next((each for each in conditions if each.type == kind and each.status == "True"), None)
 
 
-def ended(pod: Pod | None) -> Verdict | None:
+def ended(pod: Pod | None) -> PodVerdict | None:
     """What the pod says of an end that its controller may not have seen yet, or not have told the cause of."""
     said = None if pod is None else judge(pod)
     return said if said is not None and said.phase in (Phase.EXITED, Phase.FAILED, Phase.RESTARTING) else None
 
 
-def starting(pod: Pod | None, reason: str, message: str, *, again: bool) -> Verdict:
+def starting(pod: Pod | None, reason: str, message: str, *, again: bool) -> PodVerdict:
     """Pending, in the pod's own words where there is a pod, or Failed where it cannot start.
 
     Args:
         again: there was a pod before, which the controller is to replace.
     """
     if pod is None:
-        return Verdict(Phase.RESTARTING if again else Phase.PENDING, reason, message)
+        return PodVerdict(Phase.RESTARTING if again else Phase.PENDING, reason, message)
     said = judge(pod)
     if said.phase is Phase.RUNNING:
-        return Verdict(Phase.PENDING, reason, message)  # the controller has not seen it yet
+        return PodVerdict(Phase.PENDING, reason, message)  # the controller has not seen it yet
     return said

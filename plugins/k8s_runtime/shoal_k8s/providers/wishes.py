@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from shoal.models.workload import Phase
 from shoal_k8s.pods.objects import Condition
-from shoal_k8s.pods.status import Verdict
+from shoal_k8s.pods.status import PodVerdict
 
 _RUNS = (None, "Succeed", "Running")
 
 
-def transition(pause: bool | None, phase: str | None, conditions: list[Condition], *, seen: bool) -> Verdict | None:
+def transition(pause: bool | None, phase: str | None, conditions: list[Condition], *, seen: bool) -> PodVerdict | None:
     """Where it is between running and paused; None if it is not about that.
 
     Args:
@@ -26,12 +26,12 @@ def transition(pause: bool | None, phase: str | None, conditions: list[Condition
             return _resuming()
         case "Paused" if pause is False:
             failed = _given_up(conditions, "ResumeFailed") if seen else None
-            return _resuming() if failed is None else Verdict(Phase.PAUSED, "RESUME_FAILED", failed)
+            return _resuming() if failed is None else PodVerdict(Phase.PAUSED, "RESUME_FAILED", failed)
         case "Paused":
-            return Verdict(Phase.PAUSED, "PAUSED", "The sandbox is paused.")
+            return PodVerdict(Phase.PAUSED, "PAUSED", "The sandbox is paused.")
     if pause and phase in _RUNS:
         failed = _given_up(conditions, "PauseFailed") if seen else None
-        return _pausing() if failed is None else Verdict(Phase.RUNNING, "PAUSE_FAILED", failed)
+        return _pausing() if failed is None else PodVerdict(Phase.RUNNING, "PAUSE_FAILED", failed)
     return None
 
 
@@ -40,9 +40,9 @@ def _given_up(conditions: list[Condition], kind: str) -> str | None:
     return None if found is None else f"{kind}: {found.message or found.reason or 'no reason'}"
 
 
-def _pausing() -> Verdict:
-    return Verdict(Phase.PAUSING, "PAUSING", "The sandbox is being paused.")
+def _pausing() -> PodVerdict:
+    return PodVerdict(Phase.PAUSING, "PAUSING", "The sandbox is being paused.")
 
 
-def _resuming() -> Verdict:
-    return Verdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")
+def _resuming() -> PodVerdict:
+    return PodVerdict(Phase.RESUMING, "RESUMING", "The sandbox is being resumed.")

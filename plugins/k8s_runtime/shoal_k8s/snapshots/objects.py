@@ -37,7 +37,7 @@ class SnapshotSpec(KubeStruct):
     sandbox_name: str = ""
 
 
-class SnapshotStatus(KubeStruct):
+class SnapshotObjectStatus(KubeStruct):
     phase: str | None = None
     format: str | None = None
     conditions: list[Condition] = []
@@ -47,7 +47,7 @@ class SnapshotStatus(KubeStruct):
 class SnapshotObject(KubeStruct):
     metadata: Meta
     spec: SnapshotSpec = field(default_factory=SnapshotSpec)
-    status: SnapshotStatus = field(default_factory=SnapshotStatus)
+    status: SnapshotObjectStatus = field(default_factory=SnapshotObjectStatus)
 
 
 def object_name(snapshot_id: str) -> str:

@@ -12,7 +12,7 @@ import uvicorn
 
 from shoal.errors import ShoalError
 from shoal.proxy.asgi import Message, Receive, Scope, Send
-from shoal.web.http1 import REFUSED, Gate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import REFUSED, ConnectionGate, HttpProtocol, Limits, TrustedPeers
 from shoal.web.http1.cycle import STREAMED
 
 PATIENCE = 30.0
@@ -131,7 +131,7 @@ async def rendering(app: Service, scope: Scope, receive: Receive, send: Send) ->
 class Server:
     """A running one."""
 
-    def __init__(self, server: uvicorn.Server, service: Service, gate: Gate) -> None:
+    def __init__(self, server: uvicorn.Server, service: Service, gate: ConnectionGate) -> None:
         self.server = server
         self.service = service
         self.gate = gate
@@ -156,7 +156,7 @@ class Server:
 @contextlib.asynccontextmanager
 async def serving(limits: Limits | None = None, trusted: str = "127.0.0.1") -> AsyncIterator[Server]:
     """Serve `Service` in this loop."""
-    service, gate = Service(), Gate(limits or Limits(), TrustedPeers(trusted))
+    service, gate = Service(), ConnectionGate(limits or Limits(), TrustedPeers(trusted))
     config = uvicorn.Config(
         partial(rendering, service),
         interface="asgi3",

@@ -1,0 +1,69 @@
+"""Sub-commands that installed plugins add."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
+from typing import Any
+
+from shoal.cli.check_config import NotRunning
+from shoal.config.loader import Loaded
+from shoal.errors import ConfigError, ShoalError
+from shoal.plugin import PluginContext
+from shoal.plugin.discovery import Candidate, discover
+from shoal.plugin.interfaces import Command
+from shoal.plugin.manager import PluginManager
+
+HOOK = "shoal_register_commands"
+
+
+def commands(taken: Iterable[str]) -> list[Command]:
+    """The commands of every installed plugin, by name; one that fails is told of on stderr and left out.
+
+    Raises ConfigError for a name that is ``taken``, by the server itself or another plugin.
+    """
+    owners = dict.fromkeys(taken, "the server itself")
+    found: list[Command] = []
+    for name, candidate in sorted(discover({}).items()):
+        for command in _of(candidate):
+            if command.name in owners:
+                raise ConfigError(f"plugin {name!r}: the command {command.name!r} is taken by {owners[command.name]}")
+            owners[command.name] = f"the plugin {name!r}"
+            found.append(command)
+    return sorted(found, key=lambda command: command.name)
+
+
+def add(subparsers: Any, parents: list[ArgumentParser], command: Command) -> None:
+    """Make a command one of the parser's."""
+    parser = subparsers.add_parser(command.name, parents=parents, help=command.help, description=command.help)
+    command.arguments(parser)
+    parser.set_defaults(run=lambda arguments: _run(command, arguments))
+
+
+def _of(candidate: Candidate) -> list[Command]:
+    try:
+        if HOOK not in candidate.hooks():
+            return []
+        answer = candidate.call(HOOK)
+        found = candidate.parts_of(HOOK, answer, Command)  # type: ignore[type-abstract]  # none is made
+        for command in found:
+            if not all(isinstance(getattr(command, key, None), str) for key in ("name", "help")):
+                raise ConfigError(f"plugin {candidate.name!r}: {type(command).__name__} needs a name and a help, texts")
+    except ConfigError as error:
+        print(f"shoal: {error}", file=sys.stderr)
+        return []
+    return found
+
+
+def _run(command: Command, arguments: Namespace) -> int:
+    from shoal.cli.main import load
+
+    def context() -> PluginContext:
+        loaded: Loaded = load(arguments)
+        return PluginManager(loaded).context(NotRunning())
+
+    try:
+        return command.run(arguments, context)
+    except ShoalError as error:
+        raise ConfigError(error.message) from error

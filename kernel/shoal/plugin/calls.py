@@ -1,0 +1,87 @@
+"""Calls of components, bounded in time: whatever goes wrong is one line with plugin, component and method."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from shoal.errors import ConfigError, ShoalError
+from shoal.plugin.components import Part
+
+T = TypeVar("T")
+
+LAST_SECONDS: Final = 1.0
+"""How long a call that was cancelled may take to end; one that does not is left behind."""
+_left: set[asyncio.Task[object]] = set()
+
+
+class ComponentFailure(Exception):
+    """A call of a component failed, or took too long.
+
+    Attributes:
+        reason: for everybody: without the text of an exception that was not made for callers.
+    """
+
+    def __init__(self, line: str, reason: str) -> None:
+        super().__init__(line)
+        self.reason = reason
+
+
+async def bounded(part: Part, method: str, call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """What one call of a component returns.
+
+    Raises ConfigError as the component does, and ComponentFailure for everything else that leaves the call, SystemExit
+    included, and for a call that has not returned after ``seconds``, which is cancelled.
+    """
+    task = asyncio.get_running_loop().create_task(_outcome(call), name=f"{method} {part.key}")
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        await _cancel(task)
+        raise
+    if not task.done():
+        await _cancel(task)
+        late = f"did not return from {method} within {seconds:g} s"
+        raise ComponentFailure(f"{part} {late}", f"no answer within {seconds:g} s")
+    value, error = task.result()
+    if error is None:
+        return value  # type: ignore[return-value]  # there is one where nothing was raised
+    if isinstance(error, ConfigError):
+        raise error
+    raise ComponentFailure(f"{part} failed in {method}: {described(error)}", _public(error)) from error
+
+
+def described(error: BaseException) -> str:
+    """An exception on one line: the message of one that was made for callers, else its type and text."""
+    text = " ".join(str(error).split())
+    if isinstance(error, ShoalError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _public(error: BaseException) -> str:
+    return error.message if isinstance(error, ShoalError) else f"failed: {type(error).__name__}"
+
+
+async def _outcome(call: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseException | None]:
+    """What the call returned or raised; raises nothing but this task's own cancellation and KeyboardInterrupt."""
+    try:
+        return await call(), None
+    except KeyboardInterrupt:
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return None, error
+    except BaseException as error:
+        return None, error
+
+
+async def _cancel(task: asyncio.Task[tuple[T | None, BaseException | None]]) -> None:
+    task.cancel()
+    await asyncio.wait({task}, timeout=LAST_SECONDS)
+    if not task.done():
+        _left.add(task)  # the event loop itself keeps only a weak reference
+        task.add_done_callback(_left.discard)
