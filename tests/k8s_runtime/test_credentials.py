@@ -57,7 +57,7 @@ async def test_a_token_that_expires_is_asked_for_again(namespace: str, tmp_path:
         with pytest.raises(ApiError) as refused:
             await client.list(PODS, namespace, msgspec.Raw)
         assert refused.value.status == 401
-        assert "credentials" in refused.value.told().message
+        assert "credentials" in refused.value.as_shoal_error().message
         assert "no-token" not in str(refused.value)
         token.write_text(good)
         deadline = datetime.now(UTC) + timedelta(seconds=60)

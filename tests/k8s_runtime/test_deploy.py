@@ -218,7 +218,7 @@ async def _failure(part: Callable[[KubernetesRuntime], Awaitable[None]], runtime
     except ShoalError as error:
         return error.message
     except ApiError as error:
-        return error.told().message
+        return error.as_shoal_error().message
     except TimeoutError:
         return "it took too long"
     return ""

@@ -245,4 +245,4 @@ async def test_errors_are_told_apart(client: KubeClient, namespace: str) -> None
     with pytest.raises(ApiError) as conflict:
         await client.patch(CONFIG_MAPS, namespace, "twice", stale, ConfigMap)
     assert conflict.value.conflict
-    assert msgspec.json.encode(conflict.value.told().message)
+    assert msgspec.json.encode(conflict.value.as_shoal_error().message)

@@ -17,7 +17,7 @@ from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
-from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normal_platform
+from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normalize_platform
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.models.sidecars import check_neighbours
@@ -82,7 +82,7 @@ def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
 def _refuse_platform(request: CreateSandbox, can: Capabilities, name: str) -> None:
     if request.platform is None:
         return
-    platform = normal_platform(request.platform)
+    platform = normalize_platform(request.platform)
     if f"{platform.os}/{platform.arch}" not in can.platforms:
         offered = ", ".join(sorted(can.platforms)) or "none"
         raise InvalidRequest(
@@ -117,7 +117,7 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
         env=_environment(request),
         resource_limits=request.resource_limits or {},
         resource_requests=request.resource_requests or {},
-        platform=None if request.platform is None else normal_platform(request.platform),
+        platform=None if request.platform is None else normalize_platform(request.platform),
         volumes=request.volumes or [],
         network=NetworkPlan(policy=request.network_policy),
         sidecars=[_sidecar(spec) for spec in request.sidecars or []],

@@ -14,7 +14,7 @@ from shoal.plugin.interfaces import Store
 
 log = structlog.get_logger("shoal.lifecycle")
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 """Between two tries of what is owed."""
 
 
@@ -50,7 +50,7 @@ class Owed:
 
     async def _write(self) -> None:
         while self._ids:
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
             await self._try()
 
     async def _try(self) -> None:

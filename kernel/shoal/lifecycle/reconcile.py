@@ -27,13 +27,13 @@ from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reconcile")
 
-SOON = 0.25
+COALESCE_SECONDS = 0.25
 """Seconds to wait before a comparison that an event asked for, so that a burst costs one."""
 EVENT_LAG = 0.5
 """Seconds that an event may have been on its way; within them after an engine call it is taken as stale."""
 STALE = 60.0
 """Seconds; no event or list of the engine is older than this when it is judged."""
-AGAIN = 5.0
+RETRY_SECONDS = 5.0
 """Seconds before a judgement that failed is tried again."""
 WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST = 0.2, 2.0
 """Seconds between two tries to watch, or to compare, again."""
@@ -140,7 +140,7 @@ class Reconciler:
             if await self._judge.decide(sandbox_id, sighting, outdated=newer >= sighting.seen_at):
                 self._wanted.set()
         except Exception:
-            asyncio.get_running_loop().call_later(AGAIN, self._wanted.set)
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._wanted.set)
             raise
 
     async def _watch(self) -> None:
@@ -173,7 +173,7 @@ class Reconciler:
             try:
                 async with asyncio.timeout(pause):  # not wait_for: that of 3.11 can swallow the cancellation of `stop`
                     await self._wanted.wait()
-                await asyncio.sleep(SOON)
+                await asyncio.sleep(COALESCE_SECONDS)
             except TimeoutError:
                 pass
             self._wanted.clear()

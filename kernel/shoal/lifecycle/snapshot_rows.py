@@ -24,7 +24,7 @@ from shoal.plugin.interfaces import SnapshotRecord, Store
 log = structlog.get_logger("shoal.snapshots")
 
 CREATING, READY, FAILED, DELETING = "Creating", "Ready", "Failed", "Deleting"
-AGAIN_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 5.0
 """Wait before what engine or store could not do just now is tried again."""
 
 
@@ -116,7 +116,7 @@ class SnapshotRows:
         except NotSupported as error:
             log.warning("snapshot cannot be removed", snapshot_id=row.id, error=str(error))
         except Exception as error:
-            log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            log.warning("snapshot could not be removed", snapshot_id=row.id, error=str(error), after=RETRY_SECONDS)
             self._again(row, row.id, lambda: self._remove_quietly(row))
 
     async def _capture(self, row: SnapshotRecord, kind: str) -> None:
@@ -125,7 +125,7 @@ class SnapshotRows:
             async with capable(self._hosts, row.runtime).call(row.sandbox_id) as runtime:
                 image = await runtime.snapshot(row.sandbox_id, row.id)
         except Unavailable as error:
-            log.warning("snapshot will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            log.warning("snapshot will be tried again", snapshot_id=row.id, error=str(error), after=RETRY_SECONDS)
             self._again(row, row.sandbox_id, lambda: self._capture(row, kind))
             return
         except NotFound as error:
@@ -145,7 +145,7 @@ class SnapshotRows:
         try:
             await self._write(row, **outcome)
         except Exception as error:
-            log.warning("store is away, will be tried again", snapshot_id=row.id, error=str(error), after=AGAIN_SECONDS)
+            log.warning("store is away, will be tried again", snapshot_id=row.id, error=str(error), after=RETRY_SECONDS)
             self._again(row, row.id, lambda: self._conclude(row, outcome))
 
     def _again(self, row: SnapshotRecord, lane: str, job: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -158,7 +158,7 @@ class SnapshotRows:
             self._later.pop(row.id, None)
             self._lanes.post(lane, job)
 
-        self._later[row.id] = asyncio.get_running_loop().call_later(AGAIN_SECONDS, now)
+        self._later[row.id] = asyncio.get_running_loop().call_later(RETRY_SECONDS, now)
 
     async def _write(self, row: SnapshotRecord, **changes: Any) -> SnapshotRecord:
         now = utcnow()

@@ -40,7 +40,7 @@ class ImageSpec(Wire):
 
 
 class PlatformSpec(Wire):
-    """Checked by `shoal.models.rules.normal_platform`: linux or windows, amd64 or arm64."""
+    """Checked by `shoal.models.rules.normalize_platform`: linux or windows, amd64 or arm64."""
 
     os: str
     arch: str

@@ -72,7 +72,7 @@ def schema_problems(request: CreateSandbox) -> list[FieldProblem]:
     ]
 
 
-def tidied(request: CreateSandbox) -> CreateSandbox:
+def normalize_create(request: CreateSandbox) -> CreateSandbox:
     """The request with blank ids and a blank image as absent, and the names of periodic hooks trimmed."""
     lifecycle = request.lifecycle
     if lifecycle is not None and lifecycle.periodic is not None:
@@ -211,7 +211,7 @@ def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) 
     for key, value in (request.metadata or {}).items():
         _check_label(key, value)
     if request.platform is not None:
-        normal_platform(request.platform)
+        normalize_platform(request.platform)
     _check_timeout(request.timeout, longest_timeout)
     for name in request.env or {}:
         if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
@@ -232,7 +232,7 @@ def check_metadata_patch(patch: MetadataPatch) -> None:
             _check_label(key, value)
 
 
-def normal_platform(platform: PlatformSpec) -> PlatformSpec:
+def normalize_platform(platform: PlatformSpec) -> PlatformSpec:
     """The platform trimmed and in lower case. Raises InvalidRequest for one that does not exist."""
     normal = PlatformSpec(os=platform.os.strip().lower(), arch=platform.arch.strip().lower())
     for field, known in _PLATFORMS.items():

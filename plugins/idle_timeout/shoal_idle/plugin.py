@@ -27,7 +27,7 @@ from shoal_idle.policy import ACTION, KEYS, RESUME, TIMEOUT, Policy, read
 
 log = structlog.get_logger("shoal.idle")
 
-AGAIN_SECONDS = 30.0
+RETRY_SECONDS = 30.0
 """Wait before an end or a pause that failed is tried again."""
 IDLE = "IDLE"
 """Reason of a sandbox's end."""
@@ -119,10 +119,10 @@ class IdleTimeout(Renewal, Observer):
         except (NotFound, Conflict):
             pass  # it is gone, or another operation has changed its state
         except ShoalError as error:
-            delay = AGAIN_SECONDS
+            delay = RETRY_SECONDS
             log.warning("idle sandbox could not be ended", sandbox_id=sandbox_id, error=str(error), after=delay)
         except Exception:
-            delay = AGAIN_SECONDS
+            delay = RETRY_SECONDS
             log.exception("idle sandbox could not be ended", sandbox_id=sandbox_id, after=delay)
         self.clock.arm(sandbox_id, delay)
 

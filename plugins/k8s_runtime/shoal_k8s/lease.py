@@ -110,7 +110,7 @@ class Leadership:
             if starting and error.forbidden:
                 raise
             if not (error.conflict or error.exists):
-                log.warning("lease could not be claimed", lease=self._name, error=str(error.told()))
+                log.warning("lease could not be claimed", lease=self._name, error=str(error.as_shoal_error()))
         except ShoalError as error:
             log.warning("lease could not be claimed", lease=self._name, error=str(error))
         if self.held and not before:

@@ -25,7 +25,7 @@ from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, ApiStatus, KubeClient
 from shoal_k8s.api.connection import ApiConnection
-from shoal_k8s.api.failures import told
+from shoal_k8s.api.failures import map_api_errors
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.config import (
@@ -204,7 +204,7 @@ class KubernetesRuntime(Runtime):
             self.capabilities = replace(self.capabilities, snapshots=self._provider.can_snapshot)
             self.catalogue = self._provider.catalogue
         except ApiError as error:
-            raise ConfigError(f"kubernetes: {error.told().message}") from error
+            raise ConfigError(f"kubernetes: {error.as_shoal_error().message}") from error
         except Unavailable as error:
             raise ConfigError(f"kubernetes: {error.message}") from error
 
@@ -225,7 +225,7 @@ class KubernetesRuntime(Runtime):
         failures = None if self._failures is None else self._failures.error
         error = self._pods.error or self._provider.error or failures
         if error is not None:
-            why = f" {error.told().message}" if isinstance(error, ApiError) else ""
+            why = f" {error.as_shoal_error().message}" if isinstance(error, ApiError) else ""
             raise Unavailable(f"{self.scope}::API_ERROR", f"The Kubernetes API server is not heard just now.{why}")
 
     async def _check_runtime_class(self) -> None:
@@ -257,18 +257,18 @@ class KubernetesRuntime(Runtime):
     async def delete(self, sandbox_id: str) -> None:
         """Returns once the API server has taken it; the pod ends behind that, on a node that answers or not."""
         self._belongings.note(sandbox_id, self._provider.pod_spec(sandbox_id))
-        with told():
+        with map_api_errors():
             await self._provider.remove(sandbox_id)
             await self._belongings.remove(sandbox_id)
         self._cluster_truth.settled(sandbox_id)
 
     async def pause(self, sandbox_id: str) -> Workload:
-        with told():
+        with map_api_errors():
             await self._provider.pause(sandbox_id)
         return self._seen(sandbox_id)
 
     async def resume(self, sandbox_id: str) -> Workload:
-        with told():
+        with map_api_errors():
             await self._provider.resume(sandbox_id)
         return self._seen(sandbox_id)
 
@@ -279,15 +279,15 @@ class KubernetesRuntime(Runtime):
         return workload
 
     async def check_snapshot(self, sandbox_id: str) -> None:
-        with told():
+        with map_api_errors():
             await self._provider.check_snapshot(sandbox_id)
 
     async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
-        with told():
+        with map_api_errors():
             return await self._provider.snapshot(sandbox_id, snapshot_id)
 
     async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
-        with told():
+        with map_api_errors():
             await self._provider.delete_snapshot(snapshot_id)
 
     # --- see --------------------------------------------------------------------------------------------------------

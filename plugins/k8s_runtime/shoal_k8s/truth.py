@@ -12,7 +12,7 @@ from datetime import datetime
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.interfaces import Held, SharedTruth
-from shoal_k8s.api.failures import told
+from shoal_k8s.api.failures import map_api_errors
 from shoal_k8s.belongings import Belongings
 from shoal_k8s.failures import FailedCreates
 from shoal_k8s.lease import Leadership
@@ -63,12 +63,12 @@ class ClusterTruth(SharedTruth):
 
     async def remember(self, record: SandboxRecord) -> None:
         if self._failures is not None:
-            with told():
+            with map_api_errors():
                 await self._failures.remember(record)
 
     async def forget(self, sandbox_id: str) -> None:
         if self._failures is not None:
-            with told():
+            with map_api_errors():
                 await self._failures.forget(sandbox_id)
 
     def settled(self, sandbox_id: str) -> None:
@@ -82,18 +82,18 @@ class ClusterTruth(SharedTruth):
         """
         if plan.id in self._accepted and self.held(plan.id) is None:
             return
-        with told():
+        with map_api_errors():
             await self._belongings.prepare(plan)
             owner = await self._provider.make(plan)
             await self._belongings.hand_over(plan, owner)
 
     async def edit(self, sandbox_id: str, change: Callable[[Held], Held]) -> Held:
-        with told():
+        with map_api_errors():
             return await self._provider.edit(sandbox_id, change)
 
     async def end(self, sandbox_id: str, now: datetime) -> bool:
         self._belongings.note(sandbox_id, self._provider.pod_spec(sandbox_id))
-        with told():
+        with map_api_errors():
             return await self._provider.end(sandbox_id, now)
 
     def in_charge(self) -> bool:

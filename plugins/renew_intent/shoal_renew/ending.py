@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
-AGAIN_SECONDS = 0.2
+RETRY_SECONDS = 0.2
 
 
 async def end(tasks: Collection[asyncio.Task[None]]) -> None:
@@ -14,5 +14,5 @@ async def end(tasks: Collection[asyncio.Task[None]]) -> None:
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN_SECONDS)
+        _, pending = await asyncio.wait(pending, timeout=RETRY_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -11,7 +11,7 @@ from shoal.plugin import Lifecycle
 from shoal.plugin.interfaces import Access, Observer, Renewal, Transition
 from shoal_renew.ending import end
 from shoal_renew.intent import Signal, parse
-from shoal_renew.renewer import AGAIN_SECONDS, SLACK_SECONDS, Renewer
+from shoal_renew.renewer import RETRY_SECONDS, SLACK_SECONDS, Renewer
 from shoal_renew.subjects import EXTENSION, Subjects
 
 log = structlog.get_logger("shoal.renew")
@@ -87,7 +87,7 @@ class RenewIntent(Renewal, Observer):
         try:
             self._queue.put_nowait(Signal(access.sandbox_id, "server_proxy"))
         except asyncio.QueueFull:
-            subject.next_at = now + AGAIN_SECONDS
+            subject.next_at = now + RETRY_SECONDS
         else:
             subject.queued = True
 

@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 5.0
 """Longest wait for a connection, and for an answer beyond what was asked to block; then Redis counts as away."""
 LOCK_PATIENCE_SECONDS = 2.0
 """Longest wait for an answer about a lock."""
-LOCK_AGAIN_SECONDS = 15.0
+LOCK_RETRY_SECONDS = 15.0
 """After Redis failed over a lock, it is not asked again for so long."""
 BACKOFF: Final = Backoff(0.2, 15.0, jitter=0.5)
 """Seconds between two tries to reach it: doubled from the first to the most, each cut by up to a half at random."""
@@ -163,7 +163,7 @@ class ReplicaLocks:
             async with asyncio.timeout(2 * LOCK_PATIENCE_SECONDS):
                 return await ask(LOCK_KEY.format(sandbox_id))
         except Exception as error:
-            self._away_until = loop.time() + LOCK_AGAIN_SECONDS
+            self._away_until = loop.time() + LOCK_RETRY_SECONDS
             log.debug("no renewal lock", renew_event="lock_unavailable", renew_error=type(error).__name__)
             return True
 

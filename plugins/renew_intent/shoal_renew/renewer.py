@@ -18,7 +18,7 @@ from shoal_renew.subjects import Subject, Subjects
 
 log = structlog.get_logger("shoal.renew")
 
-AGAIN_SECONDS = 5.0
+RETRY_SECONDS = 5.0
 """Cool-down after a renewal that failed or was held up, so that traffic does not turn into failures."""
 SLACK_SECONDS = 0.05
 """How early a signal may come. A gateway counts the same interval between its intents as the cool-down lasts."""
@@ -102,7 +102,7 @@ class Renewer:
         try:
             await self._pass(signal, subject)
         except Exception as error:
-            self._cool(subject, AGAIN_SECONDS)
+            self._cool(subject, RETRY_SECONDS)
             _failed(signal, error)
         finally:
             subject.busy = False
@@ -117,10 +117,10 @@ class Renewer:
             if reason in LASTING:
                 subject.next_at = begun + self._interval
             elif reason != "stale":
-                self._cool(subject, AGAIN_SECONDS)
+                self._cool(subject, RETRY_SECONDS)
             return skipped(signal, reason)
         if not await self._replicas.take(signal.sandbox_id, LOCK_SECONDS):
-            self._cool(subject, AGAIN_SECONDS)
+            self._cool(subject, RETRY_SECONDS)
             return skipped(signal, "locked_by_replica")
         kept = 0
         try:

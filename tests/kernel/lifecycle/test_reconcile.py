@@ -61,7 +61,7 @@ async def test_a_broken_watch_is_taken_up_again() -> None:
 
 
 async def test_a_failing_comparison_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.lifecycle.reconcile.AGAIN", 0.02)
+    monkeypatch.setattr("shoal.lifecycle.reconcile.RETRY_SECONDS", 0.02)
     async with Server() as server:
         sandbox_id = await server.running()
         server.world.deaf = True
@@ -74,7 +74,7 @@ async def test_a_failing_comparison_is_tried_again(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_difference_that_could_not_be_written_is_written_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.lifecycle.reconcile.AGAIN", 0.02)
+    monkeypatch.setattr("shoal.lifecycle.reconcile.RETRY_SECONDS", 0.02)
     async with Server() as server:
         sandbox_id = await server.running()
         server.disk.fault = fails("save", Unavailable("STORE::AWAY", "away"))

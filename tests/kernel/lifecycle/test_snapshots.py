@@ -15,7 +15,7 @@ from shoal.plugin.interfaces import Capabilities, SnapshotRecord
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot_rows, "AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr(snapshot_rows, "RETRY_SECONDS", 0.02)
 
 
 async def ready(server: Server, sandbox_id: str) -> SnapshotRecord:
@@ -201,7 +201,7 @@ async def test_a_delete_that_is_repeated_while_the_engine_is_away_waits_once() -
                 await server.lifecycle.delete_snapshot(made.id)
         asked, began = tries, asyncio.get_running_loop().time()
         await until(lambda: tries >= asked + 5)
-        assert asyncio.get_running_loop().time() - began >= 5 * snapshot_rows.AGAIN_SECONDS
+        assert asyncio.get_running_loop().time() - began >= 5 * snapshot_rows.RETRY_SECONDS
         server.world.fault = lambda call, sandbox: None
         await until(lambda: not server.disk.snapshots)
 

@@ -28,7 +28,7 @@ def room(call: str, sandbox_id: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.lifecycle.owed.AGAIN_SECONDS", 0.02)
+    monkeypatch.setattr("shoal.lifecycle.owed.RETRY_SECONDS", 0.02)
 
 
 @pytest.mark.parametrize("calls", [(), ("save",), ("remove",)])

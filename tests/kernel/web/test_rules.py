@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shoal.errors import InvalidRequest
 from shoal.models.requests import CreateSandbox, PlatformSpec
-from shoal.models.rules import check_create, check_metadata_patch, normal_platform, schema_problems, tidied
+from shoal.models.rules import check_create, check_metadata_patch, normalize_create, normalize_platform, schema_problems
 from shoal.models.secret import decode_hook
 
 WHOLE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep"], "resourceLimits": {}}
@@ -97,12 +97,12 @@ def test_schema(changes: dict[str, Any], problems: list[str]) -> None:
 
 def test_tidied() -> None:
     hooks = {"periodic": [{"name": " a ", "schedule": " * ", "command": [" x "]}]}
-    tidy = tidied(request(snapshotId=" ", templateId=" ", lifecycle=hooks))
+    tidy = normalize_create(request(snapshotId=" ", templateId=" ", lifecycle=hooks))
     assert (tidy.snapshot_id, tidy.template_id) == (None, None)
     assert tidy.lifecycle is not None
     assert tidy.lifecycle.periodic is not None
     assert (tidy.lifecycle.periodic[0].name, tidy.lifecycle.periodic[0].schedule) == ("a", "*")
-    assert tidied(request(image={"uri": " "}, snapshotId="s")).image is None
+    assert normalize_create(request(image={"uri": " "}, snapshotId="s")).image is None
 
 
 @pytest.mark.parametrize("value", ["300", " 86400 ", "+300", "1_000"])
@@ -195,8 +195,8 @@ def test_patch_may_not_touch_reserved_keys_even_to_delete() -> None:
 def test_platforms(os: str, arch: str) -> None:
     known = os.strip().lower() in ("linux", "windows") and arch.strip().lower() in ("amd64", "arm64")
     if known:
-        normal = normal_platform(PlatformSpec(os=os, arch=arch))
+        normal = normalize_platform(PlatformSpec(os=os, arch=arch))
         assert (normal.os, normal.arch) == (os.strip().lower(), arch.strip().lower())
     else:
         with pytest.raises(InvalidRequest):
-            normal_platform(PlatformSpec(os=os, arch=arch))
+            normalize_platform(PlatformSpec(os=os, arch=arch))

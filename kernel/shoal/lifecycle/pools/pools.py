@@ -17,7 +17,7 @@ from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.pools.keeper import Keeper
 from shoal.lifecycle.pools.pool import PoolState
-from shoal.lifecycle.pools.shape import MATCH_EXTENSION, carries, dressed, fingerprint, misfit, understand
+from shoal.lifecycle.pools.shape import MATCH_EXTENSION, apply_shape, carries, fingerprint, misfit, understand
 from shoal.lifecycle.pools.taking import Claim, Taking
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
@@ -190,16 +190,16 @@ class Pools:
         pools = self._fitting(reference, request, host)
         started = [pool for pool in pools if carries(pool.shape, request)]
         for pool in started:
-            claim = Claim(dressed(pool.shape, request), principal, key)
+            claim = Claim(apply_shape(pool.shape, request), principal, key)
             if (entry := await self._taking.ready(pool, claim)) is not None:
                 return entry
         for pool in pools:
             if not pool.full or (pool not in started and self._keeper.make_room(pool)):
                 sandbox_id = str(uuid.uuid4())
                 pool.starting.add(sandbox_id)
-                return Reserved(dressed(pool.shape, request), pool, sandbox_id)
+                return Reserved(apply_shape(pool.shape, request), pool, sandbox_id)
         for pool in started:
-            claim = Claim(dressed(pool.shape, request), principal, key)
+            claim = Claim(apply_shape(pool.shape, request), principal, key)
             if (entry := await self._taking.coming(pool, claim)) is not None:
                 return entry
         message = f"Every sandbox that the pool {reference[:64]!r} may hold is taken."
@@ -219,7 +219,7 @@ class Pools:
         for pool in list(self._keeper.pools.values()):
             record = pool.record
             if record.match_creates and record.runtime == host.runtime.name and pool.shape.fingerprint == wanted:
-                entry = await self._taking.ready(pool, Claim(dressed(pool.shape, request), principal, key))
+                entry = await self._taking.ready(pool, Claim(apply_shape(pool.shape, request), principal, key))
                 if entry is not None:
                     return entry
         return None

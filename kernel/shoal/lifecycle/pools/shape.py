@@ -20,7 +20,7 @@ from shoal.lifecycle.admission import ACCESS_PREFIX
 from shoal.lifecycle.hosts import RUNTIME_EXTENSION
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import POOL_EXTENSION, normal_platform, schema_problems, tidied
+from shoal.models.rules import POOL_EXTENSION, normalize_create, normalize_platform, schema_problems
 from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
 from shoal.models.secret import decode_hook, encode_hook
 
@@ -71,7 +71,7 @@ def understand(template: Mapping[str, Any]) -> Shape:
     problems = schema_problems(request)
     if problems:
         raise ValidationFailed([_inside(problem) for problem in problems])
-    request = tidied(request)
+    request = normalize_create(request)
     for key in request.extensions or {}:
         if not _shapes(key):
             raise _unfit(f"extensions: {key[:64]!r} belongs to a create, not to a pool")
@@ -85,7 +85,7 @@ def fingerprint(request: CreateSandbox) -> str:
     plain = replace(
         request,
         image=None if request.image is None else replace(request.image, uri=request.image.uri.strip(), auth=None),
-        platform=None if request.platform is None else normal_platform(request.platform),
+        platform=None if request.platform is None else normalize_platform(request.platform),
         timeout=None,
         metadata=None,
         extensions=shaping or None,
@@ -120,7 +120,7 @@ def carries(shape: Shape, request: CreateSandbox) -> bool:
     return (request.env or {}).items() <= (shape.request.env or {}).items()
 
 
-def dressed(shape: Shape, request: CreateSandbox) -> CreateSandbox:
+def apply_shape(shape: Shape, request: CreateSandbox) -> CreateSandbox:
     """A create for the same thing, with what the caller said of its life, and its environment over the shape's."""
     return replace(
         shape.request,
@@ -146,7 +146,7 @@ def _comparable(request: CreateSandbox) -> dict[str, Any]:
         "entrypoint": request.entrypoint,
         "resourceLimits": request.resource_limits,
         "resourceRequests": request.resource_requests,
-        "platform": None if request.platform is None else normal_platform(request.platform),
+        "platform": None if request.platform is None else normalize_platform(request.platform),
         "volumes": request.volumes,
         "sidecars": request.sidecars,
         "networkPolicy": request.network_policy,

@@ -17,7 +17,7 @@ from shoal.http.answers import answer_bytes, ask_policies, is_visible, principal
 from shoal.http.parse import Body, Query
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch, Wire
-from shoal.models.rules import crowded, schema_problems, tidied
+from shoal.models.rules import crowded, normalize_create, schema_problems
 from shoal.models.sandbox import Sandbox, State, public
 from shoal.plugin.interfaces import Operation, Resources, Route, query_parameter
 from shoal.view.entry import Entry
@@ -114,7 +114,7 @@ class SandboxCollection:
         if problems:
             raise ValidationFailed(problems)
         key = _idempotency_key(req)
-        request = tidied(request)
+        request = normalize_create(request)
         await self._ask(req, request)
         entry = await self._sandboxes.create(request, principal=principal_of(req), idempotency_key=key)
         resp.status = 202

@@ -24,7 +24,7 @@ from shoal_docker.images.names import Name
 log = structlog.get_logger("shoal.docker")
 
 KEPT_SECONDS: Final = 60.0
-AGAIN_SECONDS: Final = 2.0
+RETRY_SECONDS: Final = 2.0
 """Wait before the events are asked for again."""
 FILTERS: Final = json.dumps({"type": ["image"]})
 
@@ -134,7 +134,7 @@ class Presence:
                 log.debug("image events broke off", error=str(error))
             self._heard = False
             self.forget()
-            await asyncio.sleep(AGAIN_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _hear(self) -> None:
         params = {"filters": FILTERS}

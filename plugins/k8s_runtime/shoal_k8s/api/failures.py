@@ -83,7 +83,7 @@ class ApiError(Exception):
         """A resource quota refused it; the API server says so in words only."""
         return self.status == 403 and over_quota(self.said)
 
-    def told(self) -> ShoalError:
+    def as_shoal_error(self) -> ShoalError:
         """The same as callers hear it."""
         if self.over_quota:
             return Forbidden(QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {quota_words(self.said)}.")
@@ -111,19 +111,19 @@ class ApiUnreachable(Unavailable):
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def map_api_errors() -> Iterator[None]:
     """Turn the API server's refusals into what callers are told."""
     try:
         yield
     except ApiError as error:
-        raise error.told() from error
+        raise error.as_shoal_error() from error
 
 
 @contextmanager
 def told_of_diagnostics() -> Iterator[None]:
     """The same for logs, events and descriptions, where a lacking right is 403 (docs/wire/kubernetes.md section 19)."""
     try:
-        with told():
+        with map_api_errors():
             yield
     except EngineFailure as error:
         cause = error.__cause__

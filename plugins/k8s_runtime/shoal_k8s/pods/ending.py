@@ -128,7 +128,7 @@ class Ending:
 
     def _tell(self, error: ApiError, what: str) -> None:
         if error.request not in self._lacking:
-            log.warning(what, request=error.request, error=str(error.told()))
+            log.warning(what, request=error.request, error=str(error.as_shoal_error()))
         if error.forbidden:
             self._lacking.add(error.request)
 

@@ -133,7 +133,7 @@ def _failure(error: ApiError, name: str) -> ShoalError:
         return _unknown(name)
     if error.status in _INVALID:
         return InvalidRequest(codes.INVALID_PARAMETER, f"The cluster refuses the pool: {error.said}")
-    told = error.told()
+    told = error.as_shoal_error()
     return told if isinstance(told, Forbidden) else EngineFailure(API_ERROR, told.message)
 
 

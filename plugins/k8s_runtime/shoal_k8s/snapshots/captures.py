@@ -16,7 +16,7 @@ from shoal.errors import EngineFailure
 from shoal.plugin.interfaces import SnapshotRecord
 from shoal_k8s import deletion, names
 from shoal_k8s.api import ApiError, KubeClient, KubeList
-from shoal_k8s.api.failures import told
+from shoal_k8s.api.failures import map_api_errors
 from shoal_k8s.informer import Changed, Gone, Informer
 from shoal_k8s.pods.ending import Ending
 from shoal_k8s.snapshots.objects import (
@@ -142,7 +142,7 @@ class Captures:
     async def remove(self, snapshot_id: str) -> None:
         """Absent is success; the image in the registry is the controller's business."""
         held = self.find(snapshot_id)
-        with told():
+        with map_api_errors():
             await deletion.delete(self._client, SNAPSHOTS, self._namespace, object_name(snapshot_id))
         if held is not None:
             self._ending.remove(held.metadata)
@@ -157,7 +157,7 @@ class Captures:
                     raise
                 held = await self._client.get(SNAPSHOTS, self._namespace, name, SnapshotObject)
         except ApiError as error:
-            raise EngineFailure(CREATE_FAILED, error.told().message) from error
+            raise EngineFailure(CREATE_FAILED, error.as_shoal_error().message) from error
         if held.spec.sandbox_name != source:
             raise EngineFailure(CREATE_FAILED, f"There is a {KIND} of that name of another sandbox.")
         self._objects.put(held)
@@ -180,7 +180,7 @@ class Captures:
 
     async def _asked(self, name: str) -> SnapshotObject | None:
         """A list that was under way when the object was made does not have it."""
-        with told():
+        with map_api_errors():
             try:
                 held = await self._client.get(SNAPSHOTS, self._namespace, name, SnapshotObject)
             except ApiError as error:

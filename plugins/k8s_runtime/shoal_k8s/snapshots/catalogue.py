@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from shoal.errors import EngineFailure
 from shoal.plugin.interfaces import SnapshotCatalogue, SnapshotRecord
 from shoal_k8s import deletion, names
-from shoal_k8s.api.failures import told
+from shoal_k8s.api.failures import map_api_errors
 from shoal_k8s.snapshots.captures import CAPTURE_SECONDS, LATE, Captures
 from shoal_k8s.snapshots.objects import NAME, SOURCE, SnapshotObject, image_of
 
@@ -40,7 +40,7 @@ class ClusterSnapshots(SnapshotCatalogue):
 
     async def accept(self, row: SnapshotRecord) -> None:
         held = self._captures.find(row.id)
-        with told():
+        with map_api_errors():
             if held is None:
                 await self._captures.make(row, self._source(row.sandbox_id))
             else:
