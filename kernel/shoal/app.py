@@ -25,7 +25,6 @@ from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy, Leaving
 from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
-from shoal.store.sqlite import SqliteStore
 from shoal.web.app import build, own_resources
 from shoal.web.entrance import Entrance
 from shoal.web.guard import refuse_open_start
@@ -56,13 +55,13 @@ class Shoal:
         components = manager.register(handle)
         self.settings = manager.settings
         self._warnings = manager.warnings
-        store = components.store or SqliteStore(self.settings.store.file, default_runtime=components.default_runtime)
+        store = components.store
+        assert store is not None  # noqa: S101 - the manager raises where there is none
         self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
         self._proxy = HttpProxy(self.lifecycle, self.settings.proxy, eip=self.settings.server.eip)
         self.lifecycle.observe(Leaving(self._proxy))
         self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
-        embedded = [] if components.store else [Part(plugin="shoal", family="store", component=store)]
-        parts = [*embedded, *components.all()]
+        parts = components.all()
         self._runtimes = {part.component.name: part for part in parts if part.family == "runtime"}
         self._before = [part for part in parts if part.family not in ("renewal", "runtime")]
         self._after = [part for part in parts if part.family == "renewal"]

@@ -53,7 +53,7 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
 
 def _check(settings: Settings, components: Components) -> None:
     """Look where it would write, and ask every component; all problems are told at once. Raises ConfigError."""
-    problems = unwritable(settings, embedded_store=components.store is None)
+    problems = unwritable(settings)
     for part in components.all():
         try:
             part.component.check_config()

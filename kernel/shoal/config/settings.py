@@ -127,9 +127,10 @@ class StorageSettings(Section):
 
 
 class StoreSettings(Section):
-    """``[store]``: the durable store. ``postgresql`` needs a plugin that provides it."""
+    """``[store]``: the durable store. Each type but ``sqlite`` needs a plugin of somebody else's that provides it."""
 
-    type: Literal["sqlite", "postgresql"] = "sqlite"
+    type: Text = "sqlite"
+    """Name of a store that an enabled plugin registers."""
     path: Text = "~/.opensandbox/opensandbox.db"
     postgresql: dict[str, str | int | float] = {}
 

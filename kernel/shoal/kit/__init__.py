@@ -8,6 +8,7 @@
     backoff      growing waits between the tries of what keeps failing
     due          one timer for many deadlines
     masking      secrets kept out of text that people read
+    writable     whether a file could be written, without writing
     walk         a path walked without following a symbolic link, for runtimes that mount what callers name
 """
 
@@ -17,6 +18,7 @@ from shoal.kit.feed import Feed
 from shoal.kit.masking import MASK, mask, mask_all, secret_values
 from shoal.kit.quantities import QuantityError, parse_bytes, parse_cores, parse_quantity
 from shoal.kit.threads import BoundedThreads
+from shoal.kit.writable import hindrance
 
 __all__ = [
     "MASK",
@@ -25,6 +27,7 @@ __all__ = [
     "DueClock",
     "Feed",
     "QuantityError",
+    "hindrance",
     "mask",
     "mask_all",
     "parse_bytes",

@@ -10,6 +10,7 @@ from socket import socket
 from typing import Any, Literal, TypeVar
 
 import structlog
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.errors import NotFound
@@ -143,7 +144,8 @@ class SandboxLifecycle:
         await self._store.set_aside()
         await self.pools.restore()
         for record in await self._store.sandboxes():
-            self._ledger.restore(record, self._hosts.doubt(record))
+            named = record if record.runtime else replace(record, runtime=self._hosts.default.runtime.name)
+            self._ledger.restore(named, self._hosts.doubt(named))
         self._warn_of_orphans()
         self._keys.restore(await self._store.idempotency_keys())
         await self._arrivals.first(open_)

@@ -48,7 +48,9 @@ class SnapshotRows:
 
     async def load(self) -> None:
         """Read the catalogue back."""
-        self._rows = {row.id: row for row in await self._store.snapshots()}
+        default = self._hosts.default.runtime.name
+        for row in await self._store.snapshots():
+            self._rows[row.id] = row if row.runtime else replace(row, runtime=default)
 
     def take_up(self) -> None:
         """Go on with what was cut off."""

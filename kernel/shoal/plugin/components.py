@@ -40,7 +40,7 @@ class Components(Struct, kw_only=True):
     """Every component by family.
 
     Attributes:
-        store: None for the embedded one.
+        store: the one that ``store.type`` names; None where there is no server, as in tests of a part.
         default_runtime: key into ``runtimes``.
         ingresses, policies: in the order in which they are asked.
         plugins: the name of the plugin that registered a component, by the component's ``id()``.

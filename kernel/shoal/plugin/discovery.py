@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from shoal.config.sections import present
+from shoal.config.settings import StoreSettings
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.hookspecs import ConfigSection
@@ -78,6 +79,8 @@ class Candidate:
 
     def wanted(self, raw: Mapping[str, Any]) -> tuple[bool, str]:
         """Whether it is enabled when nothing says so, and why. Raises ConfigError as `plugin` does."""
+        if provides_store(raw, self.name):
+            return True, "named by store.type"
         if "shoal_wanted" in self.hooks():
             wanted = bool(self.call("shoal_wanted", config=raw))
             return wanted, "wanted by the configuration" if wanted else "not wanted by the configuration"
@@ -132,6 +135,13 @@ def discover(extra: Mapping[str, Any]) -> dict[str, Candidate]:
     for name, plugin in extra.items():
         found[name] = Candidate(name, lambda plugin=plugin: plugin)  # type: ignore[misc]  # bound now
     return found
+
+
+def provides_store(raw: Mapping[str, Any], plugin: str) -> bool:
+    """Whether ``store.type`` asks for a plugin: ``sqlite``, which is the default, for the plugin ``sqlite_store``."""
+    table = raw.get("store")
+    kind = table.get("type") if isinstance(table, dict) else None
+    return plugin == f"{StoreSettings().type if kind is None else kind}_store"
 
 
 def _origin(candidate: Candidate) -> str:

@@ -40,6 +40,24 @@ def runtime_hint(
     return nearest(wanted, {*runtimes, *(name for types in idle.values() for name in types)})
 
 
+def store_hint(wanted: str, found: Iterable[Candidate], enabled: Iterable[Candidate], stores: Iterable[str]) -> str:
+    """The same for ``store.type``: the plugins that are not enabled and have a store, or the nearest name."""
+    close = nearest(wanted, stores)
+    if close.startswith("; did you mean"):
+        return close
+    running = {candidate.name for candidate in enabled}
+    able = sorted(one.name for one in found if one.name not in running and _has_store(one, wanted))
+    return _enable(able) or close
+
+
+def _has_store(candidate: Candidate, wanted: str) -> bool:
+    """Whether a plugin has a store and would be enabled, if nothing else said so, by this ``store.type``."""
+    try:
+        return "shoal_register_store" in candidate.hooks() and candidate.wanted({"store": {"type": wanted}})[0]
+    except ConfigError:
+        return False
+
+
 def _enable(plugins: list[str]) -> str:
     """``; the plugin 'x' does: add it to plugins.enabled``"""
     names = " or ".join(repr(name) for name in plugins)

@@ -90,9 +90,12 @@ def shoal_config_sections() -> list[ConfigSection]:
 # --- Registering: called once for every enabled plugin, in this order ------------------------------------------------
 
 
-@hookspec(firstresult=True)
+@hookspec
 def shoal_register_store(context: PluginContext) -> Store | None:
-    """Durable storage instead of the embedded SQLite; the first plugin that answers wins."""
+    """Durable storage, for ``store.type`` to name by `Store.name`. Two of the same name stop the start.
+
+    The plugin ``{type}_store`` is enabled by ``store.type = "{type}"``, listed in `[plugins] enabled` or not.
+    """
 
 
 @hookspec

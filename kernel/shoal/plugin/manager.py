@@ -16,9 +16,9 @@ from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.components import Components
 from shoal.plugin.context import Lifecycle, PluginContext
-from shoal.plugin.discovery import Candidate, discover
+from shoal.plugin.discovery import Candidate, discover, provides_store
 from shoal.plugin.fit import check_component
-from shoal.plugin.hints import check_read, runtime_hint
+from shoal.plugin.hints import check_read, runtime_hint, store_hint
 from shoal.plugin.interfaces import (
     Agent,
     Authenticator,
@@ -32,9 +32,6 @@ from shoal.plugin.interfaces import (
     Runtime,
     Store,
 )
-
-EMBEDDED_STORE = "sqlite"
-"""The one value of ``store.type`` that needs no plugin."""
 
 
 class PluginManager:
@@ -132,19 +129,26 @@ class PluginManager:
             # pluggy collects the answers of a hook in a list, unless the first one wins; there is one at most.
             yield candidate, (answer[0] if answer else None) if isinstance(answer, list) else answer
 
-    def _store(self, context: PluginContext, plugins: dict[int, str]) -> Store | None:
-        """The first store that a plugin offers. Raises ConfigError if only a plugin has the type that is asked for."""
+    def _store(self, context: PluginContext, plugins: dict[int, str]) -> Store:
+        """The store that ``store.type`` names. Raises ConfigError if there is none, or if two have one name."""
         hook = "shoal_register_store"
+        stores: dict[str, Store] = {}
         for candidate, answer in self._ask(hook, context):
-            if isinstance(answer, Store):
-                check_component(candidate.name, answer, Store)
-                plugins[id(answer)] = candidate.name
-                return answer
-            if answer is not None:
+            if answer is None:
+                continue
+            if not isinstance(answer, Store):
                 raise ConfigError(f"plugin {candidate.name!r}: the hook {hook} must return a Store or None")
-        if self.settings.store.type != EMBEDDED_STORE:
-            raise ConfigError(f"store.type: no enabled plugin provides the store {self.settings.store.type!r}")
-        return None
+            check_component(candidate.name, answer, Store)
+            if answer.name in stores:
+                both = f"{plugins[id(stores[answer.name])]!r} and {candidate.name!r}"
+                raise ConfigError(f"plugins {both} both register the store {answer.name!r}")
+            stores[answer.name] = answer
+            plugins[id(answer)] = candidate.name
+        wanted = self.settings.store.type
+        if wanted not in stores:
+            hint = store_hint(wanted, self._found.values(), self._enabled, stores)
+            raise ConfigError(f"store.type: no enabled plugin provides the store {wanted!r}{hint}")
+        return stores[wanted]
 
     def _default_runtime(self, runtimes: Mapping[str, Runtime]) -> str:
         wanted = self.settings.runtime.type
@@ -205,7 +209,7 @@ def _status(candidate: Candidate, raw: Mapping[str, Any]) -> PluginStatus:
         status.enabled, status.why = candidate.wanted(raw)
     except ConfigError as error:
         status.failure = str(error)
-    if listed is not None:
+    if listed is not None and not provides_store(raw, candidate.name):
         status.enabled = candidate.name in listed
         status.why = "listed in plugins.enabled" if status.enabled else "not listed in plugins.enabled"
     return status
@@ -219,7 +223,8 @@ def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> tuple[lis
         if unknown:
             told = (f"plugins.enabled: no installed plugin is named {name!r}{nearest(name, found)}" for name in unknown)
             raise ConfigError("\n".join(told))
-        return [found[name] for name in sorted(set(listed))], []
+        named = set(listed) | {name for name in found if provides_store(raw, name)}
+        return [found[name] for name in sorted(named)], []
     chosen: list[Candidate] = []
     broken: list[str] = []
     for name, candidate in sorted(found.items()):
@@ -235,7 +240,7 @@ def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> tuple[lis
 
 def _asked_for_by_name(raw: Mapping[str, Any], name: str) -> bool:
     runtime = raw.get("runtime")
-    return name in raw or (isinstance(runtime, dict) and runtime.get("type") == name)
+    return name in raw or provides_store(raw, name) or (isinstance(runtime, dict) and runtime.get("type") == name)
 
 
 def _listed(raw: Mapping[str, Any]) -> list[str] | None:

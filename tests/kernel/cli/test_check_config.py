@@ -52,6 +52,7 @@ def test_source_and_plugins_are_told(run: Run, config: Path) -> None:
         "enabled plugins:",
         "  apikey_auth    listed in plugins.enabled",
         "  local_runtime  listed in plugins.enabled",
+        "  sqlite_store   named by store.type",
         "runtimes: local; default: local",
         "authentication: apikey",
         "listens on: 127.0.0.1, port 8080",
@@ -145,7 +146,7 @@ def test_files_that_could_not_be_written_are_told(run: Run, config: Path, home: 
     code, _, err = run("check-config", "--config", config)
     assert (code, err.splitlines()) == (
         1,
-        [f"shoal: store.path: {home}/file is not a directory", f"shoal: log.file_path: {home} is a directory"],
+        [f"shoal: log.file_path: {home} is a directory", f"shoal: store.path: {home}/file is not a directory"],
     )
     assert not (home / "new").exists()
 

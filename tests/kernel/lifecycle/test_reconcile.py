@@ -6,6 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expire_now, fails, request, until
 
 from shoal.errors import EngineFailure, NotFound, Unavailable
@@ -257,3 +258,18 @@ async def test_what_expired_while_down_is_ended_at_once() -> None:
         expire_now(second, sandbox_id)
         await until(lambda: second.state(sandbox_id) is None)
     assert not first.world.workloads
+
+
+async def test_what_names_no_runtime_is_of_the_default_one() -> None:
+    async with Server() as first:
+        sandbox_id = await first.running()
+        snapshot_id = (await first.lifecycle.create_snapshot(sandbox_id, None)).id
+        await until(lambda: first.disk.snapshots[snapshot_id].state == "Ready")
+    first.disk.records[sandbox_id] = replace(first.disk.records[sandbox_id], runtime="")
+    first.disk.snapshots[snapshot_id] = replace(first.disk.snapshots[snapshot_id], runtime="")
+    async with Server(first.world, first.disk) as second:
+        assert second.lifecycle.entry(sandbox_id).record.runtime == "memory"
+        assert second.lifecycle.snapshot(snapshot_id).runtime == "memory"
+        await second.lifecycle.delete_snapshot(snapshot_id)
+        await second.lifecycle.delete(sandbox_id)
+    assert first.world.workloads == {}

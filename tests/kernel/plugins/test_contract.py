@@ -83,6 +83,7 @@ PUBLIC = {
         "Feed",
         "MASK",
         "QuantityError",
+        "hindrance",
         "mask",
         "mask_all",
         "parse_bytes",

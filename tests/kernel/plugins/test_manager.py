@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kernel.lifecycle.fakes import MemoryStore, StoreContent
 
 from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
@@ -20,7 +21,6 @@ from shoal.plugin import ConfigSection, PluginContext, hookimpl
 from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, Ingress, Progress, Runtime, Store
 from shoal.plugin.manager import PluginManager, survey
-from shoal.store.sqlite import SqliteStore
 
 
 class SharkSection(Section):
@@ -93,7 +93,7 @@ def test_a_plugin_that_is_not_wanted_is_not_enabled() -> None:
 
 def test_the_list_decides_alone() -> None:
     raw = {"plugins": {"enabled": ["shark_runtime"]}}
-    assert manager(raw, shark_runtime=SharkPlugin()).enabled == ["shark_runtime"]
+    assert manager(raw, shark_runtime=SharkPlugin()).enabled == ["shark_runtime", "sqlite_store"]
 
 
 def test_without_a_word_of_its_own_a_plugin_is_enabled_by_its_section_or_by_name() -> None:
@@ -202,21 +202,59 @@ def test_a_store_that_is_none() -> None:
 
 def test_a_store_that_no_plugin_provides() -> None:
     raw = {"plugins": {"enabled": ["s"]}, "store": {"type": "postgresql", "postgresql": {"dsn": "hunter2"}}}
-    assert told(raw, s=SharkPlugin()) == "store.type: no enabled plugin provides the store 'postgresql'"
+    assert told(raw, s=SharkPlugin()) == ("store.type: no enabled plugin provides the store 'postgresql'; known: none")
 
 
-def test_the_first_store_wins(tmp_path: Path) -> None:
-    class Stores:
-        def __init__(self, name: str) -> None:
-            self.store = SqliteStore(tmp_path / name, default_runtime="shark")
+class Stores:
+    """Registers stores of any name that `store.type` may have."""
 
-        @hookimpl
-        def shoal_register_store(self, context: PluginContext) -> Store | None:
-            return self.store
+    def __init__(self, name: str) -> None:
+        self.store = MemoryStore(StoreContent())
+        self.store.name = name  # type: ignore[misc]  # one class, several names
 
-    first = Stores("first")
-    raw = {"plugins": {"enabled": ["a", "b", "s"]}, "store": {"type": "postgresql"}}
-    assert register(raw, a=first, b=Stores("second"), s=SharkPlugin()).store is first.store
+    @hookimpl
+    def shoal_register_store(self, context: PluginContext) -> Store | None:
+        return self.store
+
+
+def test_store_type_names_a_store_of_any_plugin() -> None:
+    pearls, sand = Stores("pearls"), Stores("sand")
+    raw: dict[str, Any] = {"plugins": {"enabled": ["a", "b", "s"]}, "store": {"type": "sand"}}
+    components = register(raw, a=pearls, b=sand, s=SharkPlugin())
+    assert components.store is sand.store
+    assert components.plugins[id(sand.store)] == "b"
+
+
+def test_the_default_store_is_a_plugin_with_no_other_privilege() -> None:
+    components = register({"plugins": {"enabled": ["s"]}}, s=SharkPlugin())
+    assert components.store is not None
+    assert (components.store.name, components.plugins[id(components.store)]) == ("sqlite", "sqlite_store")
+    assert "sqlite_store" not in manager({"store": {"type": "sand"}}, sand_store=Stores("sand")).enabled
+
+
+def test_the_plugin_of_a_store_is_enabled_by_its_type() -> None:
+    raw: dict[str, Any] = {"plugins": {"enabled": ["s"]}, "store": {"type": "sand"}}
+    given: dict[str, Any] = {"sand_store": Stores("sand"), "s": SharkPlugin()}
+    assert manager(raw, **given).enabled == ["s", "sand_store"]
+    assert manager({"store": {"type": "sand"}}, **given).enabled.count("sand_store") == 1
+    found = {status.name: status for status in survey(Loaded(raw=raw), given)}
+    assert (found["sand_store"].enabled, found["sand_store"].why) == (True, "named by store.type")
+    assert not found["sqlite_store"].enabled
+
+
+def test_two_stores_of_one_name_stop_the_start() -> None:
+    raw: dict[str, Any] = {"plugins": {"enabled": ["a", "b", "s"]}, "store": {"type": "sand"}}
+    message = told(raw, a=Stores("sand"), b=Stores("sand"), s=SharkPlugin())
+    assert message == "plugins 'a' and 'b' both register the store 'sand'"
+    raw = {"plugins": {"enabled": ["mine", "s"]}}
+    message = told(raw, mine=Stores("sqlite"), s=SharkPlugin())
+    assert message == "plugins 'mine' and 'sqlite_store' both register the store 'sqlite'"
+
+
+def test_a_store_that_is_like_one_that_there_is() -> None:
+    raw: dict[str, Any] = {"plugins": {"enabled": ["a", "s"]}, "store": {"type": "sands"}}
+    message = told(raw, a=Stores("sand"), s=SharkPlugin())
+    assert message == "store.type: no enabled plugin provides the store 'sands'; did you mean 'sand'?"
 
 
 class Tail:

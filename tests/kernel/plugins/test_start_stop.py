@@ -137,6 +137,7 @@ class Site:
         self.healthy, self.sick, self.disk = MemoryRuntime(World()), Sick(World()), StoreContent()
         self._raw: dict[str, Any] = {
             "server": {"host": "127.0.0.1", "timeout_graceful_shutdown": 1},
+            "store": {"type": "memory"},
             "runtime": {"type": "memory"},
             "plugins": {
                 "enabled": ["well", "reef"],

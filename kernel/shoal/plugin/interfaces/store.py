@@ -52,7 +52,10 @@ class SnapshotRecord(Struct, kw_only=True):
 
 
 class Store(Component, ABC):
-    """Durable storage. `start` opens it, creating or migrating its schema."""
+    """Durable storage, in use if ``store.type`` is its name. `start` opens it, creating or migrating its schema.
+
+    A record or a snapshot of which the store does not know the runtime has an empty ``runtime``: the default's.
+    """
 
     async def set_aside(self) -> None:
         """Called once, before anything is read: put away what cannot be read, so that the rest can; the default does

@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 
 from shoal.errors import ConfigError
-from shoal.store import schema
-from shoal.store.space import Space
+from shoal_sqlite import schema
+from shoal_sqlite.space import Space
 
-log = structlog.get_logger("shoal.store")
+log = structlog.get_logger("shoal.sqlite")
 
 BUSY_TIMEOUT_SECONDS = 5.0
 WAL_SIZE_LIMIT_BYTES = 16 * 1024 * 1024

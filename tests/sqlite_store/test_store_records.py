@@ -18,8 +18,8 @@ from shoal.models.requests import ImageAuth, OssVolume, PlatformSpec, Volume
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import Secret
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord
-from shoal.store import salvage
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite import salvage
+from shoal_sqlite.sqlite import SqliteStore
 
 NewSandbox = Callable[[], tuple[SandboxRecord, WorkloadPlan]]
 
@@ -203,7 +203,7 @@ async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_there(
         connection.execute("UPDATE shoal_idempotency_keys SET value = '{}'")
     connection.close()
     for _ in range(2):  # set aside once, and then as if it had always been so
-        again = SqliteStore(path, default_runtime="memory")
+        again = SqliteStore(path)
         await again.start()
         await again.set_aside()
         found = {record.id: record for record in await again.sandboxes()}
@@ -215,7 +215,7 @@ async def test_what_cannot_be_read_is_set_aside_and_the_rest_is_there(
         )
         assert found[odd.id].expires_at == odd.expires_at
         assert "metadata" in str(found[odd.id].message)
-        assert (found[lost.id].state, found[lost.id].runtime) == ("Failed", "memory")
+        assert (found[lost.id].state, found[lost.id].runtime) == ("Failed", "")
         assert await again.pools() == []
         assert await again.idempotency_keys() == []
         await again.stop()

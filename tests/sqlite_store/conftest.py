@@ -11,7 +11,7 @@ import pytest
 
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from shoal.errors import ConfigError
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.interfaces import SnapshotRecord
-from shoal.store import schema
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite import schema
+from shoal_sqlite.sqlite import SqliteStore
 
 NewSandbox = Callable[[], tuple[SandboxRecord, WorkloadPlan]]
 
@@ -121,7 +121,7 @@ async def test_a_second_server_is_refused_by_another_name_of_the_folder(
 HOLD = """
 import asyncio, sys
 from pathlib import Path
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 async def main():
     await SqliteStore(Path(sys.argv[1])).start()
@@ -258,14 +258,14 @@ def foreign(request: pytest.FixtureRequest, path: Path) -> Path:
 
 
 async def test_snapshots_of_another_server_are_taken_over(foreign: Path) -> None:
-    store = SqliteStore(foreign, default_runtime="docker")
+    store = SqliteStore(foreign)
     await store.start()
     (snapshot,) = await store.snapshots()
     await store.stop()
     assert snapshot == SnapshotRecord(
         id="s1",
         sandbox_id="b1",
-        runtime="docker",
+        runtime="",
         state="Ready",
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         updated_at=datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC),
@@ -283,7 +283,7 @@ async def test_what_is_not_ours_in_the_table_is_kept(foreign: Path) -> None:
 
     with closing(sqlite3.connect(foreign)) as connection:
         indexes_before = indexes(connection)
-    store = SqliteStore(foreign, default_runtime="docker")
+    store = SqliteStore(foreign)
     await store.start()
     (snapshot,) = await store.snapshots()
     await store.save_snapshot(replace(snapshot, state="Deleting"))
@@ -295,13 +295,13 @@ async def test_what_is_not_ours_in_the_table_is_kept(foreign: Path) -> None:
 
 
 async def test_another_server_can_still_write_its_rows(foreign: Path) -> None:
-    store = SqliteStore(foreign, default_runtime="docker")
+    store = SqliteStore(foreign)
     await store.start()
     await store.remove_snapshot("s1")
     await store.stop()
     sql(foreign, FOREIGN_ROW.format(column=", namespace", value=", NULL"))
     await store.start()
-    assert [snapshot.runtime for snapshot in await store.snapshots()] == ["docker"]
+    assert [snapshot.runtime for snapshot in await store.snapshots()] == [""]
     await store.stop()
 
 

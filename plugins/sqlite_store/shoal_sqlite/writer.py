@@ -18,9 +18,9 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from shoal.store.failures import closed, translated
+from shoal_sqlite.failures import closed, translated
 
-log = structlog.get_logger("shoal.store")
+log = structlog.get_logger("shoal.sqlite")
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]

@@ -19,9 +19,9 @@ from typing import Final
 import structlog
 
 from shoal.errors import StoreFull
-from shoal.store.failures import FULL
+from shoal_sqlite.failures import FULL
 
-log = structlog.get_logger("shoal.store")
+log = structlog.get_logger("shoal.sqlite")
 
 LOG_BYTES: Final = 8 * 1024 * 1024
 """Kept allocated for the write-ahead log: twice what it grows to before a checkpoint begins it anew."""

@@ -55,17 +55,16 @@ def to_row(snapshot: SnapshotRecord) -> tuple[str | None, ...]:
     )
 
 
-def from_row(row: sqlite3.Row | tuple[str, ...], *, default_runtime: str) -> SnapshotRecord:
+def from_row(row: sqlite3.Row | tuple[str, ...]) -> SnapshotRecord:
     """A snapshot from a row of `SELECT`.
 
-    ``default_runtime`` stands in for the one that a row of the other server does not name. Raises ValueError for a row
-    that makes no sense.
+    One of the other server names no runtime. Raises ValueError for a row that makes no sense.
     """
     (id_, source, runtime, state, created, updated, name, namespace, restore, reason, message, transition) = row
     return SnapshotRecord(
         id=id_,
         sandbox_id=source,
-        runtime=runtime or default_runtime,
+        runtime=runtime or "",
         state=state,
         created_at=_time(created),
         updated_at=_time(updated),

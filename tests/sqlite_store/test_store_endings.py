@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from shoal.errors import StoreFull
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 NewSandbox = Callable[[], tuple[SandboxRecord, WorkloadPlan]]
 SIZE = 8 * 1024 * 1024
@@ -96,7 +96,7 @@ async def test_new_ones_are_refused_and_readiness_tells(disk: Path, sandbox: New
 KILLED = """
 import asyncio, os, sys
 from pathlib import Path
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 async def main():
     store = SqliteStore(Path(sys.argv[1]))
@@ -134,7 +134,7 @@ async def test_a_start_on_a_full_disk(disk: Path, sandbox: NewSandbox, killed: b
 
 
 async def test_the_room_comes_back(disk: Path, sandbox: NewSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.store.space._INTERVAL_SECONDS", 0)
+    monkeypatch.setattr("shoal_sqlite.space._INTERVAL_SECONDS", 0)
     store = SqliteStore(disk / "shoal.db")
     await store.start()
     record, plan = sandbox()

@@ -16,7 +16,7 @@ import pytest
 from shoal.errors import Unavailable
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 NewSandbox = Callable[[], tuple[SandboxRecord, WorkloadPlan]]
 
@@ -108,7 +108,7 @@ from pathlib import Path
 
 from shoal.errors import Unavailable
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 def record(number):
     now = datetime.now(UTC)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shoal.errors import Conflict, Unavailable
-from shoal.store.writer import MAX_PENDING, Work, Writer
+from shoal_sqlite.writer import MAX_PENDING, Work, Writer
 
 
 class Numbers:

@@ -16,17 +16,18 @@ import msgspec
 import structlog
 
 from shoal.errors import ConfigError
+from shoal.kit import hindrance
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import PoolRecord
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.secret import decode_hook, encode_hook
 from shoal.plugin.interfaces import IdempotencyKey, SnapshotRecord, Store
-from shoal.store import salvage, snapshot_rows
-from shoal.store.database import Database, open_database
-from shoal.store.space import Space
-from shoal.store.writer import Writer
+from shoal_sqlite import salvage, snapshot_rows
+from shoal_sqlite.database import Database, open_database
+from shoal_sqlite.space import Space
+from shoal_sqlite.writer import Writer
 
-log = structlog.get_logger("shoal.store")
+log = structlog.get_logger("shoal.sqlite")
 T = TypeVar("T")
 
 _INSERT_SANDBOX: Final = "INSERT INTO shoal_sandboxes (id, record) VALUES (?, ?)"
@@ -63,20 +64,24 @@ class SqliteStore(Store):
 
     Args:
         path: the file; it and its folder are made if need be, for their owner alone.
-        default_runtime: the runtime of snapshots that another server wrote into the file without naming one.
     """
 
     name = "sqlite"
 
-    def __init__(self, path: Path, *, default_runtime: str = "") -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._default_runtime = default_runtime
         self._skipped: set[str] = set()
         self._space = Space(Path(os.path.realpath(path)))
         self._writer = Writer(self._open)
 
+    def check_config(self) -> None:
+        """Raises ConfigError if the file could not be written or made."""
+        why = hindrance(self._path)
+        if why is not None:
+            raise ConfigError(f"store.path: {why}")
+
     async def start(self) -> None:
-        """Open the file, lock it and migrate it. Raises ConfigError (see `shoal.store.database.open_database`)."""
+        """Open the file, lock it and migrate it. Raises ConfigError (see `shoal_sqlite.database.open_database`)."""
         await self._writer.start()
 
     async def stop(self) -> None:
@@ -114,7 +119,7 @@ class SqliteStore(Store):
         bad = [(id_, blob) for id_, blob in rows if not _readable(_record, blob)]
         for id_, blob in bad:
             salvage.keep(connection, "sandbox", id_, blob)
-            record = salvage.salvaged(id_, blob, default_runtime=self._default_runtime)
+            record = salvage.salvaged(id_, blob)
             connection.execute(_SAVE_SANDBOX, (id_, _encode(record)))
         return [("sandbox", id_) for id_, _ in bad]
 
@@ -278,7 +283,7 @@ class SqliteStore(Store):
 
     def _snapshot(self, row: tuple[str, ...]) -> SnapshotRecord:
         try:
-            return snapshot_rows.from_row(row, default_runtime=self._default_runtime)
+            return snapshot_rows.from_row(row)
         except (ValueError, TypeError) as error:
             raise self._unreadable(f"snapshot {row[0]}") from error
 

@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 from shoal.models.sandbox import State
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 ROUNDS = 25
 
@@ -26,7 +26,7 @@ from msgspec.structs import replace
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import IdempotencyKey
-from shoal.store.sqlite import SqliteStore
+from shoal_sqlite.sqlite import SqliteStore
 
 async def client(store):
     while True:

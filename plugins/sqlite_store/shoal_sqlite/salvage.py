@@ -34,8 +34,8 @@ def keep(connection: sqlite3.Connection, kind: str, id_: str, content: bytes) ->
     )
 
 
-def salvaged(id_: str, content: bytes, *, default_runtime: str) -> SandboxRecord:
-    """A record of what can be read of a sandbox; Failed where not even its state can."""
+def salvaged(id_: str, content: bytes) -> SandboxRecord:
+    """A record of what can be read of a sandbox; Failed where not even its state can, of no runtime likewise."""
     raw = _object(content)
     kept: dict[str, Any] = {}
     for field in fields(SandboxRecord):
@@ -48,7 +48,7 @@ def salvaged(id_: str, content: bytes, *, default_runtime: str) -> SandboxRecord
     now = datetime.now(UTC)
     known = {
         "state": State.FAILED,
-        "runtime": default_runtime,
+        "runtime": "",
         "since": now,
         "created_at": now,
         "entrypoint": [],
