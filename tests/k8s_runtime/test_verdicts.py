@@ -14,7 +14,8 @@ from shoal_k8s.pods.status import is_over, judge
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.objects import ALLOCATED, FINALIZER, kept
 from shoal_k8s.providers.agent_sandbox import AgentSandbox, AgentSandboxProvider
-from shoal_k8s.providers.batchsandbox import ENDPOINTS, BatchSandbox, BatchSandboxProvider
+from shoal_k8s.providers.batch_objects import BatchSandbox
+from shoal_k8s.providers.batchsandbox import ENDPOINTS, BatchSandboxProvider
 from shoal_k8s.providers.template import merge
 
 BATCH = BatchSandboxProvider.__new__(BatchSandboxProvider)

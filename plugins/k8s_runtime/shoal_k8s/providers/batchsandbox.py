@@ -7,22 +7,22 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import field
 from msgspec.structs import replace
 
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption, Phase
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, Resource
-from shoal_k8s.api.objects import KubeStruct, OwnerReference
-from shoal_k8s.pods.objects import PODS, Condition, Pod, PodSpec
+from shoal_k8s.api.objects import OwnerReference
+from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
 from shoal_k8s.pods.status import PULLING, PodVerdict, judge
 from shoal_k8s.pools import pooled
 from shoal_k8s.pools.native import ClusterPools
 from shoal_k8s.pools.objects import allocated, kept
 from shoal_k8s.providers import template
-from shoal_k8s.providers.custom import Custom, CustomProvider, ended, starting, true
+from shoal_k8s.providers.batch_objects import BatchSandbox, BatchStatus
+from shoal_k8s.providers.custom import CustomProvider, ended, starting, true
 from shoal_k8s.providers.interface import UNEXPLAINED, Cluster
 from shoal_k8s.providers.wishes import transition
 from shoal_k8s.snapshots import preflight
@@ -30,49 +30,6 @@ from shoal_k8s.snapshots.captures import Captures
 from shoal_k8s.snapshots.catalogue import ClusterSnapshots
 
 ENDPOINTS = "sandbox.opensandbox.io/endpoints"
-
-
-class BatchPodTemplate(KubeStruct):
-    spec: PodSpec = field(default_factory=PodSpec)
-
-
-class TaskProcess(KubeStruct):
-    command: list[str] = []
-
-
-class TaskSpec(KubeStruct):
-    process: TaskProcess = field(default_factory=TaskProcess)
-
-
-class Task(KubeStruct):
-    spec: TaskSpec = field(default_factory=TaskSpec)
-
-
-class BatchSpec(KubeStruct):
-    """``pool_ref`` and ``task_template``, or ``template``."""
-
-    expire_time: str | None = None
-    pause: bool | None = None
-    pool_ref: str | None = None
-    task_template: Task = field(default_factory=Task)
-    template: BatchPodTemplate = field(default_factory=BatchPodTemplate)
-
-
-class BatchStatus(KubeStruct):
-    phase: str | None = None
-    ready: int = 0
-    allocated: int = 0
-    task_failed: int = 0
-    task_succeed: int = 0
-    task_running: int = 0
-    task_pending: int = 0
-    pause_observed_generation: int | None = None
-    conditions: list[Condition] = []
-
-
-class BatchSandbox(Custom):
-    spec: BatchSpec = field(default_factory=BatchSpec)
-    status: BatchStatus = field(default_factory=BatchStatus)
 
 
 class BatchSandboxProvider(CustomProvider[BatchSandbox]):
