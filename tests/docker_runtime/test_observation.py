@@ -250,6 +250,27 @@ async def test_containers_that_nobody_will_ever_start_are_swept(bench: Bench, ma
         assert bench.left(young) == bench.left(sidecar) == []
 
 
+@pytest.mark.parametrize("started", [False, True])
+async def test_a_container_that_comes_after_its_removal_is_removed_and_never_told(
+    bench: Bench, make: Make, started: bool
+) -> None:
+    """An engine that hung carries out a create that had given up on it."""
+    plan = bench.plan()
+    async with make(known=lambda sandbox_id: False) as runtime:
+        await create(runtime, plan)
+        await runtime.delete(plan.id)
+        late = bench.client.containers.create(
+            "shoal-test/busybox:latest",
+            LONG,
+            name=f"sandbox-{plan.id}",
+            labels={"opensandbox.io/id": plan.id, "opensandbox.io/server": "shoal"},
+        )
+        if started:
+            late.start()
+        assert plan.id not in {workload.id for workload in await runtime.list()}
+        assert bench.left(plan.id) == []
+
+
 # --- The engine itself -----------------------------------------------------------------------------------------------
 
 

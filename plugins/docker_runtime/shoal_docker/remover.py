@@ -26,6 +26,8 @@ log = structlog.get_logger("shoal.docker")
 
 ABANDONED_SECONDS: Final = 600.0
 """Age at which what belongs to nobody is removed; a create of another server on this engine takes less."""
+REMEMBERED: Final = 10_000
+"""Removed sandboxes whose late containers are still recognised."""
 RETIRE_SECONDS: Final = 2.0
 """How long a sandbox's command must have ended before its sidecars are stopped: somebody may be restarting it."""
 
@@ -47,6 +49,7 @@ class ContainerRemover:
         self._release = release
         self._known = known
         self._owed: dict[str, dict[str, str]] = {}
+        self._gone: dict[str, None] = {}
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self.abandoned_seconds = ABANDONED_SECONDS
 
@@ -58,6 +61,17 @@ class ContainerRemover:
         except EngineError as error:
             code = scoped("DOCKER", "SANDBOX_DELETE_FAILED")
             raise error.failure(code, "The sandbox could not be removed") from None
+        self._gone[sandbox_id] = None
+        while len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
+
+    def expect(self, sandbox_id: str) -> None:
+        """It is being made."""
+        self._gone.pop(sandbox_id, None)
+
+    def is_gone(self, sandbox_id: str) -> bool:
+        """Whether this server removed it; an engine that hung may still carry out a create that gave up on it."""
+        return sandbox_id in self._gone and not self._known(sandbox_id)
 
     async def clear(self, family: Family) -> None:
         """The same for a family that was just read. Raises EngineError and ShoalErrors."""
@@ -83,10 +97,10 @@ class ContainerRemover:
                 raise
 
     async def sweep(self, families: Iterable[Family]) -> None:
-        """Remove sidecars without a sandbox, and containers of ours that nobody started. Never raises."""
+        """Remove sidecars without a sandbox, containers that nobody started, and what came late. Never raises."""
         oldest = time.time() - self.abandoned_seconds
         for family in families:
-            if self._known(family.id) or not _is_abandoned(family, oldest):
+            if self._known(family.id) or not (self.is_gone(family.id) or _is_abandoned(family, oldest)):
                 continue
             log.info("removing what a create left behind", sandbox_id=family.id)
             try:

@@ -109,6 +109,7 @@ class DockerRuntime(Runtime):
         self._assembler.check(plan)
 
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
+        self.remover.expect(plan.id)
         with _among(self._watcher.busy, plan.id):
             return await self._maker.make(plan, progress)
 
@@ -134,7 +135,7 @@ class DockerRuntime(Runtime):
         await self.remover.sweep(families)
         there = {family.id for family in families}
         await self._assembler.sweep(lambda sandbox_id: sandbox_id in there or self._known(sandbox_id))
-        return workloads
+        return [workload for workload in workloads if not self.remover.is_gone(workload.id)]
 
     def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
         return self._watcher.changes()
