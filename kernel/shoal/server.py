@@ -57,7 +57,7 @@ async def _run(app: Shoal) -> None:
             log.info("serving", host=host, port=port, version=shoal.__version__)
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: None)  # uvicorn raises the signal again after its own shutdown
-            await uvicorn.Server(_uvicorn(app, settings)).serve([listener])
+            await uvicorn.Server(uvicorn_config(app, settings)).serve([listener])
         finally:
             await app.stop()
             log.info("stopped")
@@ -70,7 +70,8 @@ def _settle_collector() -> None:
     gc.set_threshold(COLLECT_AFTER)
 
 
-def _uvicorn(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
+def uvicorn_config(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
+    """uvicorn around an application that is started already, with shoal's own HTTP and WebSocket protocols."""
     return uvicorn.Config(
         app.asgi,
         lifespan="off",
