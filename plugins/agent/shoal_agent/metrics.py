@@ -25,32 +25,31 @@ INTERVAL = 2.0
 class Meter:
     """Remembers the processor time of its last look, so that most answers need not wait for a second one."""
 
-    def __init__(self, usage: Usage) -> None:
-        self._usage = usage
+    def __init__(self) -> None:
         self._last: CpuTime | None = None
         self._percent = 0.0
 
     async def sample(self) -> dict[str, float | int]:
         """The five figures; at most `SHORTEST` seconds after the call."""
-        cpus = self._usage.cpus()
-        memory = self._usage.memory()
+        usage = Usage(Cgroup.of_this_process())  # anew: a process may be moved
+        cpus, memory = usage.cpus(), usage.memory()
         return {
             "cpu_count": math.ceil(cpus),  # one SDK reads a whole number
-            "cpu_used_pct": round(await self._cpu_percent(cpus), 2),
+            "cpu_used_pct": round(await self._cpu_percent(usage, cpus), 2),
             "mem_total_mib": round(memory.total / MIB, 2),
             "mem_used_mib": round(memory.used / MIB, 2),
             "timestamp": time.time_ns() // 1_000_000,
         }
 
-    async def _cpu_percent(self, cpus: float) -> float:
+    async def _cpu_percent(self, usage: Usage, cpus: float) -> float:
         """The share of the processors that it may use, since the last look if that is recent."""
-        before, now = self._last, self._usage.cpu_time()
+        before, now = self._last, usage.cpu_time()
         if before is not None and now.moment - before.moment < SHORTEST:
             return self._percent
         if before is None or now.moment - before.moment > LONGEST:
             before = now
             await asyncio.sleep(SHORTEST)
-            now = self._usage.cpu_time()
+            now = usage.cpu_time()
         self._last = now
         share = (now.used - before.used) / max(now.moment - before.moment, 1e-6) / cpus
         self._percent = min(100.0, max(0.0, 100.0 * share))
@@ -59,15 +58,14 @@ class Meter:
 
 def add_routes(agent: Agent, routes: Routes) -> None:
     """`/metrics` and `/metrics/watch`."""
-    usage = Usage(Cgroup.of_this_process())
-    meter = Meter(usage)
+    meter = Meter()
 
     async def metrics(request: Request) -> Answer:
         return json_response(await meter.sample())
 
     async def watch(request: Request) -> Answer:
         headers = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")]
-        return Stream(_watched(Meter(usage)), headers=headers)
+        return Stream(_watched(Meter()), headers=headers)
 
     routes.get("/metrics", metrics)
     routes.get("/metrics/watch", watch)

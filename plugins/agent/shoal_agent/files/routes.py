@@ -20,7 +20,7 @@ from shoal_agent.http.response import Answer, Response, json_response
 from shoal_agent.http.routes import Routes
 from shoal_agent.paths import Paths
 
-BATCH = 1024 * 1024
+BATCH = 2 * 1024 * 1024
 """Bytes of an upload that one call in a thread writes."""
 T = TypeVar("T")
 
