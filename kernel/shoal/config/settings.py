@@ -108,12 +108,20 @@ class LogSettings(Section):
             raise ValueError("level must be a level of Python's logging: DEBUG, INFO, WARNING, ERROR or CRITICAL")
 
 
+DEFAULT_AGENT = "builtin"
+NO_AGENT = "none"
+
+
 class RuntimeSettings(Section):
     """``[runtime]``: which runtime is the default, and what every runtime shares."""
 
     type: Text | None = None
     """Name of the default runtime; None = the only one that the enabled plugins register."""
     execd_image: Text | None = None
+    """What container runtimes put into sandboxes: the name of an agent that a plugin provides, or of an image.
+
+    ``none`` is nothing; unset is `DEFAULT_AGENT`, if an enabled plugin provides it.
+    """
     execd_run_as_init: bool = False
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
+from shoal.config.settings import DEFAULT_AGENT, NO_AGENT
 from shoal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,6 +86,21 @@ class PluginContext:
         self.lifecycle = lifecycle
         self.agents = {} if agents is None else agents
         self._sections = sections
+
+    def agent(self) -> Agent | None:
+        """The agent that ``runtime.execd_image`` names; None where it names an image or nothing.
+
+        Raises ConfigError for the default agent by its name, if no enabled plugin provides it.
+        """
+        wanted = self.settings.runtime.execd_image
+        if wanted == DEFAULT_AGENT and wanted not in self.agents:
+            raise ConfigError(f"runtime.execd_image: no enabled plugin provides the agent {wanted!r}")
+        return self.agents.get(wanted or DEFAULT_AGENT)
+
+    def execd_image(self) -> str | None:
+        """The reference of the image that ``runtime.execd_image`` names; None where it names an agent or nothing."""
+        wanted = self.settings.runtime.execd_image
+        return None if wanted is None or wanted == NO_AGENT or wanted in self.agents else wanted
 
     def section(self, kind: type[T]) -> T:
         """The plugin's own section, validated, as the Struct that it named in ``shoal_config_sections``."""

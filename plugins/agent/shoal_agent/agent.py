@@ -22,6 +22,8 @@ class Agent:
         self.children = Children()
         """Starts processes and tells when they end."""
         self.token = AccessToken(options.access_token)
+        if options.access_token_sha256 is not None:
+            self.token.expect_sha256(options.access_token_sha256)
         self.gates: list[Gate] = [self.token.gate]
         """Asked in their order before every route; a room may insert its own at the front."""
         self.on_start: list[Callable[[], Awaitable[None]]] = []

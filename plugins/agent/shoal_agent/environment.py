@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from shoal_agent.envfile import parse
 
-SECRET = frozenset({"EXECD_ACCESS_TOKEN"})
+SECRET = frozenset({"EXECD_ACCESS_TOKEN", "EXECD_ACCESS_TOKEN_SHA256"})
 """Never shown to anything that runs in the sandbox."""
 OWN = SECRET | {
     "EXECD_ENVS",

@@ -22,6 +22,8 @@ class Options:
     log_level: int = 6
     """0 (silent) to 7 (debug), as syslog counts."""
     access_token: str | None = None
+    access_token_sha256: str | None = None
+    """In its place: the lower-case hex digest of a token that the agent does not know itself."""
     jupyter_host: str | None = None
     jupyter_token: str | None = None
     jupyter_idle_poll: float = 0.1
@@ -51,6 +53,13 @@ def duration(text: str) -> float:
 def truth(text: str) -> bool:
     """Whether a variable's text switches something on."""
     return text.strip().lower() in ("1", "true", "t", "yes", "on")
+
+
+def _digest(text: str | None) -> str | None:
+    """Raises ValueError for what is no SHA-256, lest an agent be open that should not be."""
+    if text is not None and not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError("EXECD_ACCESS_TOKEN_SHA256 must be 64 lower-case hex digits")
+    return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +99,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
         port=given.port,
         log_level=given.log_level,
         access_token=given.access_token or variable("EXECD_ACCESS_TOKEN"),
+        access_token_sha256=_digest(variable("EXECD_ACCESS_TOKEN_SHA256")),
         jupyter_host=given.jupyter_host or variable("JUPYTER_HOST"),
         jupyter_token=given.jupyter_token or variable("JUPYTER_TOKEN"),
         jupyter_idle_poll=seconds(given.jupyter_idle_poll_interval, "EXECD_JUPYTER_IDLE_POLL_INTERVAL", "100ms"),

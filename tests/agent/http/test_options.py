@@ -32,3 +32,9 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_the_secrets_are_not_in_its_repr() -> None:
     assert "s3cret" not in repr(Options(access_token="s3cret", jupyter_token="s3cret"))
+
+
+@pytest.mark.parametrize("text", ["x", "A" * 64, "a" * 63])
+def test_what_is_no_digest_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="hex"):
+        parse([], {"EXECD_ACCESS_TOKEN_SHA256": text})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import httpx
 import pytest
 from tests.agent.conftest import StartAgent
@@ -29,3 +31,20 @@ def test_requests_without_the_token_are_refused(guarded: httpx.Client) -> None:
 def test_a_redirect_comes_before_the_token(guarded: httpx.Client) -> None:
     with guarded:
         assert guarded.get("/ping/").status_code == 301
+
+
+def test_the_agent_is_told_a_digest_and_wants_the_token(start_agent: StartAgent) -> None:
+    digest = hashlib.sha256(b"right").hexdigest()
+    with start_agent(env={"EXECD_ACCESS_TOKEN_SHA256": digest, "EXECD_ACCESS_TOKEN": "other"}).client() as client:
+        for wrong in ("wrong", "other", digest, ""):
+            assert client.get("/nope", headers={"X-EXECD-ACCESS-TOKEN": wrong}).status_code == 401
+        assert client.get("/nope", headers={"X-EXECD-ACCESS-TOKEN": "right"}).status_code == 404
+
+
+def test_the_agent_reaches_itself_with_the_clients_token(start_agent: StartAgent) -> None:
+    """As where its port is the only one of a sandbox that is published."""
+    agent = start_agent(env={"EXECD_ACCESS_TOKEN": "right"})
+    with agent.client() as client:
+        own = f"/proxy/{agent.port}/nope"
+        assert client.get(own, headers={"X-EXECD-ACCESS-TOKEN": "right"}).status_code == 404
+        assert client.get(own).status_code == 401

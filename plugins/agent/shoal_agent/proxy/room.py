@@ -21,9 +21,14 @@ _LOG = logging.getLogger("shoal_agent")
 
 
 class PortProxy:
-    """Hands requests on to ports of this sandbox."""
+    """Hands requests on to ports of this sandbox.
 
-    def __init__(self) -> None:
+    Args:
+        own: the agent's port, which is reached through itself where only one port of a sandbox is published.
+    """
+
+    def __init__(self, own: int) -> None:
+        self._own = own
         self._pools: dict[int, Pool] = {}
 
     async def handle(self, request: Request) -> Answer:
@@ -36,7 +41,9 @@ class PortProxy:
         query = request.target.partition("?")
         target = f"/{rest}{query[1]}{query[2]}"
         try:
-            return await forward(request, self._pool(int(text)), target, _fields(request))
+            return await forward(
+                request, self._pool(int(text)), target, _fields(request, keep_token=int(text) == self._own)
+            )
         except Unreachable as error:
             _LOG.info("port %s: %s", text, error)
             return text_response(f"port {text} cannot be reached: {error}", 502)
@@ -60,10 +67,13 @@ async def _connect(port: int) -> Upstream:
         return (await asyncio.get_running_loop().create_connection(Upstream, "127.0.0.1", port))[1]
 
 
-def _fields(request: Request) -> Fields:
-    """What the application is told: the client's own fields, without the token, and where the request comes from."""
-    token = HEADER.lower()
-    fields = [(n, v) for n, v in request.headers.fields if n.lower() not in (token, "x-forwarded-for")]
+def _fields(request: Request, *, keep_token: bool) -> Fields:
+    """What the application is told: the client's own fields, and where the request comes from.
+
+    The token goes no further, save to the agent itself, which asks for it once more.
+    """
+    dropped = ("x-forwarded-for",) if keep_token else (HEADER.lower(), "x-forwarded-for")
+    fields = [(n, v) for n, v in request.headers.fields if n.lower() not in dropped]
     chain = request.headers.get("x-forwarded-for")
     fields.append(("X-Forwarded-For", f"{chain}, {request.peer}" if chain else request.peer))
     if request.headers.get("x-forwarded-proto") is None:
@@ -73,6 +83,6 @@ def _fields(request: Request) -> Fields:
 
 def add_routes(agent: Agent, routes: Routes) -> None:
     """`/proxy/`."""
-    proxy = PortProxy()
+    proxy = PortProxy(agent.options.port)
     agent.on_stop.append(proxy.close)
     routes.add(ANY, "/proxy/{rest...}", proxy.handle)
