@@ -23,6 +23,7 @@ from tests.servers import ServerProcess
 from shoal.config.settings import RuntimeSettings, ServerSettings, Settings, StorageSettings, StoreSettings
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
+from shoal.plugin.interfaces import Agent
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.runtime import DockerRuntime
 
@@ -150,6 +151,8 @@ def make(tmp_path: Path) -> Make:
         known: Callable[[str], bool] = lambda sandbox_id: True,
         server: ServerSettings | None = None,
         execd_image: str | None = None,
+        agent: Agent | None = None,
+        required: bool = True,
         secure: SecureRuntimeSettings | None = None,
         storage: StorageSettings | None = None,
         **docker_settings: Any,
@@ -157,11 +160,15 @@ def make(tmp_path: Path) -> Make:
         settings = Settings(
             server=server or ServerSettings(host="127.0.0.1"),
             store=StoreSettings(path=str(tmp_path / "shoal.db")),
-            runtime=RuntimeSettings(type="docker", execd_image=execd_image),
+            runtime=RuntimeSettings(
+                type="docker", execd_image=execd_image or (agent.name if agent and required else None)
+            ),
             storage=storage or StorageSettings(),
         )
         own = DockerSettings(**{"network_mode": "bridge", **docker_settings})
-        runtime = DockerRuntime(settings, own, secure or SecureRuntimeSettings(), known=known)
+        runtime = DockerRuntime(
+            settings, own, secure or SecureRuntimeSettings(), known=known, agent=agent, execd_image=execd_image
+        )
         await runtime.start()
         try:
             yield runtime
@@ -189,13 +196,12 @@ def docker_server(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """``docker_server(network_mode="bridge", …)``: a real server on Docker; stopped in the end, sandboxes left."""
     servers: list[ServerProcess] = []
 
-    def make(extra: str = "", **docker_settings: Any) -> ServerProcess:
+    def make(extra: str = "", *, execd: str | None = EXECD, **docker_settings: Any) -> ServerProcess:
         low = random.SystemRandom().randrange(20000, 59000)
         keys = {"network_mode": "bridge", "port_range_min": low, "port_range_max": low + 2000, **docker_settings}
         table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in keys.items())
-        server = ServerProcess(
-            tmp_path, f'[runtime]\ntype = "docker"\nexecd_image = "{EXECD}"\n[docker]\n{table}\n{extra}'
-        )
+        agent = "" if execd is None else f'execd_image = "{execd}"\n'
+        server = ServerProcess(tmp_path, f'[runtime]\ntype = "docker"\n{agent}[docker]\n{table}\n{extra}')
         servers.append(server)
         server.start()
         return server

@@ -11,6 +11,7 @@ from tests.docker_runtime.plans import plan
 from shoal.errors import InvalidRequest
 from shoal.models.plan import Sidecar
 from shoal_docker import environment
+from shoal_docker.environment import Start
 
 
 def test_the_request_wins_and_null_takes_away() -> None:
@@ -76,9 +77,12 @@ def test_commands_that_are_none() -> None:
 
 
 def test_what_runs() -> None:
-    assert environment.invocation(["a b"], execd=True) == {"Entrypoint": [environment.BOOTSTRAP], "Cmd": ["a", "b"]}
-    assert environment.invocation(["a b"], execd=False) == {"Entrypoint": ["a", "b"], "Cmd": []}
-    assert environment.invocation(["a b"], execd=True, guest=True) == {"Cmd": ["a", "b"]}
+    assert environment.invocation(["a b"], Start.BOOTSTRAP) == {
+        "Entrypoint": [environment.BOOTSTRAP],
+        "Cmd": ["a", "b"],
+    }
+    assert environment.invocation(["a b"], Start.PLAIN) == {"Entrypoint": ["a", "b"], "Cmd": []}
+    assert environment.invocation(["a b"], Start.OWN) == {"Cmd": ["a", "b"]}
 
 
 @pytest.mark.needs("docker")
@@ -86,7 +90,7 @@ async def test_the_engine_hands_it_over_unchanged() -> None:
     made = plan(env={"ODD": "a=b 'c' $d\nnext", "EMPTY": ""})
     found = environment.variables(made, {"BASE": "b"})
     async with started_engine() as engine:
-        config = environment.invocation(["cat /proc/self/environ"], execd=False)
+        config = environment.invocation(["cat /proc/self/environ"], Start.PLAIN)
         printed = await output(engine, [], {}, Env=environment.listed(found), **config)
     seen = dict(entry.split("=", 1) for entry in printed.rstrip("\0").split("\0"))
     assert {name: seen.get(name) for name in found} == found

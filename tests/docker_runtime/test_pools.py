@@ -24,7 +24,7 @@ from tests.servers import ServerProcess
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(600)]
 
 IMAGE = os.environ.get("SHOAL_TEST_IMAGE", "shoal-test/busybox:latest")
-CONFIG = '[runtime]\ntype = "docker"\n[lifecycle]\npool_settle_seconds = 0\n'
+CONFIG = '[runtime]\ntype = "docker"\nexecd_image = "none"\n[lifecycle]\npool_settle_seconds = 0\n'
 ROUNDS = int(os.environ.get("SHOAL_DOCKER_CRASH_ROUNDS", "6"))
 
 

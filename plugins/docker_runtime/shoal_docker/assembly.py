@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 import structlog
 from msgspec import Struct
@@ -13,12 +13,14 @@ from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.models.plan import Sidecar, WorkloadPlan
-from shoal.plugin.interfaces import Progress
+from shoal.plugin.interfaces import AGENT_TOKEN_LABEL, Agent, Progress
 from shoal_docker import environment, labels, windows
 from shoal_docker.bodies import RUNTIME_DIR, Parts, SidecarParts, wanted_ports
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings
 from shoal_docker.engine import Engine
-from shoal_docker.execd import LINUX, WINDOWS, Execd, Installed, installed
+from shoal_docker.environment import Start
+from shoal_docker.execd import Execd, Installed, ProvidedExecd
+from shoal_docker.execd.files import holds
 from shoal_docker.images import EngineImage, Images
 from shoal_docker.limits import resources
 from shoal_docker.security import Security
@@ -29,6 +31,9 @@ T = TypeVar("T")
 Ensure: TypeAlias = Callable[..., Awaitable[EngineImage]]
 
 log = structlog.get_logger("shoal.docker")
+
+SHELL: Final = "/bin/sh"
+"""What a bootstrap is run by."""
 
 
 class Assembly(Struct, kw_only=True):
@@ -48,7 +53,13 @@ class Assembler:
     """Prepares plans. Raises ConfigError for settings that cannot be."""
 
     def __init__(
-        self, engine: Engine, settings: Settings, docker: DockerSettings, secure: SecureRuntimeSettings
+        self,
+        engine: Engine,
+        settings: Settings,
+        docker: DockerSettings,
+        secure: SecureRuntimeSettings,
+        agent: Agent | None = None,
+        execd_image: str | None = None,
     ) -> None:
         self._engine = engine
         self._docker = docker
@@ -56,8 +67,13 @@ class Assembler:
         self._init = docker.init
         self._security = Security(docker, secure)
         self._images = Images(engine)
-        reference = settings.runtime.execd_image
-        self._execd = Execd(engine, self._images, reference, docker.image_pull_policy) if reference else None
+        self._agent = agent
+        self._execd: Execd | ProvidedExecd | None = None
+        if agent is not None:
+            self._execd = ProvidedExecd(engine, agent, required=settings.runtime.execd_image is not None)
+        elif execd_image is not None:
+            self._execd = Execd(engine, self._images, execd_image, docker.image_pull_policy)
+        self._shells: dict[str, bool] = {}
         self._volumes = Volumes(engine, settings.storage, docker.sandbox_binds, secure.runtime)
         self.release, self.sweep = self._volumes.release, self._volumes.sweep
         self.verify, self.without_pins = self._volumes.verify, self._volumes.without_pins
@@ -69,7 +85,7 @@ class Assembler:
         await self._images.start()
         await self._volumes.start()
         if self._execd is not None:
-            await self._execd.sweep()
+            await self._execd.start()
 
     async def stop(self) -> None:
         """Let go of what is under way."""
@@ -99,17 +115,18 @@ class Assembler:
             self._image(plan, progress, self._images.ensure),
             *(self._image_of(sidecar, progress) for sidecar in plan.sidecars),
         )
-        execd = await self._agent(image, guest=guest, progress=progress)
+        execd = None if self._execd is None else await self._execd.given_to(image, guest=guest, progress=progress)
         own = await self._volumes.prepare(plan.id, plan.volumes)
         beside = [await self._beside(plan, each, found) for each, found in zip(plan.sidecars, others, strict=True)]
         runtime_dir = await self._runtime_dir(plan)
         managed = [name for _, prepared in beside for name in prepared.managed]
-        variables = self._variables(plan, ports)
+        variables = self._variables(plan, ports, execd)
         sandbox = Parts(
             image=image.reference,
             carried=image.labels,
             platform=None if guest else platform_of(plan),
-            invocation=environment.invocation(plan.command, execd=execd is not None, guest=guest),
+            image_id=image.id,
+            invocation=environment.invocation(plan.command, self._start(image, execd, guest=guest)),
             env=environment.listed(variables),
             binds=self._docker.sandbox_binds,
             mounts=[*own.mounts, *runtime_dir, *(execd.mounts if execd is not None else ())],
@@ -126,7 +143,7 @@ class Assembler:
     async def image_again(self, plan: WorkloadPlan, assembly: Assembly, progress: Progress) -> Parts:
         """The sandbox's parts with its image fetched anew: the engine did not have it after all."""
         image = await self._image(plan, progress, self._images.ensure_again)
-        return replace(assembly.sandbox, image=image.reference, carried=image.labels)
+        return replace(assembly.sandbox, image=image.reference, image_id=image.id, carried=image.labels)
 
     def without_init(self) -> None:
         """The engine has no init of its own: sandboxes go without from now on."""
@@ -137,15 +154,23 @@ class Assembler:
         if self._execd is not None:
             self._execd.forget()
 
-    async def _agent(self, image: EngineImage, *, guest: bool, progress: Progress) -> Installed | None:
-        """execd for a sandbox of that image; None if there is none to be given."""
-        if self._execd is None:
-            return None
+    def _start(self, image: EngineImage, execd: Installed | None, *, guest: bool) -> Start:
         if guest:
-            return installed(await self._execd.files(WINDOWS, None, progress), windows.OEM_DIRECTORY)
-        native = (image.os, image.arch) in (("", ""), (self._engine.os, self._engine.arch))
-        platform = None if native else f"{image.os}/{image.arch}"
-        return installed(await self._execd.files(LINUX, platform, progress), RUNTIME_DIR)
+            return Start.OWN
+        if execd is None:
+            return Start.PLAIN
+        return Start.BOOTSTRAP if self._shells.get(image.id, True) else Start.AGENT
+
+    async def check_shell(self, parts: Parts, container: str) -> bool:
+        """Whether a container that is not started has what its start takes: a shell, for the agent's bootstrap.
+
+        Found out once for each image, and only where the agent could do without. Raises EngineError, Unavailable.
+        """
+        if self._agent is None or parts.invocation.get("Entrypoint") != [environment.BOOTSTRAP]:
+            return True
+        if parts.image_id not in self._shells:
+            self._shells[parts.image_id] = await self._engine.run(lambda client: holds(client, container, SHELL))
+        return self._shells[parts.image_id]
 
     async def _image(self, plan: WorkloadPlan, progress: Progress, ensure: Ensure) -> EngineImage:
         if plan.snapshot_image is not None:
@@ -179,8 +204,11 @@ class Assembler:
         )
         return parts, prepared
 
-    def _variables(self, plan: WorkloadPlan, ports: list[str]) -> dict[str, str]:
+    def _variables(self, plan: WorkloadPlan, ports: list[str], execd: Installed | None) -> dict[str, str]:
         found = environment.variables(plan, self._docker.sandbox_env, init=self._execd_init)
+        token = plan.labels.get(AGENT_TOKEN_LABEL)
+        if token and execd is not None and self._agent is not None:
+            found |= self._agent.environment(token)
         if windows.is_guest(plan):
             return windows.variables(found, plan.resource_limits, wanted_ports(plan, ports))
         return found

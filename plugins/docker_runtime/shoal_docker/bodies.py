@@ -38,6 +38,7 @@ class Parts(Struct, kw_only=True):
 
     Attributes:
         image: what the engine is told to run.
+        image_id: of that image.
         carried: labels of that image.
         platform: ``os/arch`` for the create call; None leaves it out.
         invocation: what of the body says what to run.
@@ -47,6 +48,7 @@ class Parts(Struct, kw_only=True):
     """
 
     image: str
+    image_id: str = ""
     carried: dict[str, str] = {}
     platform: str | None = None
     invocation: dict[str, Any] = {}

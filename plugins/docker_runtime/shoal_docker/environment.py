@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from typing import Any, Final
 
 from shoal.errors import InvalidRequest
@@ -16,6 +17,7 @@ INIT_VARIABLE: Final = "EXECD_INIT"
 TRANSPARENT: Final = EGRESS_PREFIX + "MITMPROXY_TRANSPARENT"
 """Makes the bootstrap wait for a certificate, five minutes if need be."""
 BOOTSTRAP: Final = "/opt/opensandbox/bootstrap.sh"
+EXECD: Final = "/opt/opensandbox/execd"
 command: Final = entrypoint.words
 """The words of a command, as on every runtime."""
 
@@ -69,15 +71,25 @@ def listed(found: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in found.items()]
 
 
-def invocation(words: Sequence[str], *, execd: bool, guest: bool = False) -> dict[str, Any]:
-    """What of the container's Config says what to run; the image's own entrypoint is replaced.
+class Start(Enum):
+    """Who starts the command of a sandbox."""
 
-    Args:
-        execd: the agent's bootstrap runs first, and the command as its argument.
-        guest: the image emulates a machine with its own entrypoint, which stays.
-    """
-    if guest:
+    PLAIN = auto()
+    """The engine."""
+    OWN = auto()
+    """The image's own entrypoint, which gets it as its argument."""
+    BOOTSTRAP = auto()
+    """The agent's bootstrap, a shell script."""
+    AGENT = auto()
+    """The agent itself, where the image has no shell."""
+
+
+def invocation(words: Sequence[str], start: Start) -> dict[str, Any]:
+    """What of the container's Config says what to run; the image's own entrypoint is replaced, but for `Start.OWN`."""
+    if start is Start.OWN:
         return {"Cmd": command(words)}
-    if execd:
+    if start is Start.BOOTSTRAP:
         return {"Entrypoint": [BOOTSTRAP], "Cmd": command(words)}
+    if start is Start.AGENT:
+        return {"Entrypoint": [EXECD, "--init", "--"], "Cmd": command(words)}
     return {"Entrypoint": command(words), "Cmd": []}

@@ -39,5 +39,7 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
             context.section(DockerSettings),
             context.section(SecureRuntimeSettings),
             known=lambda sandbox_id: context.lifecycle.known(sandbox_id),
+            agent=context.agent(),
+            execd_image=context.execd_image(),
         )
     ]

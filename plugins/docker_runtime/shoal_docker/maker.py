@@ -36,6 +36,10 @@ RETRY_SECONDS = 5.0
 """Wait before a create whose engine did not answer in time is tried again."""
 
 
+class NoShell(Exception):
+    """The image has no shell, which the sandbox's start wants."""
+
+
 class Taken(Exception):
     """A container of that name exists."""
 
@@ -99,6 +103,9 @@ class ContainerMaker:
                 await self._remover.clear(await self._census.one(plan.id))
                 if attempt == ATTEMPTS:
                     raise EngineFailure(START_FAILED, f"The sandbox could not be started: {error}") from None
+            except NoShell:
+                log.info("the image has no shell: the agent starts the command", sandbox_id=plan.id, image=plan.image)
+                await self._remover.clear(await self._census.one(plan.id))
             except InitMissing as error:
                 log.warning("the engine has no init: orphans of a sandbox stay until it ends", error=str(error))
                 self._assembler.without_init()
@@ -157,6 +164,8 @@ class ContainerMaker:
                     raise
                 parts = await self._assembler.image_again(plan, assembly, progress)
                 made = await self._create(sandbox_body(plan, parts, network, published), name, parts.platform)
+            if not await self._assembler.check_shell(parts, str(made["Id"])):
+                raise NoShell
             await self._engine.call("start", made["Id"])
             await self._assembler.verify(made["Id"], parts.placed)
         except EngineError as error:

@@ -13,7 +13,7 @@ from shoal.errors import ConfigError, InvalidRequest, Unavailable
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload, WorkloadGone
-from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
+from shoal.plugin.interfaces import Agent, Capabilities, LogQuery, Progress, Runtime
 from shoal_docker.assembly import Assembler
 from shoal_docker.census import Census
 from shoal_docker.config import DockerSettings, SecureRuntimeSettings, normal_mode
@@ -40,6 +40,8 @@ class DockerRuntime(Runtime):
 
     Args:
         known: whether this server has a record of a sandbox.
+        agent: what sandboxes get, if they get a registered one.
+        execd_image: the image of what they get otherwise; None for nothing.
     """
 
     name: ClassVar[str] = "docker"
@@ -52,15 +54,18 @@ class DockerRuntime(Runtime):
         secure: SecureRuntimeSettings,
         *,
         known: Callable[[str], bool] = lambda sandbox_id: False,
+        agent: Agent | None = None,
+        execd_image: str | None = None,
     ) -> None:
         self.concurrency = docker.concurrency
         self._settings, self._docker, self._secure = settings, docker, secure
         self._known = known
+        self.agent, self.agent_starts = agent, agent is not None or execd_image is not None
         self.engine = Engine(docker.host, timeout=docker.timeout, threads=docker.concurrency + SPARE_THREADS)
         self._networks: set[str] = set()
         surroundings = self._surroundings = self._around()
         self._census = Census(self.engine, surroundings, known)
-        self._assembler = Assembler(self.engine, settings, docker, secure)
+        self._assembler = Assembler(self.engine, settings, docker, secure, agent, execd_image)
         self.remover = ContainerRemover(self.engine, self._census, self._assembler.release, known)
         self._watcher = Watcher(self.engine, self._census, self._networks, self.remover.retire)
         self._freezer = Freezer(self.engine, self._census)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from docker import APIClient
@@ -55,16 +56,56 @@ def taken(client: APIClient, container: str, parts: Iterable[Part]) -> list[File
     return found
 
 
+def packed(folder: Path) -> list[File]:
+    """The files of a folder, with those of the folders in it."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [File(str(path.relative_to(folder)), path.stat().st_mode & 0o777, path.read_bytes()) for path in found]
+
+
 def put(client: APIClient, container: str, files: Iterable[File]) -> None:
     """Write files into the volume that a container has mounted."""
-    for file in files:
-        _write(client, container, file)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        folders: set[str] = set()
+        for file in files:
+            for folder in reversed(PurePosixPath(file.name).parents[:-1]):
+                if str(folder) not in folders:
+                    folders.add(str(folder))
+                    archive.addfile(_folder(str(folder)))
+            member = tarfile.TarInfo(file.name)
+            member.size, member.mode = len(file.content), file.mode
+            archive.addfile(member, io.BytesIO(file.content))
+    response = client.put(_url(client, container), params={"path": INSIDE}, data=content.getvalue())
+    with response:
+        if not response.ok:
+            refuse(response)
 
 
-def kept(client: APIClient, container: str, names: Iterable[str]) -> list[File]:
-    """Those of the files that are in the volume; a link is no file."""
-    read = ((name, _read(client, container, f"{INSIDE}/{name}")) for name in names)
-    return [File(name, *found) for name, found in read if found is not None]
+def kept(client: APIClient, container: str, names: Sequence[str]) -> list[File]:
+    """The files in the volume with one of the names in its root, in their order; a link is no file."""
+    response = client.get(_url(client, container), params={"path": INSIDE})
+    with response:
+        if not response.ok:
+            refuse(response)
+        found = []
+        with tarfile.open(fileobj=io.BytesIO(response.content)) as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                inside = member.name.strip("/").partition("/")[2]
+                if content is not None and inside.partition("/")[0] in names:
+                    found.append(File(inside, member.mode & 0o777, content.read()))
+    return sorted(found, key=lambda file: (names.index(file.name.partition("/")[0]), file.name))
+
+
+def holds(client: APIClient, container: str, path: str) -> bool:
+    """Whether there is something at that path in a container, which need not run."""
+    response = client.head(_url(client, container), params={"path": path})
+    with response:
+        if response.ok:
+            return True
+        if response.status_code != 404:
+            refuse(response)
+        return False
 
 
 def digest(files: Iterable[File]) -> str:
@@ -89,16 +130,10 @@ def _read(client: APIClient, container: str, path: str) -> tuple[int, bytes] | N
     return None
 
 
-def _write(client: APIClient, container: str, file: File) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        member = tarfile.TarInfo(file.name)
-        member.size, member.mode = len(file.content), file.mode
-        archive.addfile(member, io.BytesIO(file.content))
-    response = client.put(_url(client, container), params={"path": INSIDE}, data=packed.getvalue())
-    with response:
-        if not response.ok:
-            refuse(response)
+def _folder(name: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.mode = tarfile.DIRTYPE, 0o755
+    return member
 
 
 def _url(client: APIClient, container: str) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from shoal.errors import EngineFailure, ShoalError
 from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.execd.files import INSIDE, Part, digest, kept, put, taken
+from shoal_docker.execd.files import INSIDE, File, Part, digest, kept, put, taken
 from shoal_docker.images import EngineImage
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ DISTRIBUTION_FAILED: Final = "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
 
 
 class Files(Struct, frozen=True):
-    """A filled volume: its name, the path of its content on the engine's machine, and what is in it."""
+    """A filled volume: its name, the path of its content on the engine's machine, and the names in its root."""
 
     volume: str
     path: str
@@ -85,15 +85,21 @@ class ExecdVolumes:
             return None
         return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
 
-    async def made(self, name: str, image: EngineImage, parts: tuple[Part, ...], for_what: str) -> Files:
-        """A new volume with the image's files, or an old one with them once more. Raises EngineError, EngineFailure."""
-        files = await self._inside(None, image, lambda client, container: taken(client, container, parts))
-        names = tuple(file.name for file in files)
-        marks = {VOLUME: name, SOURCE: self._reference, IMAGE_ID: image.id, DIGEST: digest(files)}
-        marks |= {FILES: " ".join(names), PLATFORM: for_what}
-        volume = await self._engine.call("create_volume", name, labels=marks)
+    def marks(self, purpose: str) -> dict[str, str]:
+        """Labels of every volume of this agent."""
+        return {SOURCE: self._reference, PLATFORM: purpose}
+
+    async def taken_from(self, image: EngineImage, parts: tuple[Part, ...]) -> list[File]:
+        """The files in an image. Raises EngineError, EngineFailure."""
+        return await self._inside(None, image, lambda client, container: taken(client, container, parts))
+
+    async def made(self, name: str, image: EngineImage, files: list[File], marks: Mapping[str, str]) -> Files:
+        """A new volume with the files, or an old one with them once more. Raises EngineError, EngineFailure."""
+        names = tuple(dict.fromkeys(file.name.partition("/")[0] for file in files))
+        told = {**marks, VOLUME: name, DIGEST: digest(files), FILES: " ".join(names)}
+        volume = await self._engine.call("create_volume", name, labels=told)
         await self._inside(name, image, lambda client, container: put(client, container, files))
-        log.info("execd is ready", volume=name, image=self._reference, files=names)
+        log.info("execd is ready", volume=name, source=self._reference, files=names)
         return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
 
     async def _inside(self, volume: str | None, image: EngineImage, work: Callable[[APIClient, str], T]) -> T:

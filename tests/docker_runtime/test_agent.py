@@ -1,0 +1,193 @@
+"""An agent that a plugin provides, on a real engine: brought without an image of its own, and with a token."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+import pytest
+from msgspec.structs import replace
+from tests.docker_runtime.conftest import Bench, Make, create
+from tests.docker_runtime.engines import IMAGE
+from tests.docker_runtime.test_execd import output, shell, volumes_of
+from tests.servers import ServerProcess
+
+from shoal.errors import EngineFailure
+from shoal.models.workload import Phase
+from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
+from shoal_docker.execd import VOLUME
+from shoal_docker.runtime import DockerRuntime
+
+pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
+
+BOOTSTRAP = '#!/bin/sh\n/opt/opensandbox/execd &\nexec "$@"\n'
+EXECD = "#!/bin/sh\ncat /opt/opensandbox/deep/er/file\n"
+
+
+class Provided(Agent):
+    """A shell script, for one platform."""
+
+    name: ClassVar[str] = "provided"
+    takes_token = True
+
+    def __init__(self, folder: Path, platform: str | None) -> None:
+        self.folder, self.platform = folder, platform
+        self.asked: list[str] = []
+
+    async def files(self, platform: str) -> AgentFiles | None:
+        self.asked.append(platform)
+        digest = "sha256:" + "".join(f"{ord(each):02x}" for each in self.folder.name)[-32:].rjust(32, "0")
+        return AgentFiles(self.folder, digest) if platform == self.platform else None
+
+    def command(self, folder: str) -> list[str]:
+        return [f"{folder}/execd"]
+
+    def environment(self, token: str) -> dict[str, str]:
+        return {"TOKEN_DIGEST": token[::-1]}
+
+
+@pytest.fixture
+def agent(tmp_path: Path, bench: Bench) -> Provided:
+    folder = tmp_path / f"agent-{time.time_ns()}"
+    (folder / "deep/er").mkdir(parents=True)
+    for name, content in (("execd", EXECD), ("bootstrap.sh", BOOTSTRAP)):
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    (folder / "deep/er/file").write_text("the agent ran\n")
+    version = bench.client.version()
+    made = Provided(folder, f"linux/{ {'x86_64': 'amd64'}.get(version['Arch'], version['Arch']) }")
+    bench.volumes.append("opensandbox-execd-" + asyncio.run(made.files(made.platform or "")).digest[7:23])  # type: ignore[union-attr]
+    return made
+
+
+@pytest.fixture
+async def runtime(make: Make, agent: Provided) -> AsyncIterator[DockerRuntime]:
+    async with make(agent=agent) as runtime:
+        yield runtime
+
+
+async def test_its_files_are_brought_without_an_image_and_bound_read_only(
+    runtime: DockerRuntime, agent: Provided, bench: Bench
+) -> None:
+    before = {image.id for image in bench.client.images.list()}
+    plan = bench.plan(command=["sh", "-c", "touch /opt/opensandbox/deep/x || echo closed; exec sleep 600"])
+    assert (await create(runtime, plan)).phase is Phase.RUNNING
+    assert "the agent ran" in output(bench, plan.id, "the agent ran")
+    output(bench, plan.id, "closed")
+    attrs = bench.container(plan.id).attrs
+    assert attrs["Config"]["Entrypoint"] == ["/opt/opensandbox/bootstrap.sh"]
+    assert {mount["Destination"]: mount["RW"] for mount in attrs["Mounts"]} == {
+        "/opt/opensandbox/execd": False,
+        "/opt/opensandbox/bootstrap.sh": False,
+        "/opt/opensandbox/deep": False,
+    }
+    assert {image.id for image in bench.client.images.list()} == before
+    assert attrs["Config"]["Labels"][VOLUME] in volumes_of(bench)
+
+
+async def test_the_sandbox_is_given_what_the_agent_makes_of_the_token_and_not_the_token(
+    runtime: DockerRuntime, bench: Bench
+) -> None:
+    plan = bench.plan(command=["sh", "-c", "cat /proc/*/environ | tr '\\0' '\\n'; echo done; exec sleep 600"])
+    plan = replace(plan, labels={AGENT_TOKEN_LABEL: "abcdefghijkl"})
+    workload = await create(runtime, plan)
+    assert workload.labels[AGENT_TOKEN_LABEL] == "abcdefghijkl"
+    told = output(bench, plan.id, "done")
+    assert "TOKEN_DIGEST=lkjihgfedcba" in told
+    assert "abcdefghijkl" not in told
+    assert "abcdefghijkl" not in await runtime.inspect(plan.id)
+
+
+@pytest.mark.parametrize("harm", ["rm /v/deep/er/file", "echo evil >/v/deep/er/file", "chmod 777 /v/execd"])
+async def test_what_somebody_changed_is_put_right_at_the_next_start(
+    make: Make, agent: Provided, bench: Bench, harm: str
+) -> None:
+    name = bench.volumes[-1]
+    for _ in range(2):
+        async with make(agent=agent) as runtime:
+            plan = bench.plan()
+            assert (await create(runtime, plan)).phase is Phase.RUNNING
+            output(bench, plan.id, "the agent ran")
+            await runtime.delete(plan.id)
+        assert shell(bench, name, "cat /v/deep/er/file; stat -c %a /v/execd") == "the agent ran\n755\n"
+        shell(bench, name, harm)
+
+
+async def test_another_version_has_another_volume_and_the_old_one_goes(
+    make: Make, agent: Provided, bench: Bench, tmp_path: Path
+) -> None:
+    old = bench.volumes[-1]
+    async with make(agent=agent) as runtime:
+        plan = bench.plan()
+        await create(runtime, plan)
+    newer = Provided(agent.folder.rename(tmp_path / f"newer-{time.time_ns()}"), agent.platform)
+    files = await newer.files(agent.platform or "")
+    assert files is not None
+    bench.volumes.append("opensandbox-execd-" + files.digest[7:23])
+    async with make(agent=newer) as runtime:
+        assert old in volumes_of(bench)
+        other = bench.plan()
+        await create(runtime, other)
+        assert bench.container(other.id).attrs["Config"]["Labels"][VOLUME] == bench.volumes[-1]
+        await runtime.delete(plan.id)
+    async with make(agent=newer):
+        deadline = time.monotonic() + 30
+        while old in volumes_of(bench):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def test_an_image_without_a_shell_is_started_by_the_agent(make: Make, agent: Provided, bench: Bench) -> None:
+    bench.volumes.append(bench.volumes[-1])
+    tag = bench.image("RUN rm /bin/sh")
+    async with make(agent=agent) as runtime:
+        for _ in range(2):
+            plan = bench.plan(image=tag, command=["/bin/busybox", "sleep", "600"])
+            await create(runtime, plan)
+            config = bench.container(plan.id).attrs["Config"]
+            assert config["Entrypoint"] == ["/opt/opensandbox/execd", "--init", "--"]
+            assert config["Cmd"] == ["/bin/busybox", "sleep", "600"]
+
+
+@pytest.mark.parametrize("required", [True, False])
+async def test_a_platform_that_it_has_no_files_for(
+    make: Make, agent: Provided, bench: Bench, *, required: bool
+) -> None:
+    agent.platform = "linux/none"
+    async with make(agent=agent, required=required) as runtime:
+        plan = bench.plan()
+        if required:
+            with pytest.raises(EngineFailure, match="no files for linux/") as failed:
+                await create(runtime, plan)
+            assert failed.value.code == "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
+        else:
+            await create(runtime, plan)
+            assert bench.container(plan.id).attrs["Config"]["Entrypoint"] == plan.command
+
+
+def test_the_default_agent_answers_at_the_first_try_and_wants_its_token(
+    tmp_path: Path, bench: Bench, docker_server: Callable[..., ServerProcess]
+) -> None:
+    """The real one, through the server's own proxy and at its published port."""
+    server = docker_server(execd=None)
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        body = {"image": {"uri": IMAGE}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600}
+        sandbox = client.post("/v1/sandboxes", json=body).json()["id"]
+        bench.ids.add(sandbox)
+        assert client.get(f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}/ping").status_code == 200
+        assert client.get(f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}/no/such/route").status_code == 404
+        endpoint = client.get(f"/v1/sandboxes/{sandbox}/endpoints/{AGENT_PORT}").json()
+        token = endpoint["headers"][AGENT_TOKEN_HEADER]
+        direct = f"http://{endpoint['endpoint']}"
+        assert httpx.get(f"{direct}/ping", headers={AGENT_TOKEN_HEADER: token}).status_code == 200
+        assert httpx.get(f"{direct}/metrics").status_code == 401
+        assert httpx.get(f"{direct}/no/such/route", headers={AGENT_TOKEN_HEADER: token}).status_code == 404
+        assert "headers" not in client.get(f"/v1/sandboxes/{sandbox}/endpoints/8080").json()
+        server.stop()
+        server.start()
+        assert client.get(f"/v1/sandboxes/{sandbox}/endpoints/{AGENT_PORT}").json()["headers"] == endpoint["headers"]
+        assert token not in server.log.read_text()
