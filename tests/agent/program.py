@@ -78,7 +78,7 @@ class AgentProcess:
                 cwd=home,
                 start_new_session=True,
                 env={
-                    **{name: value for name, value in os.environ.items() if name != "LC_CTYPE"},
+                    **{name: value for name, value in os.environ.items() if name not in ("LC_CTYPE", "TERM")},
                     "PYTHONPATH": str(SOURCE),
                     "HOME": str(home),
                     "EXECD_ENVS": str(self.env_file),

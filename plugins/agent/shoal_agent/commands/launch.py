@@ -6,7 +6,7 @@ import asyncio
 import errno
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from shoal_agent.accounts import MAX_ID, Accounts
@@ -46,6 +46,7 @@ def launch(
     stdout: int,
     stderr: int,
     identity: dict[str, Any] | None = None,
+    preexec: Callable[[], None] | None = None,
 ) -> tuple[int, asyncio.Future[int]]:
     """Starts `file` as the leader of a session of its own. Returns its pid and a future of its return code.
 
@@ -61,13 +62,15 @@ def launch(
             cwd=cwd.encode("utf-8", "surrogateescape"),
             env=encoded({**environment, "PWD": cwd}),
             start_new_session=True,
+            preexec_fn=preexec,
             **(identity or {}),
         )
-    except OSError as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise failed(file, error) from None
 
 
-def failed(file: str, error: OSError) -> StartError:
+def failed(file: str, error: Exception) -> StartError:
     """What went wrong, in the words that clients know."""
-    text = os.strerror(error.errno) if error.errno else str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    text = os.strerror(number) if number else str(error)
     return StartError(f"fork/exec {file}: {text[:1].lower()}{text[1:]}")

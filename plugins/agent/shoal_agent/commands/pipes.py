@@ -14,19 +14,29 @@ DRAIN = 1024 * 1024
 class OutputPipe:
     """Reads as the loop finds bytes; `hold` stops it, so the writer waits. `take` gets bytes, `ended` the end."""
 
-    def __init__(self, take: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, take: Callable[[bytes], None], ended: Callable[[], None], ends: tuple[int, int] | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._take, self._ended = take, ended
-        self._reading, self.writing = os.pipe2(os.O_CLOEXEC)
+        self._reading, self.writing = os.pipe2(os.O_CLOEXEC) if ends is None else ends
         """`writing` is for the process; `start` closes it here."""
         os.set_blocking(self._reading, False)
         self._held = False
         self.open = True
         """Whether somebody may still write."""
 
+    @classmethod
+    def of(cls, descriptor: int, take: Callable[[bytes], None], ended: Callable[[], None]) -> OutputPipe:
+        """Reads a terminal; it has started."""
+        pipe = cls(take, ended, (descriptor, -1))
+        pipe.start()
+        return pipe
+
     def start(self) -> None:
         """After the process has been started."""
-        os.close(self.writing)
+        if self.writing >= 0:
+            os.close(self.writing)
         self._loop.add_reader(self._reading, self._readable)
 
     def abandon(self) -> None:
@@ -56,6 +66,17 @@ class OutputPipe:
         self._take, self._ended = _nothing, _nobody
         self.release()
 
+    def close(self) -> None:
+        """Reads no more, whoever still writes."""
+        if self.open:
+            self._shut()
+
+    def _shut(self) -> None:
+        if not self._held:
+            self._loop.remove_reader(self._reading)
+        os.close(self._reading)
+        self.open = False
+
     def _readable(self) -> None:
         self._read()
 
@@ -69,10 +90,7 @@ class OutputPipe:
         if data:
             self._take(data)
             return len(data)
-        if not self._held:
-            self._loop.remove_reader(self._reading)
-        os.close(self._reading)
-        self.open = False
+        self._shut()
         self._ended()
         return 0
 

@@ -43,7 +43,7 @@ def parse(fields: Fields, paths: Paths) -> Spec:
     if "argv" in fields and (not argv or not argv[0]):
         raise invalid_body("argv needs a first element, the program")
     envs = fields.text_map("envs")
-    _check_texts(command, argv, envs)
+    check_texts(command, argv, envs)
     uid = fields.optional_integer("uid", most=MOST_ID)
     gid = fields.optional_integer("gid", most=MOST_ID)
     if gid is not None and uid is None:
@@ -61,7 +61,8 @@ def parse(fields: Fields, paths: Paths) -> Spec:
     )
 
 
-def _check_texts(command: str, argv: list[str], envs: Mapping[str, str]) -> None:
+def check_texts(command: str, argv: list[str], envs: Mapping[str, str]) -> None:
+    """Raises `ApiError` 400 for what no process can be given."""
     if "\0" in command or any("\0" in argument for argument in argv):
         raise invalid_body("a command cannot hold a NUL")
     for name, value in envs.items():
