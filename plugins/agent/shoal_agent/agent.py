@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal_agent.children import Children
 from shoal_agent.environment import Environment
 from shoal_agent.http.app import Gate
 from shoal_agent.http.token import AccessToken
 from shoal_agent.options import Options
+
+if TYPE_CHECKING:
+    from shoal_agent.http import Fields, Stream
 
 
 class Agent:
@@ -33,6 +36,8 @@ class Agent:
         self.interrupters: list[Callable[[str], Awaitable[bool]]] = []
         """Asked in their order by `DELETE /command` and `DELETE /code`: each ends the run with that id, and returns
         whether it knows it."""
+        self.start_command: Callable[[Fields], Stream]
+        """Runs a command as the body of `POST /command` asks for it; set by the room of commands."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def run_in_background(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

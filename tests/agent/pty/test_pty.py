@@ -64,6 +64,9 @@ class Terminal:
     def send(self, **frame: Any) -> None:
         self.socket.send(json.dumps(frame))
 
+    def sees_hello(self) -> Terminal:
+        return self.until(lambda: self.texts)
+
     def sees(self, text: str) -> Terminal:
         return self.until(lambda: text.encode() in self.output[1] + self.replayed)
 
@@ -167,8 +170,8 @@ def test_a_session_outlives_its_socket(new: NewSession) -> None:
     ):
         _released(session)
         with session.socket(f"?since={since}") as again:
-            again.until(lambda again=again: again.texts)
-            assert (again.offset, again.replayed) == (offset, data)
+            again.sees_hello()
+            assert (again.offset, bytes(again.replayed)) == (offset, data)
     _released(session)
     with session.socket("?since=10") as last:
         last.type("echo $V\n")
@@ -240,7 +243,7 @@ def test_after_its_end_a_session_starts_again(new: NewSession) -> None:
     with session.socket("?pty=0") as again:
         again.end()
     assert again.order == ["replay", "connected", "out", "exit"]
-    assert (again.replayed, again.output[1]) == (b"run\n", b"run\n")
+    assert again.replayed == again.output[1] == b"run\n"
 
 
 def _released_ended(session: Session) -> None:

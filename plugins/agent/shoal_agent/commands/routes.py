@@ -9,8 +9,9 @@ from shoal_agent.agent import Agent
 from shoal_agent.commands import spec
 from shoal_agent.commands.command import Command
 from shoal_agent.commands.events import stream_headers
+from shoal_agent.commands.journal import Journal
 from shoal_agent.commands.table import Commands
-from shoal_agent.http import ApiError, FileResponse, Request, Response, Routes, Stream, json_response
+from shoal_agent.http import ApiError, Fields, FileResponse, Request, Response, Routes, Stream, json_response
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, invalid_body
 from shoal_agent.paths import Paths
 
@@ -36,6 +37,7 @@ class CommandRoutes:
         self._commands = Commands(agent)
         daemon = agent.environment.daemon
         self._paths = Paths(daemon, daemon.get("HOME"))
+        agent.start_command = self.start
         agent.interrupters.append(self._commands.interrupt)
         agent.on_start.append(self._begin)
         agent.on_stop.append(self._commands.close)
@@ -45,13 +47,16 @@ class CommandRoutes:
 
     async def run(self, request: Request) -> Stream:
         """Starts a command. The answer is its stream; the command goes on when the client does not."""
-        wanted = spec.parse(await request.fields(), self._paths)
-        return follow(self._commands.start(wanted))
+        return self.start(await request.fields())
+
+    def start(self, fields: Fields) -> Stream:
+        """The same for a body that has been read. Raises `ApiError` 400."""
+        command = self._commands.start(spec.parse(fields, self._paths))
+        return Stream(command.journal.follow(), headers=stream_headers())
 
     async def resume(self, request: Request) -> Stream:
         """The stream of a command from a byte offset of its body on: 0 is its beginning. 410 for what is forgotten."""
-        command = self._find(request.params["id"], 404)
-        return follow(command, request.query("offset") or "0")
+        return resumed(self._find(request.params["id"], 404).journal, request)
 
     async def status(self, request: Request) -> Response:
         """How a command is doing."""
@@ -93,19 +98,20 @@ class CommandRoutes:
         return command
 
 
-def follow(run: Command, offset: str = "0") -> Stream:
-    """The stream of a run from a byte offset on.
+def resumed(journal: Journal, request: Request) -> Stream:
+    """The stream of a run from the byte that the query's `offset` names on.
 
     Raises `ApiError` 400 for what is no offset, 416 for one that is not reached yet, 410 for bytes that are forgotten.
     """
-    if not (offset.isascii() and offset.isdigit() and len(offset) < 20):
+    text = request.query("offset") or "0"
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise invalid_body("offset must be a number of bytes")
-    journal, start = run.journal, int(offset)
-    if start > journal.end:
+    offset = int(text)
+    if offset > journal.end:
         raise ApiError(416, INVALID_REQUEST_BODY, f"the stream has only {journal.end} bytes so far")
-    if start < journal.start:
+    if offset < journal.start:
         raise ApiError(410, INVALID_REQUEST_BODY, f"only the bytes from {journal.start} on are still kept")
-    return Stream(journal.follow(start), headers=stream_headers())
+    return Stream(journal.follow(offset), headers=stream_headers())
 
 
 def _opened(path: str) -> BinaryIO:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from shoal_agent.agent import Agent
-from shoal_agent.commands.routes import follow
+from shoal_agent.commands.events import stream_headers
+from shoal_agent.commands.routes import resumed
 from shoal_agent.commands.spec import directory
 from shoal_agent.http import ApiError, Request, Response, Routes, Stream, json_response
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, invalid_body
@@ -54,14 +55,14 @@ class SessionRoutes:
         run = await session.start(command, directory(cwd, self._paths) if cwd else None, timeout)
         if run is None:
             raise _unknown(session.id)
-        return follow(run)
+        return Stream(run.journal.follow(), headers=stream_headers())
 
     async def resume(self, request: Request) -> Stream:
         """The stream of the session's last run from a byte offset on."""
         session = self._find(request.params["id"])
         if session.run is None:
             raise ApiError(404, CONTEXT_NOT_FOUND, f"nothing has run in session {session.id} yet")
-        return follow(session.run, request.query("offset") or "0")
+        return resumed(session.run.journal, request)
 
     async def delete(self, request: Request) -> None:
         """Ends a session and what runs in it."""
