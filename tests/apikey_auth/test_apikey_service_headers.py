@@ -23,7 +23,9 @@ class Site:
     def __init__(self, home: Path) -> None:
         keys = '[[apikey_auth.keys]]\nname = "go"\nenv = "GO_KEY"\n'
         previews = f'[ingress.preview]\ndomain = "{DOMAIN}"\n'
-        self.server = ServerProcess(home, f'[runtime]\ntype = "local"\n{previews}{keys}', env={"GO_KEY": KEY})
+        self.server = ServerProcess(
+            home, f'[runtime]\ntype = "local"\n[local]\nnetwork = "host"\n{previews}{keys}', env={"GO_KEY": KEY}
+        )
         self.server.start()
         self.http = httpx.Client(base_url=self.server.base, timeout=60, trust_env=False)
         body = {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600}

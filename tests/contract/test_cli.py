@@ -44,7 +44,7 @@ def test_whole_life(cli: Any) -> None:
     assert "Paused" in cli("sandbox", "get", sandbox, "-o", "json")
     cli("sandbox", "resume", sandbox, "--skip-health-check")
     assert "Running" in cli("sandbox", "get", sandbox, "-o", "json")
-    assert "127.0.0.1:8000" in cli("sandbox", "endpoint", sandbox, "--port", "8000", "-o", "json")
+    assert f"/sandboxes/{sandbox}/proxy/8000" in cli("sandbox", "endpoint", sandbox, "--port", "8000", "-o", "json")
     cli("diagnostics", "logs", sandbox, "--scope", "container")
     cli("sandbox", "kill", sandbox)
     assert sandbox not in cli("sandbox", "list", "-o", "json")

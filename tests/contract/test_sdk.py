@@ -88,7 +88,7 @@ def test_patch_metadata(sandbox: SandboxSync) -> None:
 
 
 def test_endpoint(sandbox: SandboxSync) -> None:
-    assert sandbox.get_endpoint(8000).endpoint == "127.0.0.1:8000"
+    assert sandbox.get_endpoint(8000).endpoint.endswith(f"/sandboxes/{sandbox.id}/proxy/8000")
 
 
 def test_diagnostics(sandbox: SandboxSync) -> None:

@@ -33,7 +33,7 @@ async def test_runs_and_reports_its_address(runtime: LocalRuntime) -> None:
     wanted = plan("sleep", "1000")
     await runtime.check(wanted)
     made = await runtime.create(wanted, ignore)
-    assert (made.phase, made.reason, made.host) == (Phase.RUNNING, "PROCESS_RUNNING", "127.0.0.1")
+    assert (made.phase, made.reason, made.tunnelled) == (Phase.RUNNING, "PROCESS_RUNNING", True)
     assert made.adoption is not None
     assert made.adoption.metadata == {"team": "blue"}
     assert await runtime.list() == [made]

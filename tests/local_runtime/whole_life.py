@@ -10,6 +10,7 @@ import concurrent.futures.thread
 import encodings.idna
 import linecache
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -99,6 +100,8 @@ if __name__ == "__main__":
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
+        if not os.access(sys.executable, os.X_OK):  # the broker of namespaces is a program of its own
+            sys.executable = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
     os.environ["HOME"] = str(base)
     if way == "direct":
         probe._candidates = only_direct

@@ -43,7 +43,7 @@ class Site:
         self.secure = secure
         self.server = ServerProcess(
             home,
-            f'[runtime]\ntype = "local"\n[ingress.preview]\ndomain = "{DOMAIN}"\n{settings}',
+            f'[runtime]\ntype = "local"\n[local]\nnetwork = "host"\n[ingress.preview]\ndomain = "{DOMAIN}"\n{settings}',
             env={"OPENSANDBOX_SERVER_API_KEY": KEY["OPEN-SANDBOX-API-KEY"]},
         )
         self.http = httpx.Client(base_url=self.server.base, timeout=60, trust_env=False)

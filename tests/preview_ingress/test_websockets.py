@@ -30,7 +30,8 @@ class Site:
     def __init__(self, home: Path) -> None:
         self.server = ServerProcess(
             home,
-            f'[runtime]\ntype = "local"\n[ingress.preview]\ndomain = "{DOMAIN}"\n[apikey_auth]\nopen_proxy = false\n',
+            '[runtime]\ntype = "local"\n[local]\nnetwork = "host"\n[apikey_auth]\nopen_proxy = false\n'
+            f'[ingress.preview]\ndomain = "{DOMAIN}"\n',
             env={"OPENSANDBOX_SERVER_API_KEY": KEY["OPEN-SANDBOX-API-KEY"]},
         )
         self.http = httpx.Client(base_url=self.server.base, headers=KEY, timeout=60, trust_env=False)

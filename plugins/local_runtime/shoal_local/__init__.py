@@ -10,6 +10,7 @@
     image/        image names, archives and layouts, unpacked roots
     root/         the root of one sandbox: layers, mounts, volumes, what is hidden
     run/          how a sandbox is started, isolated and ended
+    network/      the network of a sandbox, and the way into it
     limit/        CPU, memory, processes, disk, and the freezer
     state/        what is kept on disk, and what is read from it
 """

@@ -22,6 +22,8 @@ class LocalSettings(Section):
     """off = no overlay: roots are read-only but for the sandbox's own ``/tmp``, ``/root``, ``/home`` and such."""
     cgroups: Literal["auto", "off"] = "auto"
     """off = limits by rlimits and pause by signals, as where no cgroup is writable."""
+    network: Literal["auto", "none", "host"] = "auto"
+    """none: a network of each sandbox's own, without a way out; host: this machine's; auto: none, if isolated."""
     uid: UnprivilegedId = 64000
     """Who sandboxes are on the host when the server runs as root; unused otherwise."""
     gid: UnprivilegedId = 64000

@@ -8,6 +8,7 @@ from typing import Final
 
 from shoal.kit import MASK
 from shoal.models.workload import Phase, Workload
+from shoal_local.network.modes import WORDS as NETWORKS
 from shoal_local.state.box import Event, Spec, Started
 
 SHOWN: Final = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TERM", "TZ", "USER", "SHELL", "OPENSANDBOX_ID"})
@@ -48,7 +49,7 @@ def inspect(
     lines = [_row(name, value) for name, value in rows.items()]
     lines += _block("Isolation", isolation)
     lines += _block("Limits", _limits(spec))
-    lines += _block("Network", {"Mode": "host (127.0.0.1; ports are this machine's own)"})
+    lines += _block("Network", {"Mode": NETWORKS[spec.network]})
     if spec.volumes:
         lines += ["Volumes:", *(f"  {volume}" for volume in spec.volumes)]
     lines += ["Labels:", *(f"  {key}={value}" for key, value in sorted(spec.adoption.metadata.items()))]

@@ -27,6 +27,8 @@ from shoal_local.image.cache import RootFsCache
 from shoal_local.image.catalog import Catalog
 from shoal_local.limit import disk, freeze
 from shoal_local.limit.cgroups import Cgroups, detect
+from shoal_local.network import modes
+from shoal_local.network.client import Broker
 from shoal_local.root.secrets import masks, secret_paths
 from shoal_local.root.volumes import HostVolumes
 from shoal_local.run import probe
@@ -60,6 +62,7 @@ class Keeper:
         self._catalog = Catalog(local.images, self._secrets, local.image_roots)
         self._groups = Cgroups({})
         self._server_lock: int | None = None
+        self.broker = Broker()
         self._isolation: Isolation | None = None
         self._verdict: Verdict | None = None
         self._images: RootFsCache
@@ -126,6 +129,7 @@ class Keeper:
                     self.state.close()
             os.close(self._server_lock)
             self._server_lock = None
+        self.broker.close()
 
     def writable(self) -> bool:
         """Can sandboxes still be made?"""
@@ -189,6 +193,13 @@ class Keeper:
             box.add_event("exited", "" if how is None else describe_exit(how[0]), at=workload.since)
         return workload
 
+    def started(self, sandbox_id: str) -> Started:
+        """The processes of a running sandbox. Raises NotFound."""
+        started = self.state.box(sandbox_id).started()
+        if started is None:
+            raise NotFound("LOCAL::SANDBOX_NOT_FOUND", f"there is no running sandbox {sandbox_id}")
+        return started
+
     def events(self, box: Box, limit: int) -> str:
         """Text for the events route. Raises NotFound."""
         workload, spec = self.see(box), box.spec()
@@ -215,11 +226,12 @@ class Keeper:
         drop = Drop(self._local.uid, self._local.gid) if os.geteuid() == 0 else None
         tools, state = probe.find_tools(), self.state
         hidden = masks(self._secrets)
+        network = modes.choose(self._local, self.broker)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
             quota = disk.choose(self._local) if method == "unshare" or staged else None
             places = (state.mountpoint, hidden, state.dev, state.templates)
-            return Isolation(method, overlay, staged, drop, tools, *places, disk=quota)
+            return Isolation(method, overlay, staged, drop, tools, *places, disk=quota, network=network)
 
         return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
 

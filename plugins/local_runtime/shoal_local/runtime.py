@@ -9,7 +9,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from socket import socket
 from typing import Any, ClassVar, Final, ParamSpec, TypeVar
+
+import structlog
 
 from shoal.config.settings import Settings
 from shoal.errors import Unavailable
@@ -21,6 +24,8 @@ from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
 from shoal_local.config import LocalSettings
 from shoal_local.image.oci import architecture
 from shoal_local.keeper import Keeper
+from shoal_local.network import modes
+from shoal_local.network.dialler import Dialler
 from shoal_local.run.maker import Maker
 from shoal_local.run.process import open_pidfd
 from shoal_local.state.box import Box, Started
@@ -28,6 +33,8 @@ from shoal_local.state.logs import LogKeeper
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+log: Final = structlog.get_logger("shoal.local")
 
 LOG_INTERVAL: Final = 1.0
 LOG_INTERVAL_BUSY: Final = 0.1
@@ -52,10 +59,12 @@ class LocalRuntime(Runtime):
             pause=True, secure_access=True, volumes=frozenset({"host"}), platforms=platforms
         )
         self.concurrency = local.concurrency
+        self._local = local
         self._keeper = Keeper(settings, local, config)
         self._logs = LogKeeper(local.log_max_bytes)
         self._feed = Feed()
         self._handles: dict[str, int] = {}
+        self._dialler = Dialler(self._keeper.broker, self._keeper.started, self._handles.__contains__)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: BoundedThreads | None = None
 
@@ -76,10 +85,18 @@ class LocalRuntime(Runtime):
         self._feed.close()
         for sandbox_id in list(self._handles):
             self._unfollow(sandbox_id)
+        self._dialler.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
         self._keeper.close()
+
+    def check_config(self) -> None:
+        """Raises ConfigError for a network that cannot be had here; logs why sandboxes have no way out."""
+        modes.choose(self._local, self._keeper.broker)
+        hint = modes.hint(self._local)
+        if hint is not None:
+            log.info(hint)
 
     async def ping(self) -> None:
         """The state directory must still be there and writable."""
@@ -121,6 +138,9 @@ class LocalRuntime(Runtime):
 
     def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
         return self._feed.subscribe()
+
+    async def connect(self, sandbox_id: str, port: int) -> socket:
+        return await self._dialler.connect(sandbox_id, port)
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         return await self._call(self._logs.text, self._box(sandbox_id), query)
@@ -166,6 +186,7 @@ class LocalRuntime(Runtime):
         asyncio.get_running_loop().add_reader(handle, self._on_end, box, handle, started.top.pid)
 
     def _unfollow(self, sandbox_id: str) -> None:
+        self._dialler.forget(sandbox_id)
         handle = self._handles.pop(sandbox_id, None)
         if handle is not None:
             asyncio.get_running_loop().remove_reader(handle)

@@ -60,6 +60,7 @@ def test_source_and_plugins_are_told(run: Run, config: Path) -> None:
             "note: with server.api_key alone, /sandboxes/{id}/proxy/{port} needs no key, as in opensandbox-server: "
             "whoever knows a sandbox's id reaches its ports; [apikey_auth] open_proxy = false asks for the key"
         ),
+        'note: sandboxes have no way out of this machine; [local] network = "host" lets them share its network',
         "ok",
     ]
 

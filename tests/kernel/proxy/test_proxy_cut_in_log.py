@@ -13,7 +13,7 @@ from tests.servers import ServerProcess
 
 async def test_a_cut_is_told_of_once(tmp_path: Path) -> None:
     env = {"OPENSANDBOX_INSECURE_SERVER": "YES"}
-    server = ServerProcess(tmp_path, '[runtime]\ntype = "local"\n', env=env)
+    server = ServerProcess(tmp_path, '[runtime]\ntype = "local"\n[local]\nnetwork = "host"\n', env=env)
     server.start()
     body = {"image": {"uri": "host"}, "entrypoint": ["sleep", "60"], "resourceLimits": {}, "timeout": 600}
     upstream = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", close=True)

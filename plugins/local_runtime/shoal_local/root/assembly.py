@@ -14,7 +14,7 @@ from shoal.models.codes import INVALID_PARAMETER
 from shoal_local.image.cache import RootFs
 from shoal_local.root.binds import Bind, direct, make_aside, mounts
 from shoal_local.root.blueprint import EMPTY, PRIVATE, Blueprint, Drawer, make_all
-from shoal_local.root.mounts import Mount, devices, mirror
+from shoal_local.root.mounts import Mount, devices, mirror, write_file
 from shoal_local.root.paths import resolve
 
 _FORBIDDEN: Final = frozenset({"proc", "dev", "sys"})
@@ -46,6 +46,8 @@ class Root:
         steps += self._masks()
         if self._whole:
             self._complete_image()
+        else:
+            steps += self._own_names()
         self._ensure(workdir, directory=True)
         self.places = [
             bind.target if bind.covers is not None else self._ensure(bind.target, directory=bind.directory)
@@ -69,7 +71,7 @@ class Root:
             )
 
     def _complete_image(self) -> None:
-        """Mount points that an image may lack, and name service: the network is the host's, so are its names."""
+        """Mount points that an image may lack, and name service: of the sandbox's own network, or else the host's."""
         lower, upper, owner = self._rootfs.path, self._box / "upper", self._place.owner
         for name in ("proc", "dev", "tmp"):
             if not (lower / name).exists() and not (lower / name).is_symlink():
@@ -78,10 +80,25 @@ class Root:
             return
         etc = mirror(lower, upper, ("etc",), owner)
         for name in _NETWORK_FILES:
-            if (source := Path("/etc", name)).is_file():
+            if (source := Path("/etc", name)).is_file() and not self._place.names:
                 shutil.copyfile(source, etc / name)
                 if owner is not None:
                     os.chown(etc / name, *owner)
+        self._write_names(etc)
+
+    def _write_names(self, etc: Path) -> None:
+        for name, text in self._place.names.items():
+            write_file(etc / name, text, self._place.owner)
+
+    def _own_names(self) -> Iterator[Mount]:
+        """The sandbox's own resolver and hosts file in place of the machine's."""
+        if "etc" in self._blueprint.layered:
+            self._write_names(self._box / "upper-etc")
+            return
+        for name, text in self._place.names.items():
+            if (self._rootfs.path / "etc" / name).is_file():
+                write_file(self._box / f"etc-{name}", text, self._place.owner)
+                yield Mount("bind", f"/etc/{name}", str(self._box / f"etc-{name}"), read_only=True)
 
     def _masks(self) -> Iterator[Mount]:
         if not self._rootfs.host:

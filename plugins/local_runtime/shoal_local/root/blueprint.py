@@ -38,6 +38,7 @@ class Place(Struct, frozen=True):
         owner: (uid, gid) of the sandboxes' files; None = the server's own.
         hidden: absolute paths of the host that no sandbox may see.
         dev: the template of /dev; None where bubblewrap makes its own.
+        names: files of /etc that are the sandbox's own, resolver and hosts, and their content.
         templates: where templates of roots are kept; never removed, as running sandboxes may use them.
     """
 
@@ -47,6 +48,7 @@ class Place(Struct, frozen=True):
     hidden: tuple[Path, ...]
     dev: Path | None
     templates: Path
+    names: dict[str, str] = {}
 
 
 class Blueprint(Struct, frozen=True):

@@ -170,3 +170,12 @@ def make_directory(path: str | Path, mode: int, owner: tuple[int, int] | None) -
     os.chmod(path, mode)  # noqa: PTH101
     if owner is not None:
         os.chown(path, *owner)
+
+
+def write_file(path: Path, text: str, owner: tuple[int, int] | None) -> None:
+    """A file that everybody may read, owned by the sandbox, in place of whatever is there."""
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    path.chmod(0o644)
+    if owner is not None:
+        os.chown(path, *owner)

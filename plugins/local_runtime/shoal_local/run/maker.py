@@ -158,6 +158,7 @@ class Maker:
             enforced=self._enforced(limits),
             env=masked(workload.env),
             labels=plan.labels,
+            network="host" if self._isolation.network is None else self._isolation.network.mode,
             volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
         )
 

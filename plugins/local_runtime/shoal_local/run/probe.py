@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -15,16 +16,18 @@ from shoal_local.config import LocalSettings
 from shoal_local.image.cache import RootFs
 from shoal_local.limit.cgroups import Cgroups
 from shoal_local.limit.limits import Limits
+from shoal_local.network import namespace
+from shoal_local.network.modes import WORDS, Network
 from shoal_local.root.blueprint import Drawer
 from shoal_local.run.reaper import discard, stop
 from shoal_local.run.scripts import Tools, Workload
 from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Method, Order, beside_moving_mounts, no_space, start
-from shoal_local.state.box import Box
+from shoal_local.state.box import Box, Started
 
 _HELP: Final = (
     "install bubblewrap (for example: apt-get install bubblewrap), or allow user namespaces for this user "
     "(sysctl kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0, "
-    "user.max_user_namespaces above 0), "
+    "user.max_user_namespaces and user.max_net_namespaces above 0), "
     'or give up isolation with [local] isolation = "none"'
 )
 
@@ -142,11 +145,25 @@ def _trial(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
     order = Order(box, RootFs(Path("/"), host=True), workload, (), Limits())
     try:
         box.path.mkdir(mode=0o700)
-        start(order, isolation, Drawer(isolation.place), none)
-        return None if box.locked() else "a trial sandbox ended at once"
+        started = start(order, isolation, Drawer(isolation.place), none)
+        if not box.locked():
+            return "a trial sandbox ended at once"
+        if isolation.network is not None:
+            _try_network(started, isolation.network)
+        return None
     finally:
         stop(box, none, 0)
         discard(box, none, trash)
+
+
+def _try_network(started: Started, network: Network) -> None:
+    """Make a socket in the trial sandbox. Raises EngineFailure."""
+    handle = namespace.of(started)
+    try:
+        for each in network.broker.sockets(handle, socket.AF_INET, 1):
+            each.close()
+    finally:
+        os.close(handle)
 
 
 def describe(isolation: Isolation, groups: Cgroups) -> dict[str, str]:
@@ -155,10 +172,12 @@ def describe(isolation: Isolation, groups: Cgroups) -> dict[str, str]:
         shared = "user, mount, pid, ipc, uts, network: shared with this machine"
         return {"Method": "none", "Isolated": "nothing", "Not isolated": shared, "Root": "this machine's own"}
     layered, plain = "read-only below a private writable layer", "read-only (no overlay file system here)"
+    alone = isolation.network is not None
     return {
         "Method": isolation.method,
-        "Isolated": "user, mount, pid, ipc, uts",
-        "Not isolated": "network (shared with this machine), kernel",
+        "Isolated": f"user, mount, pid, ipc, uts{', network' if alone else ''}",
+        "Not isolated": "kernel" if alone else "network (shared with this machine), kernel",
+        "Network": WORDS["host" if isolation.network is None else isolation.network.mode],
         "Root": layered if isolation.overlay else plain,
         "Freezer": groups.label("freezer") or "signals",
     }

@@ -16,7 +16,8 @@ How the unshare form keeps a sandbox in, step by step:
    namespaces"). ``/..`` is what was put on top of ``/``.
 
 File descriptors: 0 is the lock, 1 the log, 2 a pipe to the server. On the pipe, ``ready`` means that the next step is
-the sandbox's own command; anything else is the text of an error.
+the sandbox's own command, and ``network`` that there is a network namespace to be set up, for which the FIFO of that
+name is read; anything else is the text of an error.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from typing import Final
 from msgspec import Struct
 
 READY: Final = "ready"
+NETWORK: Final = "network"
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_NAMES: Final = re.compile(
     r"IFS|ENV|PS[0-4]|PWD|OLDPWD|OPTIND|OPTARG|PPID|LINENO|_|UID|EUID|GROUPS|BASH.*|SHELLOPTS|DIRSTACK|FUNCNAME|HIST.*"
@@ -78,11 +80,20 @@ def opening(box: Path, groups: list[Path], rlimits: list[str]) -> str:
     return "\n".join([*lines, "ulimit -c 0", *rlimits, "set +e", "exec 7<&0 8>&2 </dev/null 2>&1", ""])
 
 
-def unshare_command(tools: Tools, stage: Path, *, user: bool, isolate: bool) -> list[str]:
-    """unshare(1) around ``stage``; without ``isolate`` only a mount namespace, to build bubblewrap's root in."""
+def unshare_command(tools: Tools, stage: Path, *, user: bool, isolate: bool, network: bool) -> list[str]:
+    """unshare(1) around ``stage``; without ``isolate`` only a mount namespace, to build bubblewrap's root in.
+
+    ``network``: a network namespace, too. It belongs to who builds the root, so nothing inside has a say in it.
+    """
     words = [tools.unshare or "unshare", *(["--user", "--map-root-user"] if user else []), "--mount"]
+    words += ["--net"] if network else []
     words += ["--pid", "--ipc", "--uts", "--fork", "--kill-child"] if isolate else []
     return [*words, tools.sh, str(stage)]
+
+
+ASK_NETWORK: Final = f"echo {NETWORK} >&8\n"
+"""Asks the server to set the new network up; `AWAIT_NETWORK` waits for it."""
+AWAIT_NETWORK: Final = '{ read -r word <network && [ "$word" = up ]; }'
 
 
 def unshare_stage(tools: Tools, drop: Drop | None, build: list[str], root: Path) -> str:
@@ -124,9 +135,13 @@ def bubblewrap_stage(tools: Tools, drop: Drop | None, workload: Workload, build:
     return f"{before}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
 
 
-def bubblewrap_arguments(mounts: list[str], workload: Workload) -> bytes:
-    """What bwrap reads from a descriptor, so that no environment shows in a command line."""
+def bubblewrap_arguments(mounts: list[str], workload: Workload, *, network: bool) -> bytes:
+    """What bwrap reads from a descriptor, so that no environment shows in a command line.
+
+    ``network``: bwrap is to make a network namespace.
+    """
     words = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--uid", "0", "--gid", "0", *mounts]
+    words += ["--unshare-net"] if network else []
     words += ["--proc", "/proc", "--chdir", workload.cwd, "--clearenv"]
     for name, value in workload.env.items():
         words += ["--setenv", name, value]

@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -21,6 +21,9 @@ from shoal_local.image.cache import RootFs
 from shoal_local.limit import disk
 from shoal_local.limit.cgroups import Cgroups
 from shoal_local.limit.limits import Limits
+from shoal_local.network import namespace
+from shoal_local.network.modes import Network
+from shoal_local.network.names import files
 from shoal_local.root.assembly import Root
 from shoal_local.root.binds import Bind, checks, placements
 from shoal_local.root.blueprint import Drawer, Place
@@ -30,6 +33,9 @@ from shoal_local.run.command import CODE, locate
 from shoal_local.run.keyring import leave_session_keyring
 from shoal_local.run.process import Process, children, ended, identify, open_pidfd
 from shoal_local.run.scripts import (
+    ASK_NETWORK,
+    AWAIT_NETWORK,
+    NETWORK,
     READY,
     Drop,
     Tools,
@@ -53,7 +59,7 @@ MOVED_TRIES: Final = 20
 _ERROR_LIMIT: Final = 4096
 _MOUNT_GONE: Final = re.compile(r"mount point (does not exist|not mounted)")
 _POLL: Final = 0.002
-SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted")
+SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted", NETWORK)
 
 T = TypeVar("T")
 Method = Literal["bubblewrap", "unshare", "none"]
@@ -64,6 +70,7 @@ class Isolation(Struct, frozen=True):
 
     Attributes:
         staged: bubblewrap only: is its root built before, in a mount namespace of unshare(1)?
+        network: the network of a sandbox; None = this machine's.
         disk: by what the bound of a sandbox's disk is kept; None = it is not.
         mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
     """
@@ -78,6 +85,7 @@ class Isolation(Struct, frozen=True):
     dev: Path
     templates: Path
     disk: disk.Method | None = None
+    network: Network | None = None
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -89,7 +97,7 @@ class Isolation(Struct, frozen=True):
         """How roots are built."""
         # bwrap makes a /dev of its own unless it is handed a finished root.
         dev = None if self.method == "bubblewrap" else self.dev
-        return Place(self.overlay, self.drop is None, self.owner, self.hidden, dev, self.templates)
+        return Place(self.overlay, self.drop is None, self.owner, self.hidden, dev, self.templates, files(self.network))
 
 
 class Order(Struct, frozen=True):
@@ -114,10 +122,22 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
         order, isolation, drawer, workload, opening(box.path, joins, _rlimits(order.limits, groups))
     )
     started = _spawn(box, isolation, command)
+    if isolation.network is not None and not isolation.staged and isolation.method == "bubblewrap":
+        _finish_network(started, isolation.network)
     for name in SCRATCH:
         (box.path / name).unlink(missing_ok=True)  # they hold the environment
     box.write_started(started)
     return started
+
+
+def _finish_network(started: Started, network: Network) -> None:
+    """bwrap made the namespace, and brought the loopback interface up, but leaves ports below 1024 closed."""
+    if started.init is not None and started.init.alive():
+        handle = namespace.of(started)
+        try:
+            network.broker.set_up(handle)
+        finally:
+            os.close(handle)
 
 
 def _resolved(order: Order) -> Workload:
@@ -151,22 +171,29 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
         layers.mkdir(mode=0o755)
     root = Root(layers, order.rootfs, drawer)
     mounts = root.mounts(order.binds, workload.cwd, staged=staged)
+    own = isolation.network is not None
     if not staged:
-        _write(box / "args", bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload))
+        args = bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload, network=own)
+        _write(box / "args", args)
         _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, []))
         return [tools.sh, str(box / "stage")]
     build = _build(order, isolation, layers, root.places)
+    if own:
+        begin += ASK_NETWORK
+        build.append(AWAIT_NETWORK)
+        os.mkfifo(box / NETWORK, 0o600)
     if isolation.method == "unshare":
         _write(box / "fstab", fstab(mounts, top, layers))
         _write(box / "inner", unshare_inner(tools, workload))
         _write(box / "stage", begin + unshare_stage(tools, drop, build, top))
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
-        return unshare_command(tools, box / "stage", user=drop is None, isolate=True)
+        return unshare_command(tools, box / "stage", user=drop is None, isolate=True, network=own)
     _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, layers))
-    _write(box / "args", bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload))
+    args = bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload, network=False)
+    _write(box / "args", args)
     _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build))
-    return unshare_command(tools, box / "stage", user=drop is None, isolate=False)
+    return unshare_command(tools, box / "stage", user=drop is None, isolate=False, network=own)
 
 
 def _build(order: Order, isolation: Isolation, layers: Path, places: list[str]) -> list[str]:
@@ -230,17 +257,36 @@ def _posix_spawn(box: Box, command: list[str], lock: int, log: int, status: int)
 def _wait(box: Box, isolation: Isolation, pid: int, reader: int) -> Started:
     """Read the status pipe until ``ready``, or until it closes."""
     deadline = time.monotonic() + START_SECONDS
-    said = b""
-    while READY.encode() + b"\n" not in said:
-        data = _read(reader, deadline)
-        if not data:
-            break
-        said = (said + data)[-_ERROR_LIMIT:]
-    else:
-        return _frame(isolation, pid, box)
+    said, asked = b"", f"{NETWORK}\n".encode()
+    with ExitStack() as opened:
+        while READY.encode() + b"\n" not in said:
+            data = _read(reader, deadline)
+            if not data:
+                break
+            said = (said + data)[-_ERROR_LIMIT:]
+            if said.startswith(asked) and isolation.network is not None:
+                said = said[len(asked) :]
+                _set_up_network(box, isolation.network, pid, opened)
+        else:
+            return _frame(isolation, pid, box)
     if isolation.method == "bubblewrap" and not said.strip():
         return _wait_for_bubblewrap(box, isolation, pid, deadline)
     raise _failure(box, said)
+
+
+def _set_up_network(box: Box, network: Network, pid: int, opened: ExitStack) -> None:
+    """Set up the new namespace that the process is in, and let the stage go on; ``opened`` holds until it has read."""
+    handle = namespace.open_namespace(pid)
+    if handle is None:
+        raise EngineFailure(CODE, "cannot start: the sandbox got no network of its own")
+    try:
+        network.broker.set_up(handle)
+    finally:
+        os.close(handle)
+    # Opened for both, it waits for no reader, and what is written stays for as long as it is open.
+    fifo = os.open(box.path / NETWORK, os.O_RDWR | os.O_CLOEXEC)
+    opened.callback(os.close, fifo)
+    os.write(fifo, b"up\n")
 
 
 def _read(reader: int, deadline: float) -> bytes:

@@ -41,6 +41,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
         root: how its root is made up, in words.
         env: names and values as they may be shown.
         volumes: one line each.
+        network: ``host`` for one that shares this machine's, as all did once; else ``internet`` or ``none``.
         groups: did it get control groups?
         labels: what plugins had attached; may be secret, as the file is, and not shown.
     """
@@ -56,6 +57,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
     enforced: Enforcement
     env: dict[str, str] = {}
     volumes: list[str] = []
+    network: str = "host"
     labels: dict[str, str] = {}
 
 

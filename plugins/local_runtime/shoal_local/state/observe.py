@@ -11,7 +11,7 @@ from shoal_local.limit.freeze import frozen
 from shoal_local.state.box import Box, Spec, Started
 
 HOST = "127.0.0.1"
-"""Sandboxes share this machine's network."""
+"""Where sandboxes are that share this machine's network."""
 
 
 def observe(box: Box, groups: Cgroups) -> Workload | None:
@@ -41,7 +41,8 @@ def _running(spec: Spec, started: Started, *, paused: bool) -> Workload:
         reason="PROCESS_PAUSED" if paused else "PROCESS_RUNNING",
         message="The sandbox's processes are frozen." if paused else "The sandbox's process is running.",
         since=started.since or started.at,
-        host=HOST,
+        host=HOST if spec.network == "host" else None,
+        tunnelled=spec.network != "host",
         labels=spec.labels,
         adoption=spec.adoption,
     )

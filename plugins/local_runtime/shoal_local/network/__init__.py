@@ -1,0 +1,11 @@
+"""The network of one sandbox: a namespace of its own, and the server's way into it.
+
+::
+
+    broker.py    a small program that makes sockets inside namespaces
+    client.py    asking it
+    namespace.py the namespace of a sandbox, found by its processes
+    dialler.py   connected sockets to ports of sandboxes
+    modes.py     which network sandboxes get
+    names.py     resolver and hosts file inside
+"""

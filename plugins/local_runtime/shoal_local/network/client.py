@@ -1,0 +1,96 @@
+"""Asking the broker; see `shoal_local.network.broker`. Every call may block for a few milliseconds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shoal.errors import EngineFailure
+
+log: Final = structlog.get_logger("shoal.local")
+
+CODE: Final = "LOCAL::NETWORK_FAILED"
+PROGRAM: Final = Path(__file__).with_name("broker.py")
+ANSWER_SECONDS: Final = 10.0
+_MAX_SOCKETS: Final = 16
+
+
+class Broker:
+    """Started with the first request, and again if it has gone. May be used from any thread; `close` ends it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._channel: socket.socket | None = None
+        self._pid = 0
+
+    def set_up(self, namespace: int) -> None:
+        """Bring up the loopback interface of a network namespace, all ports free to bind. Raises EngineFailure."""
+        self._ask("up", namespace)
+
+    def sockets(self, namespace: int, family: socket.AddressFamily, count: int) -> list[socket.socket]:
+        """TCP sockets of that network namespace, neither bound nor connected. Raises EngineFailure."""
+        found = [socket.socket(fileno=handle) for handle in self._ask(f"sockets {int(family)} {count}", namespace)]
+        for each in found:
+            each.setblocking(False)
+        return found
+
+    def close(self) -> None:
+        """End the broker; the next request starts another."""
+        with self._lock:
+            self._end()
+
+    def _ask(self, request: str, namespace: int) -> list[int]:
+        with self._lock:
+            for last in (False, True):
+                channel = self._channel or self._start()
+                try:
+                    socket.send_fds(channel, [request.encode()], [namespace])
+                    data, handles, _, _ = socket.recv_fds(channel, 256, _MAX_SOCKETS, socket.MSG_CMSG_CLOEXEC)
+                except OSError as error:
+                    data, handles = b"", []
+                    log.warning("the broker of network namespaces fails", error=str(error))
+                if data == b"ok":
+                    return handles
+                if data:
+                    break
+                self._end()  # it was killed: one more try, with another one
+                if last:
+                    break
+        text = data.decode(errors="replace") or "the broker of network namespaces has gone"
+        raise EngineFailure(CODE, f"the sandbox's network cannot be entered: {text}")
+
+    def _start(self) -> socket.socket:
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        mine.settimeout(ANSWER_SECONDS)
+        with theirs:
+            os.set_inheritable(theirs.fileno(), True)
+            # -I -S: nothing of the environment or of site-packages, so it starts in a few milliseconds.
+            words = [sys.executable, "-I", "-S", str(PROGRAM), "3"]
+            self._pid = os.posix_spawn(
+                sys.executable,
+                words,
+                {},
+                file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+            )
+        self._channel = mine
+        return mine
+
+    def _end(self) -> None:
+        if self._channel is None:
+            return
+        self._channel.close()
+        self._channel = None
+        with suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
