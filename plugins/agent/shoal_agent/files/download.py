@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +20,7 @@ BLOCK = 256 * 1024
 """Bytes read at once; a file up to this size is sent in one piece."""
 AHEAD = 8 * 1024 * 1024
 """Bytes that the kernel is asked to read before they are sent."""
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _OCTETS = "application/octet-stream"
 _TEXT = "text/plain; charset=utf-8"
 
@@ -155,5 +155,5 @@ def disposition(name: str) -> str:
     plain = name.isascii() and name.isprintable()
     if plain:
         return 'attachment; filename="' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    encoded = urllib.parse.quote(os.fsencode(name), safe="")
+    encoded = "".join(chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in os.fsencode(name))
     return f"attachment; filename=\"{encoded}\"; filename*=UTF-8''{encoded}"

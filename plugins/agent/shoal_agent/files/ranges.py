@@ -8,17 +8,18 @@ import time
 from shoal_agent.http.errors import UNKNOWN, ApiError
 from shoal_agent.http.wire import Headers
 
-_RANGE = re.compile(r"bytes=[ \t]*(.*)", re.DOTALL)
-_SPEC = re.compile(r"([0-9]{1,18})[ \t]*-[ \t]*([0-9]{1,18})?|-[ \t]*([0-9]{1,18})")
+# Compiled when they are needed, which is seldom: an agent starts without them.
+_RANGE = r"bytes=[ \t]*(.*)"
+_SPEC = r"([0-9]{1,18})[ \t]*-[ \t]*([0-9]{1,18})?|-[ \t]*([0-9]{1,18})"
 _MONTHS = {
     name: number
     for number, name in enumerate(
         ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), start=1
     )
 }
-_IMF_DATE = re.compile(r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT")
-_RFC850_DATE = re.compile(r"[A-Z][a-z]{5,8}, (\d\d)-([A-Z][a-z]{2})-(\d\d) (\d\d):(\d\d):(\d\d) GMT")
-_ASCTIME_DATE = re.compile(r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})")
+_IMF_DATE = r"[A-Z][a-z]{2}, (\d\d) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT"
+_RFC850_DATE = r"[A-Z][a-z]{5,8}, (\d\d)-([A-Z][a-z]{2})-(\d\d) (\d\d):(\d\d):(\d\d) GMT"
+_ASCTIME_DATE = r"[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d\d):(\d\d):(\d\d) (\d{4})"
 
 
 def byte_range(header: str, size: int) -> tuple[int, int]:
@@ -26,10 +27,10 @@ def byte_range(header: str, size: int) -> tuple[int, int]:
 
     Raises `ApiError` 416 for a malformed header and where no range begins inside the file.
     """
-    form = _RANGE.fullmatch(header)
+    form = re.fullmatch(_RANGE, header)
     if form is None:
         raise _unsatisfiable(f"malformed Range {header!r}", size)
-    specs = [_SPEC.fullmatch(part.strip(" \t")) for part in form[1].split(",") if part.strip(" \t")]
+    specs = [re.fullmatch(_SPEC, part.strip(" \t")) for part in form[1].split(",") if part.strip(" \t")]
     if not specs or None in specs:
         raise _unsatisfiable(f"malformed Range {header!r}", size)
     for spec in filter(None, specs):
@@ -56,11 +57,11 @@ def _unsatisfiable(message: str, size: int) -> ApiError:
 
 def parse_date(text: str) -> int | None:
     """The Unix time of an HTTP date in any of its three forms; None if it is none."""
-    if (m := _IMF_DATE.fullmatch(text)) is not None:
+    if (m := re.fullmatch(_IMF_DATE, text)) is not None:
         year, month, day, clock = int(m[3]), m[2], m[1], m.group(4, 5, 6)
-    elif (m := _RFC850_DATE.fullmatch(text)) is not None:
+    elif (m := re.fullmatch(_RFC850_DATE, text)) is not None:
         year, month, day, clock = _full_year(int(m[3])), m[2], m[1], m.group(4, 5, 6)
-    elif (m := _ASCTIME_DATE.fullmatch(text)) is not None:
+    elif (m := re.fullmatch(_ASCTIME_DATE, text)) is not None:
         year, month, day, clock = int(m[6]), m[1], m[2], m.group(3, 4, 5)
     else:
         return None
