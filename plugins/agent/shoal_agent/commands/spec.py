@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -81,9 +80,8 @@ def directory(text: str, paths: Paths) -> str:
 
 def shell(environment: Mapping[str, str]) -> str | None:
     """bash if it is on the agent's PATH, else sh; None in an image without either."""
-    path = environment.get("PATH") or DEFAULT_PATH
-    found = shutil.which("bash", path=path) or shutil.which("sh", path=path)
-    return found or ("/bin/sh" if os.access("/bin/sh", os.X_OK) else None)
+    entries = (environment.get("PATH") or DEFAULT_PATH).split(":")
+    return _find("bash", entries) or _find("sh", entries) or _find("sh", ["/bin"])
 
 
 def program(name: str, environment: Mapping[str, str], cwd: str) -> str | None:
@@ -91,4 +89,13 @@ def program(name: str, environment: Mapping[str, str], cwd: str) -> str | None:
     if "/" in name:
         return os.path.join(cwd, name)
     entries = (environment.get("PATH") or DEFAULT_PATH).split(":")
-    return shutil.which(name, path=":".join(entry for entry in entries if entry.startswith("/")))
+    return _find(name, [entry for entry in entries if entry.startswith("/")])
+
+
+def _find(name: str, entries: list[str]) -> str | None:
+    """The first executable file of that name. By access(2) first: it is asked at every command."""
+    for entry in entries:
+        path = f"{entry or '.'}/{name}"
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            return path
+    return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
 
@@ -51,6 +52,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        _send_at_once(self.transport)
         self.inbox = Inbox(self.transport)
         self._server.connections.add(self)
         self.task = asyncio.get_running_loop().create_task(self._serve())
@@ -238,6 +240,14 @@ class Connection(asyncio.Protocol):
             async with asyncio.timeout(LINGER_SECONDS):
                 while await self.inbox.wait():
                     self.inbox.take(1 << 20)
+
+
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Without it an event waits 40 ms for the acknowledgement of the one before. asyncio only does so by itself for
+    sockets that were made with a protocol number."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family == socket.AF_INET:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _origin_form(target: str) -> str:
