@@ -2,8 +2,8 @@
 
 Nobody waits for a node. A removed sandbox's pod is deleted without grace; one with a sidecar that filters has two
 seconds, which is what a kubelet gives in any case, so that its hook (`shoal_k8s.pods.gate`) keeps the filter up until
-the sandbox's own container is dead. A pod that is still there after that is on a node that does not answer, and is let
-go of.
+the sandbox's own container is dead. A pod that is still there a minute later is on a node that does not answer, and is
+let go of; sooner would open the network of one on a node that is merely slow.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from shoal_k8s.pods.status import is_over, services
 
 log = structlog.get_logger("shoal.k8s")
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 """Seconds after which a pod that should have ended is deleted whether or not its node says that it has."""
 REMEMBERED: Final = 10_000
 """Removed objects whose late pods are still recognised."""
