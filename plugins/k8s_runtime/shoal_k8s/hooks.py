@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
 from shoal_k8s.config import (
     RETIRED,
@@ -44,6 +45,10 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
 
     from shoal_k8s.runtime import KubernetesRuntime
 
+    if context.settings.runtime.execd_image is not None and context.agent() is not None:
+        raise ConfigError(
+            "runtime.execd_image: a cluster takes the agent from an image; name one that holds it, such as shoal's own"
+        )
     return [
         KubernetesRuntime(
             context.settings,

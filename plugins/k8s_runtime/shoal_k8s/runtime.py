@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from msgspec.structs import replace
 
-from shoal.config.settings import Settings
+from shoal.config.settings import NO_AGENT, Settings
 from shoal.errors import ConfigError, InvalidRequest, NotFound, Unavailable
 from shoal.kit import Feed
 from shoal.models import codes
@@ -81,8 +81,9 @@ class KubernetesRuntime(Runtime):
         self._storage = settings.storage
         self._runtime_class = secure.runtime_class
         self._kind = provider(kubernetes.workload_provider or DEFAULT_PROVIDER)
+        execd_image = settings.runtime.execd_image if settings.runtime.execd_image != NO_AGENT else None
         self._defaults = PodDefaults(
-            execd_image=settings.runtime.execd_image,
+            execd_image=execd_image,
             execd_as_init=settings.runtime.execd_run_as_init,
             pull_policy=kubernetes.image_pull_policy,
             init_resources=kubernetes.execd_init_resources,
@@ -96,7 +97,7 @@ class KubernetesRuntime(Runtime):
             pools=self._kind.can_pool,
             sidecars=True,
             network_policy=True,
-            lifecycle_hooks=settings.runtime.execd_image is not None,
+            lifecycle_hooks=execd_image is not None,
             secure_access=True,
             signed_endpoints=True,
             image_auth=True,

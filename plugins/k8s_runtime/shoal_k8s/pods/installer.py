@@ -11,10 +11,14 @@ from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 
 OEM: Final = "opensandbox-win-oem"
 OEM_DIR: Final = "/oem"
+FOLDER: Final = "./execd.d"
+"""In an image of an agent that is more than one file: all of them, ``execd`` and ``bootstrap.sh`` among them."""
 _OPTIONAL: Final = ("opensandbox-session-gate", "opensandbox-launcher")
 _LINUX: Final = (
+    f"if [ -d {FOLDER} ]; then cp -r {FOLDER}/. {RUNTIME_DIR}/; else",
     f"cp ./execd {RUNTIME_DIR}/execd && chmod 0755 {RUNTIME_DIR}/execd",
     f"cp ./bootstrap.sh {RUNTIME_DIR}/bootstrap.sh && chmod 0755 {RUNTIME_DIR}/bootstrap.sh",
+    "fi",
     f"cp /usr/local/bin/bwrap {RUNTIME_DIR}/bwrap 2>/dev/null || true",
     *(
         f"if [ -e /usr/local/libexec/{name} ]; then cp /usr/local/libexec/{name} {RUNTIME_DIR}/{name}; "
