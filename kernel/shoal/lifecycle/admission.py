@@ -20,11 +20,9 @@ from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
 from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normalize_platform
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
-from shoal.models.sidecars import check_neighbours
 from shoal.plugin.interfaces import (
     AGENT_TOKEN_LABEL,
     Capabilities,
-    Networking,
     Principal,
     Renewal,
     Runtime,
@@ -173,22 +171,6 @@ def _sidecar(spec: SidecarSpec) -> Sidecar:
         ports=spec.ports or [],
         resource_limits=spec.resource_limits or {},
     )
-
-
-async def amend(plan: WorkloadPlan, networking: Sequence[Networking]) -> WorkloadPlan:
-    """The plan after every networking plugin had its say.
-
-    Raises InvalidRequest for a policy that nobody keeps, for sidecars that get in each other's way, and whatever else a
-    plugin refuses.
-    """
-    if plan.network.policy is not None and not any(concern.keeps_policies for concern in networking):
-        raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: this server has no egress policy configured.")
-    if plan.secure_access and not any(concern.secures_access for concern in networking):
-        raise InvalidRequest(codes.INVALID_PARAMETER, "secureAccess needs a gateway; ingress.mode is not gateway.")
-    for concern in networking:
-        plan = await concern.amend(plan)
-    check_neighbours(plan.sidecars)
-    return plan
 
 
 def check_access(plan: WorkloadPlan, host: Host, renewals: Sequence[Renewal]) -> None:

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from shoal.config.settings import Settings
 from shoal.errors import Conflict, Unavailable
 from shoal.lifecycle import admission
-from shoal.lifecycle.hosts import Host, Hosts, own_cancellation
+from shoal.lifecycle.hosts import Host, Hosts
 from shoal.lifecycle.idempotency import IdempotencyKeys, check_same, follow
 from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import Ledger
+from shoal.lifecycle.networks import Networks
 from shoal.lifecycle.pools.pools import Pools, Reserved
 from shoal.lifecycle.provision import Provisioner
 from shoal.lifecycle.removal import Remover
@@ -23,6 +24,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.calls import contained
 from shoal.plugin.components import Components
 from shoal.plugin.interfaces import IdempotencyKey, Principal, SharedTruth
 from shoal.view.entry import Entry
@@ -52,9 +54,10 @@ class Creation:
         provisioner: Provisioner,
         remover: Remover,
         arm: Callable[[SandboxRecord], None],
+        networks: Networks,
     ) -> None:
         self._longest = settings.server.max_sandbox_timeout_seconds
-        self._networking = components.networking
+        self._networks = networks
         self._renewals = components.renewals
         self._view = view
         self._ledger = ledger
@@ -141,8 +144,9 @@ class Creation:
             made = self._view.get(draft.id)
             if made is not None:
                 return check_same(self._certain(made), key[1])
-        plan = await admission.amend(draft, self._networking)
-        await host.runtime.check(plan)
+        plan = await self._networks.amend(draft)
+        with contained(host.part):
+            await host.runtime.check(plan)
         record = admission.first_record(plan, principal)
         if reserved is not None:
             record = replace(record, pool=reserved.pool.place(idle=False))
@@ -157,16 +161,16 @@ class Creation:
         if key is not None:
             self._keys.remember(key)
         self._arm(record)
-        truth = self._hosts.of(record).runtime.truth
-        if truth is not None:
-            await self._publish(truth, record, plan)
+        host = self._hosts.of(record)
+        if host.runtime.truth is not None:
+            await self._publish(host, host.runtime.truth, record, plan)
         self._provisioner.begin(record.id, plan)
         return entry
 
-    async def _publish(self, truth: SharedTruth, record: SandboxRecord, plan: WorkloadPlan) -> None:
+    async def _publish(self, host: Host, truth: SharedTruth, record: SandboxRecord, plan: WorkloadPlan) -> None:
         """Let every server know of it. Raises what the runtime refuses it with; then it is on its way out."""
         try:
-            with own_cancellation():
+            with contained(host.part):
                 await truth.accept(plan)
         except Exception:
             self._withdrawn.add(record.id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from datetime import datetime
 
-from shoal.lifecycle.hosts import Hosts
+from shoal.lifecycle.hosts import Host, Hosts
 from shoal.models.sandbox import SandboxRecord, State
+from shoal.plugin.calls import contained, wrong
 from shoal.plugin.interfaces import LogQuery
 from shoal.view.entry import Entry
 
@@ -20,19 +22,30 @@ class Diagnostics:
         """The output so far; ``(no logs)`` before the workload exists."""
         if not _has_workload(entry.record):
             return "(no logs)"
-        return await self._hosts.of(entry.record).runtime.logs(entry.record.id, query)
+        host = self._hosts.of(entry.record)
+        return await _text(host, "logs", host.runtime.logs(entry.record.id, query))
 
     async def events(self, entry: Entry, limit: int) -> str:
         """What befell it, at most ``limit`` lines."""
         if not _has_workload(entry.record):
             return "\n".join(_told(entry.record)[:limit])
-        return await self._hosts.of(entry.record).runtime.events(entry.record.id, limit)
+        host = self._hosts.of(entry.record)
+        return await _text(host, "events", host.runtime.events(entry.record.id, limit))
 
     async def inspect(self, entry: Entry) -> str:
         """How the engine describes it."""
         if not _has_workload(entry.record):
             return "\n".join(_told(entry.record))
-        return await self._hosts.of(entry.record).runtime.inspect(entry.record.id)
+        host = self._hosts.of(entry.record)
+        return await _text(host, "inspect", host.runtime.inspect(entry.record.id))
+
+
+async def _text(host: Host, method: str, call: Awaitable[str]) -> str:
+    with contained(host.part):
+        answer = await call
+    if not isinstance(answer, str):
+        raise wrong(host.part, f"returned from {method} a {type(answer).__name__}, and not a text")
+    return answer
 
 
 def _has_workload(record: SandboxRecord) -> bool:

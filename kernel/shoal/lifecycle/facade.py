@@ -24,6 +24,7 @@ from shoal.lifecycle.idempotency import IdempotencyKeys
 from shoal.lifecycle.judge import Judge
 from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import Ledger, utcnow
+from shoal.lifecycle.networks import Networks
 from shoal.lifecycle.operations import Operations
 from shoal.lifecycle.pools.keeper import Keeper
 from shoal.lifecycle.pools.pools import Pools
@@ -76,7 +77,7 @@ class SandboxLifecycle:
         options = settings.lifecycle
         self._settings = settings
         self._store = store
-        self._networking = components.networking
+        self._networks = Networks(components)
         self._renewals = components.renewals
         self.view = View()
         self._lanes = Lanes()
@@ -85,7 +86,7 @@ class SandboxLifecycle:
         watching = [renewal for renewal in components.renewals if isinstance(renewal, Observer)]
         self._ledger = Ledger(store, self.view, [*components.observers, *watching], Telling(components))
         self._expiry = ExpiryScheduler(self._due)
-        self._remover = Remover(self.view, self._ledger, self._hosts, self._networking, self._expiry)
+        self._remover = Remover(self.view, self._ledger, self._hosts, self._networks, self._expiry)
         self._provisioner = Provisioner(
             options, self.view, self._ledger, store, self._hosts, self._lanes, self._remover, self._expiry
         )
@@ -107,7 +108,7 @@ class SandboxLifecycle:
             self._provisioner,
             self._remover,
             self._snapshots,
-            self._networking,
+            self._networks,
             options.pool_settle_seconds,
         )
         taking = Taking(self.view, self._ledger, self._hosts, self._lanes, self._expiry, self._keys, self._keeper)
@@ -126,6 +127,7 @@ class SandboxLifecycle:
             self._provisioner,
             self._remover,
             self._arm,
+            self._networks,
         )
         self._housekeeping: asyncio.Task[None] | None = None
 
@@ -170,6 +172,7 @@ class SandboxLifecycle:
         for reconciler in self._reconcilers:
             await reconciler.stop()
         await asyncio.gather(self._provisioner.stop(grace), self._lanes.close(grace))
+        await self._networks.stop()
         await self._ledger.stop()
 
     # --- create -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from shoal.errors import InternalError, InvalidRequest, Unavailable
 from shoal.lifecycle.gate import Gate, Priority
 from shoal.models import codes
 from shoal.models.sandbox import Doubt, SandboxRecord
+from shoal.models.workload import Workload
+from shoal.plugin.calls import contained, wrong
 from shoal.plugin.components import Part
 from shoal.plugin.interfaces import Capabilities, Runtime
 
@@ -38,7 +40,7 @@ class Host:
         """Wait for a place, then the runtime, for one engine call on that sandbox."""
         async with self._gate.place(priority):
             try:
-                with own_cancellation():
+                with contained(self.part):
                     yield self.runtime
             finally:
                 self._last_call[sandbox_id] = time.monotonic()
@@ -55,6 +57,14 @@ class Host:
         if doubt is not None:
             raise Unavailable(codes.RUNTIME_UNAVAILABLE, doubt.message)
         return self
+
+    def checked(self, method: str, sandbox_id: str, answer: object) -> Workload:
+        """What a call on a sandbox returned, if it is its workload. Raises InternalError, and logs the plugin."""
+        if not isinstance(answer, Workload):
+            raise wrong(self.part, f"returned from {method} a {type(answer).__name__}, and not a Workload")
+        if answer.id != sandbox_id:
+            raise wrong(self.part, f"returned from {method} the workload of another sandbox")
+        return answer
 
     def changed_since(self, sandbox_id: str, moment: float) -> bool:
         """Whether an engine call on it ended after ``moment`` (monotonic), so that what was seen before it is stale."""

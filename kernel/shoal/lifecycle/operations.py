@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from shoal.errors import Conflict, InvalidRequest, NotSupported
 from shoal.lifecycle import states
 from shoal.lifecycle.expiry import ExpiryScheduler
-from shoal.lifecycle.hosts import Hosts, own_cancellation, priority_of
+from shoal.lifecycle.hosts import Host, Hosts, priority_of
 from shoal.lifecycle.ledger import Ledger, utcnow
 from shoal.lifecycle.removal import due_time
 from shoal.models import codes
@@ -22,11 +22,13 @@ from shoal.models.requests import MetadataPatch
 from shoal.models.rules import check_metadata_patch
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
+from shoal.plugin.calls import contained
 from shoal.plugin.interfaces import Held, Runtime
 from shoal.view.entry import Entry
 
 _UNDER_WAY = {State.PAUSING: State.RUNNING, State.RESUMING: State.PAUSED}
 """Intermediate states, and where a failure falls back to."""
+_METHODS = {State.PAUSING: "pause", State.RESUMING: "resume"}
 
 
 class Operations:
@@ -102,10 +104,10 @@ class Operations:
         """What is held then, and the record if it changed; undone if the runtime refuses it."""
         known = Held(expires_at=record.expires_at, metadata=record.metadata)
         alone = record.state is State.STOPPING or record.purge_at is not None
-        runtime = None if alone else self._hosts.of(record).runtime  # refused before anything is durable
-        if runtime is not None and runtime.truth is not None:
-            with own_cancellation():
-                held = await runtime.truth.edit(record.id, change)
+        host = None if alone else self._hosts.of(record)  # refused before anything is durable
+        if host is not None and host.runtime.truth is not None:
+            with contained(host.part):
+                held = await host.runtime.truth.edit(record.id, change)
             if not held.readable:
                 held = Held(expires_at=record.expires_at, metadata=held.metadata)
         else:
@@ -113,15 +115,15 @@ class Operations:
         if held == known:
             return held, None
         entry = await self._ledger.write(record, expires_at=held.expires_at, metadata=held.metadata)
-        if runtime is not None and runtime.truth is None and record.state in states.SETTLED:
-            await self._apply(runtime, entry.record, known)
+        if host is not None and host.runtime.truth is None and record.state in states.SETTLED:
+            await self._apply(host, entry.record, known)
         return held, entry
 
-    async def _apply(self, runtime: Runtime, record: SandboxRecord, before: Held) -> None:
+    async def _apply(self, host: Host, record: SandboxRecord, before: Held) -> None:
         """Tell an engine that may hold such things too."""
         try:
-            with own_cancellation():
-                await runtime.apply(record)
+            with contained(host.part):
+                await host.runtime.apply(record)
         except Exception:
             await self._ledger.write(record, expires_at=before.expires_at, metadata=before.metadata)
             raise
@@ -132,8 +134,9 @@ class Operations:
         if record.state is not between:
             record = (await self._ledger.write(record, state=between)).record
         try:
-            async with self._hosts.of(record).call(record.id, priority_of(record)) as runtime:
-                workload = await call(runtime)
+            host = self._hosts.of(record)
+            async with host.call(record.id, priority_of(record)) as runtime:
+                workload = host.checked(_METHODS[between], record.id, await call(runtime))
         except Exception:
             await self._ledger.write(record, state=_UNDER_WAY[between])
             raise

@@ -164,8 +164,8 @@ class Provisioner:
         except ShoalError as error:
             return error
         except Exception:
-            log.exception("runtime failed in an unforeseen way", sandbox_id=record.id, runtime=record.runtime)
-            return InternalError(codes.INTERNAL_ERROR, "The runtime failed in an unforeseen way.")
+            log.exception("a create failed in an unforeseen way", sandbox_id=record.id, runtime=record.runtime)
+            return InternalError(codes.INTERNAL_ERROR, "The server failed in an unforeseen way.")
 
     def _up_to_date(self, plan: WorkloadPlan, record: SandboxRecord) -> WorkloadPlan:
         """The plan with what may have changed since it was drawn up."""
@@ -177,7 +177,8 @@ class Provisioner:
         while True:
             try:
                 async with host.call(plan.id, priority) as runtime:
-                    return await runtime.create(plan, lambda *said: self._ledger.progress(plan.id, *said))
+                    made = await runtime.create(plan, lambda *said: self._ledger.progress(plan.id, *said))
+                    return host.checked("create", plan.id, made)
             except Unavailable as error:
                 self._ledger.progress(
                     plan.id, "ENGINE_UNAVAILABLE", f"{error.message} The create goes on once it is back."

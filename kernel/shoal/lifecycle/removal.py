@@ -7,15 +7,15 @@ not hold it up: what it could not be told is told later (`Ledger.intend`, `Ledge
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import structlog
 
 from shoal.lifecycle.expiry import ExpiryScheduler
 from shoal.lifecycle.hosts import Hosts, priority_of
 from shoal.lifecycle.ledger import Ledger, utcnow
+from shoal.lifecycle.networks import Networks
 from shoal.models.sandbox import Doubt, SandboxRecord, State
-from shoal.plugin.interfaces import Networking
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
@@ -30,13 +30,11 @@ ASIDE_SECONDS = 0.5
 class Remover:
     """Runs on a sandbox's lane."""
 
-    def __init__(
-        self, view: View, ledger: Ledger, hosts: Hosts, networking: Sequence[Networking], expiry: ExpiryScheduler
-    ) -> None:
+    def __init__(self, view: View, ledger: Ledger, hosts: Hosts, networks: Networks, expiry: ExpiryScheduler) -> None:
         self._view = view
         self._ledger = ledger
         self._hosts = hosts
-        self._networking = networking
+        self._networks = networks
         self._expiry = expiry
         self.overtake: Callable[[str], Awaitable[None]]
         """Ends a create under way, and returns once nothing of it runs; set by who makes both."""
@@ -61,11 +59,10 @@ class Remover:
 
     async def forget(self, record: SandboxRecord) -> None:
         """The workload vanished from the engine by itself, or by another server: let go of the rest, also of a create
-        under way. Raises what networking raises.
+        under way.
         """
         await self.overtake(record.id)
-        for networking in self._networking:
-            await networking.released(record.id)
+        await self._networks.released(record.id)
         await self._ledger.erase(record)
         self._expiry.disarm(record.id)
 
@@ -73,8 +70,7 @@ class Remover:
         """Remove what is on the engine, and let networking go of its part; the record stays."""
         async with self._hosts.of(record).call(record.id, priority_of(record)) as runtime:
             await runtime.delete(record.id)
-        for networking in self._networking:
-            await networking.released(record.id)
+        await self._networks.released(record.id)
 
     async def _forget_failure(self, record: SandboxRecord) -> None:
         truth = self._hosts.of(record).runtime.truth

@@ -19,6 +19,7 @@ from shoal.lifecycle.hosts import Host, Hosts
 from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
+from shoal.plugin.calls import wrong
 from shoal.plugin.interfaces import SnapshotRecord, Store
 
 log = structlog.get_logger("shoal.snapshots")
@@ -124,8 +125,11 @@ class SnapshotRows:
     async def _capture(self, row: SnapshotRecord, kind: str) -> None:
         """Runs on the source's lane. ``kind``, ``runtime`` or ``recovery`` after a restart, is a part of the reason."""
         try:
-            async with capable(self._hosts, row.runtime).call(row.sandbox_id) as runtime:
+            host = capable(self._hosts, row.runtime)
+            async with host.call(row.sandbox_id) as runtime:
                 image = await runtime.snapshot(row.sandbox_id, row.id)
+            if not isinstance(image, str) or not image:
+                raise wrong(host.part, f"returned from snapshot {type(image).__name__}, and not a reference")
         except Unavailable as error:
             log.warning("snapshot will be tried again", snapshot_id=row.id, error=str(error), after=RETRY_SECONDS)
             self._again(row, row.sandbox_id, lambda: self._capture(row, kind))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from shoal.errors import ConfigError, ShoalError
+import structlog
+
+from shoal.errors import ConfigError, InternalError, ShoalError
+from shoal.models import codes
 from shoal.plugin.components import Part
 
 T = TypeVar("T")
+log = structlog.get_logger("shoal.plugin")
 
 LAST_SECONDS: Final = 1.0
 """How long a call that was cancelled may take to end; one that does not is left behind."""
@@ -50,6 +55,41 @@ async def bounded(part: Part, method: str, call: Callable[[], Awaitable[T]], sec
     if isinstance(error, ConfigError):
         raise error
     raise ComponentFailure(f"{part} failed in {method}: {described(error)}", _public(error)) from error
+
+
+@contextmanager
+def contained(part: Part) -> Iterator[None]:
+    """Let only ShoalErrors, and the cancellation of this task, out of a call of a component.
+
+    Anything else is a bug of the plugin: it is logged with its name. SystemExit ends nothing, and the CancelledError of
+    a task that the component cancelled itself is no cancellation of this one, which would end without a trace. Raises
+    InternalError for those.
+    """
+    try:
+        yield
+    except ShoalError:
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _bug(part, error, "cancelled its own work") from None
+    except SystemExit as error:
+        raise _bug(part, error, "tried to end the server") from None
+    except Exception as error:
+        raise _bug(part, error, "failed in an unforeseen way") from error
+
+
+def wrong(part: Part, told: str) -> InternalError:
+    """The error for an answer of a component that cannot be used; logged with the plugin's name."""
+    log.error("a plugin answered wrongly", plugin=part.plugin, error=f"{part} {told}")
+    return InternalError(codes.INTERNAL_ERROR, f"The {part.family} gave an answer that cannot be used.")
+
+
+def _bug(part: Part, error: BaseException, did: str) -> InternalError:
+    traceback = error if isinstance(error, Exception) else None
+    log.error("a plugin failed", plugin=part.plugin, error=f"{part} {did}: {described(error)}", exc_info=traceback)
+    return InternalError(codes.INTERNAL_ERROR, f"The {part.family} {did}.")
 
 
 def described(error: BaseException) -> str:

@@ -11,9 +11,11 @@ from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, request
 from shoal.errors import InvalidRequest
 from shoal.lifecycle import admission
 from shoal.lifecycle.hosts import Host, Hosts
+from shoal.lifecycle.networks import Networks
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal.models.requests import CredentialProxy, ImageAuth, ImageSpec, NetworkPolicy, SidecarSpec
 from shoal.models.secret import Secret
+from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Capabilities, Networking
 
 PRIVATE = SidecarSpec(name="private", image=ImageSpec(uri="x", auth=ImageAuth(username="u", password=Secret("p"))))
@@ -34,6 +36,10 @@ class Indifferent(Networking):
     """Has nothing to do with policies."""
 
     name: ClassVar[str] = "indifferent"
+
+
+async def amend(plan: WorkloadPlan, *networking: Networking) -> WorkloadPlan:
+    return await Networks(Components(runtimes={}, default_runtime="", networking=list(networking))).amend(plan)
 
 
 def host(**capabilities: bool) -> Host:
@@ -83,9 +89,9 @@ def test_what_speaks_to_an_egress_sidecar_counts_only_with_a_policy() -> None:
 async def test_a_policy_that_nobody_keeps_is_refused() -> None:
     plan = admission.draw_up(request(network_policy=NetworkPolicy()), host(), None)
     with pytest.raises(InvalidRequest) as refusal:
-        await admission.amend(plan, [Indifferent()])
+        await amend(plan, Indifferent())
     assert refusal.value.code == "SANDBOX::INVALID_PARAMETER"
-    kept = await admission.amend(plan, [Indifferent(), Guard()])
+    kept = await amend(plan, Indifferent(), Guard())
     assert [sidecar.name for sidecar in kept.sidecars] == ["guard"]
 
 
@@ -93,8 +99,8 @@ async def test_a_policy_that_nobody_keeps_is_refused() -> None:
 async def test_a_callers_sidecar_that_is_in_a_plugins_way_is_refused(clash: SidecarSpec) -> None:
     plan = admission.draw_up(request(sidecars=[clash]), host(), None)
     with pytest.raises(InvalidRequest):
-        await admission.amend(plan, [Guard()])
-    allowed = await admission.amend(admission.draw_up(request(sidecars=[DB]), host(), None), [Guard()])
+        await amend(plan, Guard())
+    allowed = await amend(admission.draw_up(request(sidecars=[DB]), host(), None), Guard())
     assert [sidecar.name for sidecar in allowed.sidecars] == ["guard", "db"]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -21,6 +20,7 @@ from shoal.lifecycle import admission
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import Ledger
+from shoal.lifecycle.networks import Networks
 from shoal.lifecycle.operations import Operations
 from shoal.lifecycle.pools.pool import COMING, PoolState
 from shoal.lifecycle.provision import Provisioner
@@ -28,7 +28,7 @@ from shoal.lifecycle.removal import Remover
 from shoal.lifecycle.snapshots import Snapshots
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.plugin.interfaces import Networking
+from shoal.plugin.calls import contained
 from shoal.view.index import View
 
 log = structlog.get_logger("shoal.pools")
@@ -54,7 +54,7 @@ class Keeper:
         provisioner: Provisioner,
         remover: Remover,
         snapshots: Snapshots,
-        networking: Sequence[Networking],
+        networks: Networks,
         settle_seconds: float,
     ) -> None:
         self._view = view
@@ -65,7 +65,7 @@ class Keeper:
         self._provisioner = provisioner
         self._remover = remover
         self._snapshots = snapshots
-        self._networking = networking
+        self._networks = networks
         self._settle = settle_seconds
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -251,8 +251,9 @@ class Keeper:
         host = self._hosts.named(pool.record.runtime)
         snapshot = self._snapshots.restorable(pool.shape.request.snapshot_id)
         draft = pool.marked(admission.draw_up(pool.shape.request, host, snapshot), sandbox_id)
-        plan = await admission.amend(draft, self._networking)
-        await host.runtime.check(plan)
+        plan = await self._networks.amend(draft)
+        with contained(host.part):
+            await host.runtime.check(plan)
         return plan
 
     def _pool_of(self, record: SandboxRecord) -> PoolState | None:

@@ -136,8 +136,9 @@ class Taking:
         }
 
     async def _thawed(self, record: SandboxRecord) -> Workload:
-        async with self._hosts.of(record).call(record.id, Priority.TAKE) as runtime:
-            workload = await runtime.resume(record.id)
+        host = self._hosts.of(record)
+        async with host.call(record.id, Priority.TAKE) as runtime:
+            workload = host.checked("resume", record.id, await runtime.resume(record.id))
         if states.settled(workload.phase) is not State.RUNNING:
             raise Conflict(codes.scoped(self._hosts.scope(record), "SANDBOX_NOT_RUNNING"), "It ended in the pool.")
         return workload

@@ -74,4 +74,7 @@ class Networking(Component):
         return None
 
     async def released(self, sandbox_id: str) -> None:
-        """The sandbox is gone from the engine; let go of what was held for it. Repeated after a crash."""
+        """The sandbox is gone from the engine; let go of what was held for it, within 10 s.
+
+        Repeated after a crash. The sandbox is gone whatever this raises; it is then tried again, ten times at most.
+        """
