@@ -6,7 +6,8 @@ Nothing here is global, so two of them live in one process.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -37,6 +38,9 @@ log = structlog.get_logger("shoal.app")
 
 class Shoal:
     """A configured server without a port: `start` it, hand `asgi` to an ASGI server, `stop` it.
+
+    An ASGI server that speaks the lifespan protocol (uvicorn, hypercorn) starts and stops it by itself. WebSockets to
+    sandboxes, and the bounds of ``[server]`` on connections and heads, come with ``shoal serve`` alone.
 
     Args:
         loaded: the configuration file, parsed.
@@ -83,13 +87,16 @@ class Shoal:
             proxy=self._proxy,
             sockets=self._sockets,
             access=log_access,
+            lifespan=self._lifespan,
         )
+        self._started = False
 
     async def start(self) -> None:
         """Open everything in order and take up what the last process left.
 
         Raises ConfigError, before anything is opened if the server would be open to the network, or ShoalError.
         """
+        self._started = True
         for warning in self._warnings:
             log.warning(warning)
         refuse_open_start(self.settings, self._authenticators, self._environ)
@@ -105,6 +112,7 @@ class Shoal:
 
     async def stop(self) -> None:
         """Close everything in reverse order; sandboxes run on. Also after a failed start."""
+        self._started = False
         patience = float(self.settings.server.timeout_graceful_shutdown or 5)
         await self._sockets.aclose(patience)
         await self._openings.give_up()
@@ -112,6 +120,18 @@ class Shoal:
         await self._proxy.aclose()
         await self.lifecycle.stop(patience)
         await self._openings.close([*self._before, *self._runtimes.values()])
+
+    @asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        """What an ASGI server's start-up and shut-down do; nothing where `start` was called already."""
+        if self._started:
+            yield
+            return
+        await self.start()
+        try:
+            yield
+        finally:
+            await self.stop()
 
     def _why_away(self, part: Part) -> str | None:
         if part.family == "runtime":

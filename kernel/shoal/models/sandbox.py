@@ -94,7 +94,6 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
         failure: of a Failed create, what its caller is told who comes for an endpoint; ``message`` goes with it.
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).
         owner: name of the principal that created it; None when authentication is off.
-        engine_data: what the runtime asked the kernel to keep for it; opaque here.
         pool: the pool that it was started for; None for every other.
     """
 
@@ -115,7 +114,6 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     metadata: dict[str, str] = {}
     extensions: dict[str, str] = {}
     owner: str | None = None
-    engine_data: dict[str, str] = {}
     pool: PoolPlace | None = None
 
     @property

@@ -25,13 +25,10 @@ class Principal(Struct, kw_only=True, frozen=True):
     Attributes:
         name: for logs and ownership; never a credential.
         scopes: ``read`` (GET), ``write`` (everything else), ``proxy`` (proxied requests and WebSockets).
-        namespace, tenant: where its sandboxes live, for runtimes that have namespaces.
     """
 
     name: str
     scopes: frozenset[str] = ALL_SCOPES
-    namespace: str | None = None
-    tenant: str | None = None
 
 
 def _no_header(_name: str) -> None:
