@@ -1,0 +1,201 @@
+"""The commands of a person at a terminal, as real processes against a real server and a sandbox with the agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from tests.servers import SHOAL, ServerProcess
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = Path(sys.executable).resolve()
+KEY = "client-key"
+MOUNTS = sorted({str(ROOT), str(Path(sys.base_prefix).resolve())} - {"/", "/usr"})
+
+
+class Terminal(NamedTuple):
+    """``shoal`` with a server in its environment, and a running sandbox there."""
+
+    env: dict[str, str]
+    sandbox: str
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        """A command under way."""
+        return subprocess.Popen(
+            [SHOAL, *words], env=self.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    def run(self, *words: str, text: bytes = b"", code: int = 0) -> tuple[str, str]:
+        """What it printed on both streams; it must exit with ``code``."""
+        with self.start(*words) as process:
+            out, err = process.communicate(text, timeout=60)
+        assert process.returncode == code, (out, err)
+        return out.decode(), err.decode()
+
+    def inside(self, *words: str, code: int = 0) -> tuple[str, str]:
+        """``shoal exec`` in the sandbox."""
+        return self.run("exec", self.sandbox, *words, code=code)
+
+
+@pytest.fixture(scope="module")
+def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    home = tmp_path_factory.mktemp("client")
+    allowed = json.dumps(MOUNTS)
+    server = ServerProcess(
+        home,
+        f'[storage]\nallowed_host_paths = {allowed}\n[local]\nstate_dir = "{home}/local"\n',
+        env={"OPENSANDBOX_SERVER_API_KEY": KEY},
+    )
+    server.start()
+    try:
+        yield Terminal(_env(home, server.base), _with_agent(server.base))
+    finally:
+        with httpx.Client(base_url=server.base, headers={"OPEN-SANDBOX-API-KEY": KEY}) as client:
+            for each in client.get("/v1/sandboxes").json()["items"]:
+                client.delete(f"/v1/sandboxes/{each['id']}")
+        server.stop()
+
+
+def _env(home: Path, base: str) -> dict[str, str]:
+    return {**os.environ, "HOME": str(home), "OPEN_SANDBOX_DOMAIN": base, "OPEN_SANDBOX_API_KEY": KEY}
+
+
+def _with_agent(base: str) -> str:
+    """A sandbox whose own command is the agent. Returns its id once the agent answers."""
+    body = {
+        "image": {"uri": "host"},
+        "entrypoint": [str(PYTHON), "-m", "shoal_agent"],
+        "env": {"PYTHONPATH": str(ROOT / "plugins" / "agent")},
+        "resourceLimits": {},
+        "timeout": 3600,
+        "metadata": {"suite": "client"},
+        "volumes": [
+            {"name": f"v{number}", "mountPath": path, "readOnly": True, "host": {"path": path}}
+            for number, path in enumerate(MOUNTS)
+        ],
+    }
+    with httpx.Client(base_url=base, headers={"OPEN-SANDBOX-API-KEY": KEY}, timeout=60) as client:
+        made: dict[str, Any] = client.post("/v1/sandboxes", json=body).raise_for_status().json()
+        deadline = time.monotonic() + 60
+        while client.get(f"/v1/sandboxes/{made['id']}/proxy/44772/ping").status_code != 200:
+            assert time.monotonic() < deadline, client.get(f"/v1/sandboxes/{made['id']}").text
+            time.sleep(0.05)
+        return str(made["id"])
+
+
+def test_output_arrives_on_its_stream_and_the_exit_code_is_passed_on(terminal: Terminal) -> None:
+    assert terminal.inside("--", "echo", "hello") == ("hello\n", "")
+    assert terminal.inside("-c", "echo out; echo err >&2; exit 7", code=7) == ("out\n", "err\n")
+    assert terminal.inside("-e", "A=x y", "-w", "/tmp", "--", "sh", "-c", 'echo "$A $PWD"') == ("x y /tmp\n", "")
+    assert terminal.inside("-c", "kill -9 $$", code=137)[1] == "shoal: signal: killed\n"
+    assert "no such file" in terminal.inside("--", "/nonexistent", code=126)[1]
+    assert terminal.inside("--timeout", "0.2", "--", "sleep", "60", code=137)[0] == ""
+
+
+def test_an_interrupt_reaches_the_command_and_its_last_words_are_printed(terminal: Terminal) -> None:
+    script = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
+    with terminal.start("exec", terminal.sandbox, "-c", script) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (out, process.returncode) == (b"bye\n", 9), err  # bash itself may say that its sleep was ended
+
+
+def test_an_id_is_known_by_its_beginning(terminal: Terminal) -> None:
+    assert terminal.run("exec", terminal.sandbox[:8], "--", "true") == ("", "")
+    assert "there is no sandbox 'nothing'" in terminal.run("exec", "nothing", "--", "true", code=125)[1]
+
+
+def test_files_go_in_and_out_with_their_modes(terminal: Terminal, tmp_path: Path) -> None:
+    source = tmp_path / "notes.txt"
+    source.write_bytes(os.urandom(300_000))
+    source.chmod(0o640)
+    terminal.run("cp", str(source), f"{terminal.sandbox}:/tmp/")
+    assert terminal.inside("--", "stat", "-c", "%a %s", "/tmp/notes.txt")[0] == "640 300000\n"
+    terminal.run("cp", f"{terminal.sandbox}:/tmp/notes.txt", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == source.read_bytes()
+    assert (tmp_path / "back").stat().st_mode & 0o777 == 0o640
+    terminal.run("cp", "-", f"{terminal.sandbox}:/tmp/piped", text=b"from a pipe")
+    assert terminal.run("cp", f"{terminal.sandbox}:/tmp/piped", "-")[0] == "from a pipe"
+
+
+def test_a_directory_is_copied_whole_without_its_links(terminal: Terminal, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub" / "empty").mkdir(parents=True)
+    (tree / "sub" / "file").write_text("two")
+    (tree / "link").symlink_to("/etc/passwd")
+    _, err = terminal.run("cp", str(tree), f"{terminal.sandbox}:/tmp/")
+    assert "link: a symbolic link, left out" in err
+    terminal.run("cp", f"{terminal.sandbox}:/tmp/tree", str(tmp_path / "back"))
+    found = sorted(str(path.relative_to(tmp_path / "back")) for path in (tmp_path / "back").rglob("*"))
+    assert found == ["sub", "sub/empty", "sub/file"]
+    assert (tmp_path / "back" / "sub" / "file").read_text() == "two"
+
+
+def test_a_copy_that_cannot_be_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    assert "no such file" in terminal.run("cp", f"{terminal.sandbox}:/nowhere", str(tmp_path), code=1)[1]
+    assert "No such file" in terminal.run("cp", str(tmp_path / "none"), f"{terminal.sandbox}:/tmp/none", code=1)[1]
+    assert "one of the two" in terminal.run("cp", "a", "b", code=1)[1]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_for_people_and_for_machines(terminal: Terminal) -> None:
+    head, row = terminal.run("ls", "--label", "suite=client")[0].splitlines()
+    assert head.split() == ["ID", "STATE", "IMAGE", "CREATED", "EXPIRES", "LABELS"]
+    assert row.split()[:3] == [terminal.sandbox, "Running", "host"]
+    assert terminal.run("ls", "-q", "--label", "suite=client")[0] == terminal.sandbox + "\n"
+    assert terminal.run("ls", "-q", "--state", "Paused") == ("", "")
+    [line] = terminal.run("ls", "--json", "--label", "suite=client")[0].splitlines()
+    assert json.loads(line)["id"] == terminal.sandbox
+    assert "listening" in terminal.run("logs", terminal.sandbox)[0] + terminal.run("logs", terminal.sandbox)[1]
+
+
+def test_a_terminal_of_a_pipe_runs_a_shell(terminal: Terminal) -> None:
+    out, _ = terminal.run("shell", terminal.sandbox, text=b"echo typed $((40+2)); exit 3\n", code=3)
+    assert "typed 42" in out
+    assert terminal.run("shell", terminal.sandbox, "-c", "echo once; exit 5", code=5)[0].split() == ["once"]
+
+
+def test_a_detached_sandbox_stays_and_is_ended(terminal: Terminal) -> None:
+    made = terminal.run("run", "-d", "--label", "made=here", "--memory", "64Mi")[0].strip()
+    assert terminal.run("ls", "-q", "--label", "made=here")[0] == made + "\n"
+    assert terminal.run("rm", made[:8], "nothing", code=1) == (made + "\n", "shoal: there is no sandbox 'nothing'\n")
+    assert terminal.run("ls", "-q", "--label", "made=here") == ("", "")
+
+
+def test_a_failed_run_leaves_no_sandbox_and_says_why(terminal: Terminal) -> None:
+    _, err = terminal.run("run", "--image", "no-such-image", "--", "true", code=125)
+    assert err.startswith("shoal: ")
+    assert "no-such-image" in err
+    assert "give a command" in terminal.run("run", code=125)[1]
+    assert terminal.run("ls", "-q")[0] == terminal.sandbox + "\n"
+
+
+def test_the_server_and_the_key_are_found_or_named(terminal: Terminal, tmp_path: Path) -> None:
+    bare = {key: value for key, value in terminal.env.items() if not key.startswith("OPEN_SANDBOX_")}
+    kept = tmp_path / ".opensandbox" / "config.toml"
+    kept.parent.mkdir()
+    kept.write_text(f'[connection]\ndomain = "{terminal.env["OPEN_SANDBOX_DOMAIN"]}"\napi_key = "{KEY}"\n')
+    assert Terminal({**bare, "HOME": str(tmp_path)}, "").run("ls", "-q")[0] == terminal.sandbox + "\n"
+    assert "wrong API key" in terminal.run("ls", "--api-key", "other", code=1)[1]
+    assert "cannot be reached" in terminal.run("ls", "--server", "127.0.0.1:9", code=1)[1]
+    assert "is no address" in terminal.run("ls", "--server", "ftp://x", code=1)[1]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_offers_commands(terminal: Terminal, shell: str) -> None:
+    script, _ = terminal.run("completion", shell)
+    assert "complete -F _shoal shoal" in script
+    if shell == "bash":
+        probe = script + "\nCOMP_WORDS=(shoal e); COMP_CWORD=1; _shoal; echo ${COMPREPLY[@]}"
+        assert subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True).stdout == "exec\n"
