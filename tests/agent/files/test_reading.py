@@ -88,7 +88,9 @@ def test_search_goes_on_where_it_may_not_read(place: Place) -> None:
 def test_search_refuses(place: Place) -> None:
     refused(get(place, "/files/search", path=str(place.folder), pattern="["), 400, "INVALID_REQUEST_BODY")
     refused(get(place, "/files/search"), 400, "MISSING_QUERY")
-    refused(get(place, "/files/search", path=place.path("none")), 404, "FILE_NOT_FOUND")
+    (place.folder / "dangling").symlink_to("nowhere")
+    for name in ("none", "dangling"):
+        refused(get(place, "/files/search", path=place.path(name)), 404, "FILE_NOT_FOUND")
 
 
 def test_lists(place: Place) -> None:

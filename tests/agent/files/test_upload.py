@@ -278,9 +278,8 @@ def _deleted(place: Place) -> bool:
 
 def test_a_killed_agent_leaves_nothing(start_agent: StartAgent) -> None:
     place = Place(start_agent(), None)
-    with begin(place, place.path("new"), b"x" * 2_000_000):
-        before = 0
-        while written(place) < before + 1_000_000:
+    with begin(place, place.path("new"), b"x" * 8_000_000):
+        while written(place) < 2_000_000:
             time.sleep(0.01)
         place.agent.process.send_signal(signal.SIGKILL)
         place.agent.process.wait()

@@ -43,9 +43,15 @@ def lines(request: Request) -> _Lines | None:
 def _positive(name: str, value: str | None) -> int | None:
     if not value:
         return None
-    if not (value.isascii() and value.isdigit() and 0 < int(value) < 2**63):
-        raise ApiError(400, INVALID_REQUEST_BODY, f"{name} must be a whole number from 1 on, not {value!r}")
-    return int(value)
+    return whole_number(name, value, 1)
+
+
+def whole_number(name: str, value: str, least: int) -> int:
+    """The number in a query field. Raises `ApiError` 400."""
+    digits = value.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 20 and least <= int(digits) < 2**63):
+        raise ApiError(400, INVALID_REQUEST_BODY, f"{name} must be a whole number from {least} on, not {value!r}")
+    return int(digits)
 
 
 def opened(path: str) -> BinaryIO:

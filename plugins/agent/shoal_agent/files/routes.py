@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from shoal_agent.accounts import Accounts
 from shoal_agent.files import move, permissions, replace, tree
-from shoal_agent.files.download import download
+from shoal_agent.files.download import download, whole_number
 from shoal_agent.files.failures import reported
 from shoal_agent.files.info import Describer, FileInfo
 from shoal_agent.files.threads import Threads
 from shoal_agent.files.upload import Upload
-from shoal_agent.http.errors import INVALID_REQUEST_BODY, ApiError, invalid_body
+from shoal_agent.http.errors import invalid_body
 from shoal_agent.http.fields import Fields
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, Response, json_response
@@ -116,7 +116,7 @@ class Files:
 
     async def listing(self, request: Request) -> Answer:
         path = self._paths.resolve(request.required_query("path"))
-        depth = _depth(request.query("depth"))
+        depth = whole_number("depth", request.query("depth") or "1", 0)
         return await self._threads.run(lambda: json_response(tree.listing(path, depth, self._accounts)))
 
     async def make(self, request: Request) -> None:
@@ -141,11 +141,3 @@ class Files:
             if sent is not None:
                 sent[resolved] = path
         return found
-
-
-def _depth(value: str | None) -> int:
-    if not value:
-        return 1
-    if not (value.isascii() and value.isdigit() and len(value) < 19):
-        raise ApiError(400, INVALID_REQUEST_BODY, f"depth must be a whole number from 0 on, not {value!r}")
-    return int(value)

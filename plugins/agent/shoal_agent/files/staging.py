@@ -55,7 +55,7 @@ def _nameless() -> int:
             except OSError:
                 pass
             try:
-                name = _beside(f"{folder}/x")
+                name = _hidden_name(folder)
                 descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             except OSError:
                 continue
@@ -102,8 +102,10 @@ class Staged:
             except OSError as error:
                 if error.errno not in _NO_TMPFILE:
                     raise
-        self._name = _beside(f"{folder}/x")
-        return os.open(self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o777)
+        name = _hidden_name(folder)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o777)
+        self._name = name
+        return descriptor
 
     def write(self, data: bytes) -> None:
         """Adds `data` at the end."""
@@ -117,10 +119,8 @@ class Staged:
 
     def park(self) -> None:
         """Closes the descriptor until `commit`, so that an upload of many files does not hold as many of them."""
-        if self._name is None and self._spool is None:
-            name = _beside(f"{self._folder}/x")
-            self._link(name)
-            self._name = name
+        if self._spool is None:
+            self._give_name(self._folder)
         if self._name is not None:
             os.close(self.descriptor)
             self.descriptor = _PARKED
@@ -142,16 +142,45 @@ class Staged:
 
     def _publish(self) -> None:
         """A new file appears, with all its content."""
+        if self._name is None:
+            try:
+                self._link(self.path)
+            except OSError:  # somebody else was faster, or it cannot be linked
+                self._rename_over()
+        else:
+            self._rename_over()
+
+    def _rename_over(self) -> None:
+        self._give_name(os.path.dirname(self.path))
+        os.rename(self._name or "", self.path)
+        self._name = None
+
+    def _give_name(self, folder: str) -> None:
+        """A hidden name for content that has none, by a copy where it cannot be linked."""
         if self._name is not None:
-            os.rename(self._name, self.path)
-            self._name = None
             return
+        name = _hidden_name(folder)
         try:
-            self._link(self.path)
-        except FileExistsError:  # somebody else was faster
-            self._name = _beside(self.path)
-            self._link(self._name)
-            self._publish()
+            self._link(name)
+        except OSError:
+            self._copy_to(name)
+        self._name = name
+
+    def _copy_to(self, name: str) -> None:
+        status = os.fstat(self.descriptor)
+        copy = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.lseek(self.descriptor, 0, os.SEEK_SET)
+            transfer(self.descriptor, copy)
+            if (status.st_uid, status.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(copy, status.st_uid, status.st_gid)
+            os.fchmod(copy, stat.S_IMODE(status.st_mode))
+        except OSError:
+            os.close(copy)
+            os.unlink(name)
+            raise
+        os.close(self.descriptor)
+        self.descriptor = copy
 
     def _link(self, name: str) -> None:
         # The descriptor of a folder that does not matter makes the call linkat, which follows the link in /proc.
@@ -181,19 +210,17 @@ class Staged:
             return False
         return True
 
-    def _rename_over(self) -> None:
-        if self._name is None:
-            name = _beside(self.path)
-            self._link(name)
-            self._name = name
-        os.rename(self._name, self.path)
-        self._name = None
-
     def _overwrite(self, change: Change) -> None:
-        target = os.open(self.path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK)
+        """Writes into the file itself, once there is room for all of it."""
+        target = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
         try:
+            size, old = os.fstat(self.descriptor).st_size, os.fstat(target)
+            if stat.S_ISREG(old.st_mode):
+                _reserve(target, size, old.st_size)
             os.lseek(self.descriptor, 0, os.SEEK_SET)
             transfer(self.descriptor, target)
+            if stat.S_ISREG(old.st_mode):
+                os.ftruncate(target, size)
             change.apply(target)
         finally:
             os.close(target)
@@ -218,5 +245,15 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
-def _beside(path: str) -> str:
-    return f"{os.path.dirname(path).rstrip('/')}/.upload-{os.urandom(8).hex()}"
+def _reserve(target: int, size: int, old_size: int) -> None:
+    """Gives a file room for `size` bytes, or leaves it as it was. Raises OSError."""
+    if size > old_size:
+        try:
+            os.posix_fallocate(target, old_size, size - old_size)
+        except OSError:
+            os.ftruncate(target, old_size)
+            raise
+
+
+def _hidden_name(folder: str) -> str:
+    return f"{folder.rstrip('/')}/.upload-{os.urandom(8).hex()}"

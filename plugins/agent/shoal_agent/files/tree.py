@@ -27,6 +27,7 @@ def search(root: str, pattern: str, accounts: Accounts) -> list[FileInfo]:
         raise ApiError(400, INVALID_REQUEST_BODY, f"invalid pattern {pattern!r}: {error}") from None
     describer = Describer(accounts)
     with reported(root):
+        os.stat(root)  # a dangling link is missing
         status = os.lstat(root)
         if stat.S_ISDIR(status.st_mode):
             os.scandir(root).close()  # the root itself must be readable
