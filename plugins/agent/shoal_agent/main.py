@@ -14,6 +14,7 @@ from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
 from shoal_agent.environment import Environment, of_process
 from shoal_agent.http.server import Server, listen
+from shoal_agent.maincommand import FORWARDED, MainCommand
 
 _LOG = logging.getLogger("shoal_agent")
 
@@ -45,9 +46,6 @@ def run(given: options.Options, listener: socket.socket) -> int:
 
 
 async def _serve(agent: Agent, listener: socket.socket) -> int:
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     agent.children.adopts = os.getpid() == 1
     agent.children.start()
     server = Server(app.build(agent))
@@ -55,10 +53,25 @@ async def _serve(agent: Agent, listener: socket.socket) -> int:
         await start()
     await server.start(listener)
     _LOG.info("listening on %s:%d", *listener.getsockname()[:2])
-    await stop.wait()
+    status = await _end(agent)
     await server.stop(agent.options.graceful_shutdown)
     for finish in agent.on_stop:
         await finish()
+    return status
+
+
+async def _end(agent: Agent) -> int:
+    """Waits for the end: that of the command with `--init`, else SIGTERM or SIGINT. Returns the exit status."""
+    loop = asyncio.get_running_loop()
+    if agent.options.init:
+        command = MainCommand(agent.options.init, agent.environment.daemon, agent.children)
+        for number in FORWARDED:
+            loop.add_signal_handler(number, command.forward, number)
+        return await command.start()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
     return 0
 
 
