@@ -14,6 +14,7 @@ from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
 from shoal_agent.environment import Environment, of_process
 from shoal_agent.http.server import Server, listen
+from shoal_agent.lifecycle import Lifecycle
 from shoal_agent.maincommand import FORWARDED, MainCommand
 
 _LOG = logging.getLogger("shoal_agent")
@@ -53,21 +54,25 @@ async def _serve(agent: Agent, listener: socket.socket) -> int:
         await start()
     await server.start(listener)
     _LOG.info("listening on %s:%d", *listener.getsockname()[:2])
-    status = await _end(agent)
+    status = await _until_the_end(agent)
     await server.stop(agent.options.graceful_shutdown)
     for finish in agent.on_stop:
         await finish()
     return status
 
 
-async def _end(agent: Agent) -> int:
+async def _until_the_end(agent: Agent) -> int:
     """Waits for the end: that of the command with `--init`, else SIGTERM or SIGINT. Returns the exit status."""
     loop = asyncio.get_running_loop()
+    hooks = Lifecycle(agent).start()
     if agent.options.init:
+        if failed := await hooks:
+            return failed
         command = MainCommand(agent.options.init, agent.environment.daemon, agent.children)
         for number in FORWARDED:
             loop.add_signal_handler(number, command.forward, number)
         return await command.start()
+    agent.run_in_background(hooks)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
