@@ -51,11 +51,10 @@ def test_what_cannot_be_read_is_a_failure(start_agent: StartAgent, tmp_path: Pat
 def test_with_init_it_comes_before_the_command(start_agent: StartAgent, tmp_path: Path) -> None:
     file = tmp_path / "order"
     hook = {"command": ["sh", "-c", f"sleep 0.2; env >>{file}; echo hook >>{file}"]}
-    agent = start_agent(
-        ["--init", "--", "sh", "-c", f"echo command >>{file}; exec sleep 300"], lifecycle(preStart=hook)
-    )
-    *seen, hooked, commanded = _until(file, "command").splitlines()
-    assert (hooked, commanded) == ("hook", "command")
+    command = ["sh", "-c", f"echo 'the command' >>{file}; exec sleep 300"]
+    agent = start_agent(["--init", "--", *command], lifecycle(preStart=hook))
+    *seen, hooked, commanded = _until(file, "\nthe command\n").splitlines()
+    assert (hooked, commanded) == ("hook", "the command")
     assert not any("hidden" in line or "OPENSANDBOX_LIFECYCLE" in line for line in seen)
     assert agent.process.poll() is None
 
@@ -97,9 +96,8 @@ def test_what_is_no_lifecycle(value: Any) -> None:
 def test_a_file_of_toml(tmp_path: Path) -> None:
     file = tmp_path / ".execd" / "lifecycle.toml"
     file.parent.mkdir()
-    file.write_text(
-        '[pre_start]\ncommand = ["x"]\ntimeout_seconds = 5\n[[periodic]]\nname = "p"\nschedule = "@daily"\ncommand = ["y"]'
-    )
+    first = '[pre_start]\ncommand = ["x"]\ntimeout_seconds = 5\n'
+    file.write_text(first + '[[periodic]]\nname = "p"\nschedule = "@daily"\ncommand = ["y"]\n')
     for environ in ({"HOME": str(tmp_path)}, {"EXECD_LIFECYCLE_CONFIG": str(file)}):
         hooks = load(environ)
         assert hooks.pre_start is not None
