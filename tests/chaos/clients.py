@@ -105,7 +105,8 @@ class Client:
             made = answer.json()
             self.unanswered = None
             expires_at = datetime.fromisoformat(made["expiresAt"])
-            self.known[made["id"]] = Promise(made["id"], expires_at, superseded=set() if self.late_ends else None)
+            superseded: set[datetime] | None = set() if self.late_ends else None
+            self.known[made["id"]] = Promise(made["id"], expires_at, pooled=kind == "pool", superseded=superseded)
         elif answer.status_code == 429:
             self.unanswered = None
 
@@ -145,7 +146,9 @@ class Client:
             promise.patched, promise.perhaps_patched = wanted, set()
 
     def pause(self, http: httpx.Client, promise: Promise) -> None:
-        self._freeze(http, promise, "pause")
+        """Of a native pool's members the real controller keeps the objects for good once they were paused."""
+        if not (promise.pooled and self.late_ends):
+            self._freeze(http, promise, "pause")
 
     def resume(self, http: httpx.Client, promise: Promise) -> None:
         self._freeze(http, promise, "resume")

@@ -22,6 +22,7 @@ class Promise:
         patched: the value of the metadata key ``patched`` that was acknowledged last.
         perhaps_patched: values that may be in force instead.
         deleting: a delete was asked for, and not acknowledged.
+        pooled: it was taken from a pool.
         accessed_at: since then, accesses may have renewed it.
         superseded: expiries that may have been in force since the last look; None where nobody acts on what is past. A
             controller of a cluster that was held up ends by what it saw last, and writes whole seconds.
@@ -34,6 +35,7 @@ class Promise:
     perhaps_patched: set[int] = field(default_factory=set)
     deleting: bool = False
     accessed_at: datetime | None = None
+    pooled: bool = False
     superseded: set[datetime] | None = None
 
     def ask(self, expires_at: datetime) -> None:
