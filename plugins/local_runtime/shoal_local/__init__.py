@@ -11,6 +11,7 @@
     root/         the root of one sandbox: layers, mounts, volumes, what is hidden
     run/          how a sandbox is started, isolated and ended
     network/      the network of a sandbox, and the way into it
+    confine/      which system calls a sandbox may make
     limit/        CPU, memory, processes, disk, and the freezer
     state/        what is kept on disk, and what is read from it
 """

@@ -24,6 +24,10 @@ class LocalSettings(Section):
     """off = limits by rlimits and pause by signals, as where no cgroup is writable."""
     network: Literal["auto", "none", "host"] = "auto"
     """none: a network of each sandbox's own, without a way out; host: this machine's; auto: none, if isolated."""
+    seccomp: Literal["auto", "off"] = "auto"
+    """off = no filter of system calls."""
+    nested_namespaces: bool = False
+    """Let sandboxes make user namespaces, and mounts in them."""
     uid: UnprivilegedId = 64000
     """Who sandboxes are on the host when the server runs as root; unused otherwise."""
     gid: UnprivilegedId = 64000

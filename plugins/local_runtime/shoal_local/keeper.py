@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from msgspec.structs import replace
 
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError, Conflict, NotFound
@@ -22,6 +23,7 @@ from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload
 from shoal_local import describe
 from shoal_local.config import LocalSettings
+from shoal_local.confine import files as confine
 from shoal_local.image.bounds import Bounds
 from shoal_local.image.cache import RootFsCache
 from shoal_local.image.catalog import Catalog
@@ -227,11 +229,15 @@ class Keeper:
         tools, state = probe.find_tools(), self.state
         hidden = masks(self._secrets)
         network = modes.choose(self._local, self.broker)
+        confinement = None
+        if self._local.seccomp == "auto":
+            confinement = confine.prepare(state.confine, nested=self._local.nested_namespaces)
 
         def make(method: Method, overlay: bool, staged: bool) -> Isolation:
             quota = disk.choose(self._local) if method == "unshare" or staged else None
             places = (state.mountpoint, hidden, state.dev, state.templates)
-            return Isolation(method, overlay, staged, drop, tools, *places, disk=quota, network=network)
+            form = Isolation(method, overlay, staged, drop, tools, *places)
+            return replace(form, disk=quota, network=network, confinement=confinement)
 
         return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
 

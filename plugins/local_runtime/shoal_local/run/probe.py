@@ -177,6 +177,7 @@ def describe(isolation: Isolation, groups: Cgroups) -> dict[str, str]:
         "Method": isolation.method,
         "Isolated": f"user, mount, pid, ipc, uts{', network' if alone else ''}",
         "Not isolated": "kernel" if alone else "network (shared with this machine), kernel",
+        "System calls": "filtered" if isolation.confinement is not None else "all",
         "Network": WORDS["host" if isolation.network is None else isolation.network.mode],
         "Root": layered if isolation.overlay else plain,
         "Freezer": groups.label("freezer") or "signals",

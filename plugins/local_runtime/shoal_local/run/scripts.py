@@ -29,6 +29,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from shoal_local.confine.entry import DESCRIPTOR
+
 READY: Final = "ready"
 NETWORK: Final = "network"
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -96,24 +98,27 @@ ASK_NETWORK: Final = f"echo {NETWORK} >&8\n"
 AWAIT_NETWORK: Final = '{ read -r word <network && [ "$word" = up ]; }'
 
 
-def unshare_stage(tools: Tools, drop: Drop | None, build: list[str], root: Path) -> str:
+def unshare_stage(tools: Tools, drop: Drop | None, build: list[str], root: Path, entry: Path | None) -> str:
     """Build the root, shut, run; see the module's text. If entering fails, the end of pid 1 takes the waiting half too.
 
-    ``build`` are the commands that make ``root``.
+    ``build`` are the commands that make ``root``; ``entry`` the program that puts the filter of system calls on.
     """
+    confining = f"exec {DESCRIPTOR}<{quote(str(entry))}\n" if entry is not None else ""
     on_top = join([tools.mount or "mount", "--no-canonicalize", "--rbind", str(root), "/."])
     steps = ["read -r entered <&5", *build, on_top]
     enter = [*_dropping(tools, drop), tools.unshare or "unshare", "--user", "--map-root-user", tools.sh, "-s"]
     return (
-        "exec 5<>entered 6<>mounted\n"
+        f"{confining}exec 5<>entered 6<>mounted\n"
         f"{{ {{ {' && '.join(steps)}; }} >&8 2>&8 && echo go >&6 || echo no >&6; }} 7<&- &\n"
         f"{join(enter)} <inner 7<&-\n"
         "echo $? >exit\n"
     )
 
 
-def unshare_inner(tools: Tools, workload: Workload) -> str:
+def unshare_inner(tools: Tools, workload: Workload, *, confined: bool) -> str:
     """What the unprivileged half runs, inside its user namespace."""
+    # The entry program lies outside of the new root: its descriptor leads to it.
+    entry = [f"/proc/self/fd/{DESCRIPTOR}"] if confined else []
     shut = [tools.unshare or "unshare", "--mount", "--propagation=unchanged", "--root=/.."]
     return "\n".join(
         [
@@ -122,17 +127,24 @@ def unshare_inner(tools: Tools, workload: Workload) -> str:
             '[ "$word" = go ] || exit 125',
             f"echo {READY} >&8",
             *_exports(workload.env),
-            f"exec {join([*shut, f'--wd={workload.cwd}', '--', *workload.argv])} </dev/null 5<&- 6<&- 8>&-",
+            f"exec {join([*shut, f'--wd={workload.cwd}', '--', *entry, *workload.argv])} </dev/null 5<&- 6<&- 8>&-",
             "",
         ]
     )
 
 
-def bubblewrap_stage(tools: Tools, drop: Drop | None, workload: Workload, build: list[str]) -> str:
-    """Build the root if there is one to build, then turn into bwrap, which reads ``args`` and reports in ``exit``."""
+def bubblewrap_stage(
+    tools: Tools, drop: Drop | None, workload: Workload, build: list[str], seccomp: Path | None
+) -> str:
+    """Build the root if there is one to build, then turn into bwrap, which reads ``args`` and reports in ``exit``.
+
+    ``seccomp`` is the filter of system calls.
+    """
+    confining = f"exec {DESCRIPTOR}<{quote(str(seccomp))}\n" if seccomp is not None else ""
     before = f"{{ {' && '.join(build)}; }} >&8 2>&8 || exit 125\n" if build else ""
     words = [*_dropping(tools, drop), tools.bwrap or "bwrap", "--args", "5", "--sync-fd", "7", "--json-status-fd", "9"]
-    return f"{before}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
+    words += ["--seccomp", str(DESCRIPTOR)] if seccomp is not None else []
+    return f"{before}{confining}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
 
 
 def bubblewrap_arguments(mounts: list[str], workload: Workload, *, network: bool) -> bytes:

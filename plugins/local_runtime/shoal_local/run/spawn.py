@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeVar
 from msgspec import Struct
 
 from shoal.errors import EngineFailure
+from shoal_local.confine.files import Confinement
 from shoal_local.image.cache import RootFs
 from shoal_local.limit import disk
 from shoal_local.limit.cgroups import Cgroups
@@ -71,6 +72,7 @@ class Isolation(Struct, frozen=True):
     Attributes:
         staged: bubblewrap only: is its root built before, in a mount namespace of unshare(1)?
         network: the network of a sandbox; None = this machine's.
+        confinement: the filter of system calls; None = there is none.
         disk: by what the bound of a sandbox's disk is kept; None = it is not.
         mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
     """
@@ -86,6 +88,7 @@ class Isolation(Struct, frozen=True):
     templates: Path
     disk: disk.Method | None = None
     network: Network | None = None
+    confinement: Confinement | None = None
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -171,11 +174,12 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
         layers.mkdir(mode=0o755)
     root = Root(layers, order.rootfs, drawer)
     mounts = root.mounts(order.binds, workload.cwd, staged=staged)
-    own = isolation.network is not None
+    own, confined = isolation.network is not None, isolation.confinement
+    seccomp = None if confined is None else confined.filter
     if not staged:
         args = bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload, network=own)
         _write(box / "args", args)
-        _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, []))
+        _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, [], seccomp))
         return [tools.sh, str(box / "stage")]
     build = _build(order, isolation, layers, root.places)
     if own:
@@ -184,15 +188,17 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
         os.mkfifo(box / NETWORK, 0o600)
     if isolation.method == "unshare":
         _write(box / "fstab", fstab(mounts, top, layers))
-        _write(box / "inner", unshare_inner(tools, workload))
-        _write(box / "stage", begin + unshare_stage(tools, drop, build, top))
+        _write(box / "inner", unshare_inner(tools, workload, confined=confined is not None))
+        _write(
+            box / "stage", begin + unshare_stage(tools, drop, build, top, None if confined is None else confined.entry)
+        )
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
         return unshare_command(tools, box / "stage", user=drop is None, isolate=True, network=own)
     _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, layers))
     args = bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload, network=False)
     _write(box / "args", args)
-    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build))
+    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build, seccomp))
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False, network=own)
 
 

@@ -17,7 +17,8 @@ from shoal_local.state.box import Box
 class StateDirectory:
     """One directory that only the server may enter.
 
-    It holds ``sandboxes/<id>``, ``images/<digest>``, ``roots/`` and ``dev/`` (templates), and ``trash/``.
+    It holds ``sandboxes/<id>``, ``images/<digest>``, ``roots/`` and ``dev/`` (templates), ``confine/`` (filters of
+    system calls) and ``trash/``.
 
     Attributes:
         name: unique to this directory; names the control groups and the mount point.
@@ -33,6 +34,7 @@ class StateDirectory:
         self.trash = self.path / "trash"
         self.dev = self.path / "dev"
         self.templates = self.path / "roots"
+        self.confine = self.path / "confine"
         # Root's sandboxes have another user, who cannot get through a private state directory.
         self.mountpoint = Path("/run", self.name) if os.geteuid() == 0 else self.path / "mnt"
 
@@ -44,7 +46,7 @@ class StateDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
-            for folder in (self.sandboxes, self.images, self.trash, self.templates):
+            for folder in (self.sandboxes, self.images, self.trash, self.templates, self.confine):
                 folder.mkdir(exist_ok=True, mode=0o700)
             self.mountpoint.mkdir(exist_ok=True, mode=0o755)
             self.mountpoint.chmod(0o755)
