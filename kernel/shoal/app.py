@@ -26,6 +26,7 @@ from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy, Leaving
 from shoal.proxy.websocket import WebSocketProxy
 from shoal.readiness import Readiness
+from shoal.stalls import StallWatch
 from shoal.web.app import build, own_resources
 from shoal.web.entrance import Entrance
 from shoal.web.guard import refuse_open_start
@@ -58,7 +59,7 @@ class Shoal:
         manager = PluginManager(loaded, plugins)
         components = manager.register(handle)
         self.settings = manager.settings
-        self._warnings = manager.warnings
+        self._warnings = [*manager.warnings, *manager.slow]
         store = components.store
         assert store is not None  # noqa: S101 - the manager raises where there is none
         self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
@@ -69,6 +70,7 @@ class Shoal:
         self._runtimes = {part.component.name: part for part in parts if part.family == "runtime"}
         self._before = [part for part in parts if part.family not in ("renewal", "runtime")]
         self._after = [part for part in parts if part.family == "renewal"]
+        self._stalls = StallWatch(parts)
         self._openings = Openings(self.settings.plugins, components.down)
         self._authenticators = components.authenticators
         readiness = Readiness(parts, self._why_away)
@@ -97,6 +99,7 @@ class Shoal:
         Raises ConfigError, before anything is opened if the server would be open to the network, or ShoalError.
         """
         self._started = True
+        self._stalls.start()
         for warning in self._warnings:
             log.warning(warning)
         refuse_open_start(self.settings, self._authenticators, self._environ)
@@ -120,6 +123,7 @@ class Shoal:
         await self._proxy.aclose()
         await self.lifecycle.stop(patience)
         await self._openings.close([*self._before, *self._runtimes.values()])
+        self._stalls.stop()
 
     @asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:

@@ -1,15 +1,20 @@
 """Discovery: which plugins are installed, and what each says of itself.
 
-A plugin that cannot be imported is no error until it is enabled; until then only ``shoal plugins`` tells of it.
+A plugin that cannot be imported is no error until it is enabled; until then only ``shoal plugins`` tells of it. One
+that nobody enabled is imported and asked on a thread of its own, for a bounded time: it does not end the process, and
+delays it no longer than that.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from importlib.metadata import Distribution, entry_points
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pluggy
 
@@ -25,6 +30,10 @@ T = TypeVar("T")
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("shoal_")]
 """Every hook's name, in the order of the specification."""
+PATIENCE_SECONDS: Final = 20.0
+"""How long a plugin that nobody enabled may take to be imported, or to answer."""
+SLOW_SECONDS: Final = 1.0
+"""An import or a hook that takes longer is named at start."""
 
 
 class Candidate:
@@ -33,13 +42,21 @@ class Candidate:
     Attributes:
         name: the entry point's name.
         distribution: what brought it; None for an object that was passed in.
+        slow: one line for each import or hook that took more than a second.
     """
 
     def __init__(self, name: str, load: Callable[[], Any], distribution: Distribution | None = None) -> None:
         self.name = name
         self.distribution = distribution
+        self.slow: list[str] = []
         self._load = load
         self._plugin: Any = None
+        self._failure: ConfigError | None = None
+        self._patience: float | None = PATIENCE_SECONDS  # None: as long as it takes
+
+    def enable(self) -> None:
+        """It is asked for: from now on it has all the time it wants, on the caller's thread."""
+        self._patience = None
 
     @property
     def plugin(self) -> Any:
@@ -47,6 +64,8 @@ class Candidate:
 
         Raises ConfigError if it cannot be imported, lacks a package, or needs another version of the contract.
         """
+        if self._failure is not None and self._patience is not None:
+            raise self._failure
         if self._plugin is None:
             loaded = self.guarded("import", self._load)
             check_version(self.name, loaded)
@@ -101,16 +120,40 @@ class Candidate:
         raise ConfigError(f"plugin {self.name!r}: the hook {hook} must return a list of {kind.__name__}")
 
     def guarded(self, what: str, action: Callable[[], Any]) -> Any:
-        """Run ``action``; whatever it raises becomes a ConfigError that names this plugin."""
+        """Run ``action``; whatever it raises, SystemExit included, becomes a ConfigError that names this plugin."""
+        begun = time.monotonic()
         try:
-            return action()
-        except ConfigError:
+            return action() if self._patience is None else self._aside(what, action, self._patience)
+        except (ConfigError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             package = (getattr(error, "name", None) or "").partition(".")[0]
             if isinstance(error, ModuleNotFoundError) and package not in sys.modules:
                 raise ConfigError(self._missing(package)) from error
             raise ConfigError(f"plugin {self.name!r} failed in {what}: {type(error).__name__}: {error}") from error
+        finally:
+            took = time.monotonic() - begun
+            if took > SLOW_SECONDS:
+                self.slow.append(f"plugin {self.name!r} took {took:.1f} s in {what}")
+
+    def _aside(self, what: str, action: Callable[[], Any], patience: float) -> Any:
+        """Run ``action`` on another thread, which is left behind if it takes too long; it is waited for once."""
+        outcome: Future[Any] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(action())
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        threading.Thread(target=work, name=f"{what} {self.name}", daemon=True).start()
+        try:
+            return outcome.result(patience)
+        except TimeoutError:
+            if outcome.done():
+                raise  # its own
+            self._failure = ConfigError(f"plugin {self.name!r} did not return from {what} within {patience:g} s")
+            raise self._failure from None
 
     def _missing(self, package: str) -> str:
         """One line about a package that is not installed, with the extra that brings it, if there is one."""

@@ -51,12 +51,14 @@ class PluginManager:
     def __init__(self, loaded: Loaded, extra: Mapping[str, Any] | None = None) -> None:
         found = discover(extra or {})
         self._enabled, self._broken = _choose(loaded.raw, found)
+        for candidate in self._enabled:
+            candidate.enable()
         self._pluggy = pluggy.PluginManager(hookspecs.PROJECT)
         self._pluggy.add_hookspecs(hookspecs)
         for candidate in self._enabled:
             candidate.register_with(self._pluggy)
         self.warnings: list[str] = []
-        self._sections = validate(loaded.raw, self._owned(), _owned_elsewhere(found, self._enabled), self.warnings)
+        self._sections = validate(loaded.raw, self._owned(), _OwnedElsewhere(found, self._enabled), self.warnings)
         check_read(loaded.raw, found.values(), self._enabled)
         self._raw, self._found = loaded.raw, found
         self._source = loaded.source
@@ -96,6 +98,11 @@ class PluginManager:
             resources=gather("shoal_register_resources", Resources),
             plugins=plugins,
         )
+
+    @property
+    def slow(self) -> list[str]:
+        """One line for each import or hook that held up the start for more than a second."""
+        return [line for _, candidate in sorted(self._found.items()) for line in candidate.slow]
 
     def _owned(self) -> list[OwnedSection]:
         own = [one for candidate in self._enabled for one in candidate.sections()]
@@ -253,14 +260,27 @@ def _listed(raw: Mapping[str, Any]) -> list[str] | None:
     return settings.enabled
 
 
-def _owned_elsewhere(found: Mapping[str, Candidate], enabled: list[Candidate]) -> dict[str, Elsewhere]:
-    """Tables of plugins that are installed, work, and are not enabled."""
-    tables: dict[str, Elsewhere] = {}
-    for candidate in found.values():
-        if candidate in enabled:
-            continue
-        try:
-            tables.update((one.name, Elsewhere(candidate.name, one.idle)) for one in candidate.sections())
-        except ConfigError:
-            continue
-    return tables
+class _OwnedElsewhere(Mapping[str, Elsewhere]):
+    """Tables of plugins that are installed, work, and are not enabled; those are imported when it is first asked."""
+
+    def __init__(self, found: Mapping[str, Candidate], enabled: list[Candidate]) -> None:
+        self._others = [candidate for candidate in found.values() if candidate not in enabled]
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, Elsewhere]:
+        tables: dict[str, Elsewhere] = {}
+        for candidate in self._others:
+            try:
+                tables.update((one.name, Elsewhere(candidate.name, one.idle)) for one in candidate.sections())
+            except ConfigError:
+                continue
+        return tables
+
+    def __getitem__(self, table: str) -> Elsewhere:
+        return self._tables[table]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
