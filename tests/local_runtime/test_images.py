@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import docker_archive, layer, layout, tools
 from tests.local_runtime.machine import ignore, local, plan, run
 
+from shoal.cli.init_config import example
 from shoal.errors import ConfigError, EngineFailure, InvalidRequest
 from shoal_local.image.bounds import Bounds
 from shoal_local.image.cache import RootFsCache
@@ -335,3 +338,20 @@ def test_an_image_that_is_too_much_is_refused_and_leaves_nothing(
 def test_a_header_cannot_fill_the_memory(tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match="header is too large"):
         unpack(tmp_path / "root", layer([("n" * 3_000_000, "x")]))
+
+
+@pytest.mark.parametrize("name", ["ubuntu", "python:3.11", 'odd"name:1'])
+def test_an_unmapped_name_is_refused_with_the_line_that_maps_it(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Catalog({}).resolve(name)
+    line = re.search(r'add the line (".+" = "host") below', refused.value.message)
+    assert line is not None
+    assert Catalog(tomllib.loads(line[1])).resolve(name).kind is Kind.HOST
+
+
+@pytest.mark.parametrize(
+    "name", ["ubuntu", "ubuntu:22.04", "python:3.11", "node:22", "opensandbox/code-interpreter:v1"]
+)
+def test_the_example_configuration_maps_the_names_of_quick_starts(name: str) -> None:
+    table = tomllib.loads(example("local"))["local"]["images"]
+    assert Catalog(table).resolve(name).kind is Kind.HOST

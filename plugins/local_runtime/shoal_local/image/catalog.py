@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
 from shoal.errors import ConfigError, InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
+
+FORMS: Final = "dir:/path, oci-layout:/path[:ref] or docker-archive:/path.tar[:ref]"
+
+
+class UnknownForm(ValueError):
+    """A text that names no source: most likely an image of a registry."""
 
 
 class Kind(StrEnum):
@@ -60,6 +68,12 @@ class Catalog:
         if source is None:
             try:
                 source = self._named_by_path(parse(name))
+            except UnknownForm:
+                line = f'add the line {json.dumps(name)} = "host" below [local.images]'
+                text = (
+                    f"the local runtime pulls no images; {line} to run it on this machine's own programs, or map it to"
+                )
+                raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {text} {FORMS}") from None
             except ValueError as error:
                 raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {error}") from None
         source = Source(source.kind, Path(os.path.realpath(source.path)), source.ref)
@@ -101,10 +115,7 @@ def parse(text: str) -> Source:
         return Source(Kind.HOST)
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in (Kind.DIRECTORY, Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
-        raise ValueError(
-            "the local runtime pulls no images; use host, dir:/path, oci-layout:/path[:ref] or "
-            f'docker-archive:/path.tar[:ref], or map the name in the configuration: [local.images] {text!r} = "host"'
-        )
+        raise UnknownForm(f"the local runtime pulls no images; use host, {FORMS}")
     if not rest.startswith("/"):
         raise ValueError(f"the path after {scheme}: must be absolute")
     if scheme == Kind.DIRECTORY:
