@@ -63,6 +63,8 @@ def test_every_route_has_the_accounts_rights(start_agent: StartAgent) -> None:
     assert place.http.delete(f"{prefix}/files", params={"path": place.path("a/b")}).status_code == 200
     assert place.http.delete(f"{prefix}/directories", params={"path": place.path("a")}).status_code == 200
     assert place.http.get(f"{prefix}/nothing").text == "404 page not found"
+    slashed = place.http.get(f"{prefix}/files/info/?path=/")
+    assert (slashed.status_code, slashed.headers["location"]) == (301, f"{prefix}/files/info?path=/")
     place.http.close()
 
 

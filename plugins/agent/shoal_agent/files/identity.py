@@ -23,6 +23,7 @@ from shoal_agent.proxy.upstream import Pool, Upstream
 IDLE_SECONDS = 30.0
 """A worker without requests ends."""
 MAX_WORKERS = 16
+PREFIX = "/v1/filesystem/"
 Key = tuple[int, int]
 
 
@@ -63,10 +64,15 @@ class Identities:
         token = HEADER.lower()
         fields = [(name, value) for name, value in request.headers.fields if name.lower() != token]
         try:
-            return await forward(request, found.pool, f"/{request.params['rest']}{query[1]}{query[2]}", fields)
+            answer = await forward(request, found.pool, f"/{request.params['rest']}{query[1]}{query[2]}", fields)
         except Unreachable as error:
             self._remove(key, found)
             raise ApiError(500, RUNTIME_ERROR, f"the worker of {key[0]}:{key[1]} failed: {error}") from error
+        answer.headers = [
+            (name, f"{PREFIX}{key[0]}/{key[1]}{value}" if name == "Location" else value)
+            for name, value in answer.headers
+        ]
+        return answer
 
     async def close(self) -> None:
         """Stops all workers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shoal_agent.accounts import Accounts
 from shoal_agent.agent import Agent
-from shoal_agent.files.identity import Identities
+from shoal_agent.files.identity import PREFIX, Identities
 from shoal_agent.files.routes import Files
 from shoal_agent.files.threads import Threads
 from shoal_agent.http.routes import ANY, Routes
@@ -17,4 +17,4 @@ def add_routes(agent: Agent, routes: Routes) -> None:
     Files(Paths(environment, environment.get("HOME")), accounts, Threads()).add_to(routes)
     identities = Identities(accounts, agent.children)
     agent.on_stop.append(identities.close)
-    routes.add(ANY, "/v1/filesystem/{uid}/{gid}/{rest...}", identities.handle)
+    routes.add(ANY, f"{PREFIX}{{uid}}/{{gid}}/{{rest...}}", identities.handle)
