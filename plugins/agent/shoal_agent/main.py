@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
+from shoal_agent.conceal import conceal
 from shoal_agent.environment import Environment, of_process
 from shoal_agent.http.server import Server, listen
 from shoal_agent.lifecycle import Lifecycle
@@ -43,6 +44,9 @@ def run(given: options.Options, listener: socket.socket) -> int:
     _start_log(given)
     signals.reset()
     agent = Agent(given, Environment(of_process()))
+    if given.access_token:
+        os.environ.pop("EXECD_ACCESS_TOKEN", None)
+        conceal((given.access_token,))
     return asyncio.run(_serve(agent, listener))
 
 

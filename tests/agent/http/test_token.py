@@ -6,6 +6,7 @@ import hashlib
 
 import httpx
 import pytest
+from tests.agent.commands.streams import run
 from tests.agent.conftest import StartAgent
 
 
@@ -48,3 +49,16 @@ def test_the_agent_reaches_itself_with_the_clients_token(start_agent: StartAgent
         own = f"/proxy/{agent.port}/nope"
         assert client.get(own, headers={"X-EXECD-ACCESS-TOKEN": "right"}).status_code == 404
         assert client.get(own).status_code == 401
+
+
+def test_what_runs_in_the_sandbox_does_not_find_it(start_agent: StartAgent) -> None:
+    flag, variable = "a-token-by-flag", "a-token-by-variable"
+    by_flag = start_agent(["--access-token", flag])
+    by_variable = start_agent(env={"EXECD_ACCESS_TOKEN": variable, "OTHER": "seen"})
+    for agent, token in ((by_flag, flag), (by_variable, variable)):
+        with agent.client(X_EXECD_ACCESS_TOKEN=token) as client:
+            assert client.get("/metrics").status_code != 401
+            done = run(client, f"cat /proc/{agent.pid}/environ /proc/{agent.pid}/cmdline | tr '\\0' '\\n'")
+        assert "shoal_agent" in done.texts()
+        assert token not in "".join(done.texts())
+    assert "OTHER=seen" in done.texts()
