@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from _operator import _compare_digest as compare_digest  # hmac's own source, without hmac's import of OpenSSL
 
+from shoal_agent.http.digests import sha256
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Response, json_response
 
@@ -37,6 +38,4 @@ class AccessToken:
     def _matches(self, given: str) -> bool:
         if self._sha256 is None:
             return compare_digest(given.encode("latin-1"), self._token or b"")
-        import hashlib  # only late binding needs OpenSSL's library
-
-        return compare_digest(hashlib.sha256(given.encode("latin-1")).hexdigest(), self._sha256)
+        return compare_digest(sha256(given.encode("latin-1")).hexdigest(), self._sha256)

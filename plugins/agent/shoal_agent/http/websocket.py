@@ -6,6 +6,7 @@ import asyncio
 from binascii import Error, a2b_base64, b2a_base64
 from collections.abc import Awaitable, Callable
 
+from shoal_agent.http.digests import sha1
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, ApiError, Disconnected
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Upgrade
@@ -136,8 +137,6 @@ def _is_key(key: str) -> bool:
 
 
 def _accept(key: str) -> str:
-    from _sha1 import sha1  # type: ignore[import-not-found]  # hashlib would load OpenSSL's library
-
     return b2a_base64(sha1(key.encode() + _GUID).digest(), newline=False).decode()
 
 
