@@ -6,9 +6,8 @@ Nothing here is global, so two of them live in one process.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
 from typing import Any
 
 import structlog
@@ -17,11 +16,8 @@ import shoal
 from shoal.config.loader import Loaded
 from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.logs import log_access
-from shoal.models.sandbox import SandboxRecord
 from shoal.openings import Openings
 from shoal.plugin.components import Part
-from shoal.plugin.context import Unless
-from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager
 from shoal.proxy import HttpProxy, Leaving
 from shoal.proxy.websocket import WebSocketProxy
@@ -55,17 +51,14 @@ class Shoal:
         self, loaded: Loaded, plugins: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
     ) -> None:
         self._environ = os.environ if environ is None else environ
-        handle = _LifecycleHandle()
         manager = PluginManager(loaded, plugins)
-        components = manager.register(handle)
         self.settings = manager.settings
+        self.lifecycle = SandboxLifecycle(manager.settings, manager.register)
         self._warnings = [*manager.warnings, *manager.slow]
-        store = components.store
-        assert store is not None  # noqa: S101 - the manager raises where there is none
-        self.lifecycle = handle.lifecycle = SandboxLifecycle(self.settings, components, store)
-        self._proxy = HttpProxy(self.lifecycle, self.settings.proxy, eip=self.settings.server.eip)
+        components = self.lifecycle.components
+        self._proxy = HttpProxy(self.lifecycle.reach, self.settings.proxy, eip=self.settings.server.eip)
         self.lifecycle.observe(Leaving(self._proxy))
-        self._sockets = WebSocketProxy(self.lifecycle, self.settings.proxy)
+        self._sockets = WebSocketProxy(self.lifecycle.reach, self.settings.proxy)
         parts = components.all()
         self._runtimes = {part.component.name: part for part in parts if part.family == "runtime"}
         self._before = [part for part in parts if part.family not in ("renewal", "runtime")]
@@ -141,33 +134,3 @@ class Shoal:
         if part.family == "runtime":
             return self.lifecycle.away(part.component.name)
         return self._openings.away.get(part.key)
-
-
-class _LifecycleHandle:
-    """The lifecycle as plugins see it, from before it exists: they are asked for their parts first."""
-
-    lifecycle: SandboxLifecycle
-
-    def find(self, sandbox_id: str) -> SandboxRecord | None:
-        return self.lifecycle.find(sandbox_id)
-
-    def known(self, sandbox_id: str) -> bool:
-        return self.lifecycle.known(sandbox_id)
-
-    def records(self) -> Iterator[SandboxRecord]:
-        return self.lifecycle.records()
-
-    def accessed(self, access: Access) -> None:
-        self.lifecycle.reach.tell(access)
-
-    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
-        return await self.lifecycle.renew(sandbox_id, expires_at, only_later=only_later)
-
-    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
-        await self.lifecycle.delete(sandbox_id, reason=reason, unless=unless)
-
-    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
-        await self.lifecycle.pause(sandbox_id, unless=unless)
-
-    async def resume(self, sandbox_id: str) -> None:
-        await self.lifecycle.resume(sandbox_id)

@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from tests.docs.pages import ROOT, parts, plugin
+from tests.support.lifecycle import register
 
 from shoal.app import Shoal
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError, Unavailable
 from shoal.models.sandbox import SandboxRecord, State
@@ -50,7 +50,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def observer(**section: Any) -> Observer:
     """The plugin's observer, as the manager gets it."""
-    components = PluginManager(Loaded(raw={"transition_log": section})).register(NotRunning())
+    components = register(PluginManager(Loaded(raw={"transition_log": section})))
     [found] = [each for each in components.observers if each.name == "transition_log"]
     return found
 

@@ -11,8 +11,8 @@ import pluggy
 import pytest
 from msgspec import Struct
 from tests.docs.pages import Part, parts, plugin
+from tests.support.lifecycle import empty_lifecycle
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.settings import Settings
 from shoal.plugin import ConfigSection, PluginContext, hookspecs, interfaces
 from shoal.plugin.discovery import HOOKS
@@ -64,7 +64,7 @@ def test_the_example_of_a_hook_implements_it(part: Part) -> None:
     given: dict[str, object] = {"config": {"runtime": {"type": "firefly"}}}
     if "context" in signature(hook):
         sections: dict[type, Struct] = {}
-        given = {"context": PluginContext(Settings(), sections, NotRunning())}
+        given = {"context": PluginContext(Settings(), sections, empty_lifecycle())}
     elif "config" not in signature(hook):
         given = {}
     answer = getattr(manager.hook, hook)(**given)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.support.lifecycle import empty_lifecycle, register
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.config.settings import Section, Settings
 from shoal.errors import ConfigError
@@ -33,7 +33,7 @@ def keys(*pairs: tuple[str, str], active: str | None = "a") -> dict[str, Any]:
 
 
 def components(ingress: Mapping[str, Any]) -> Components:
-    return PluginManager(Loaded(raw={**LOCAL, "ingress": dict(ingress)})).register(NotRunning())
+    return PluginManager(Loaded(raw={**LOCAL, "ingress": dict(ingress)})).register(empty_lifecycle())
 
 
 def refusal(ingress: Mapping[str, Any]) -> str:
@@ -107,7 +107,7 @@ def test_what_belongs_to_the_gateway_needs_gateway_mode(monkeypatch: pytest.Monk
 def test_docker_has_no_gateway() -> None:
     raw = {**LOCAL, "runtime": {"type": "docker", "execd_image": "execd"}, "ingress": gateway()}
     with pytest.raises(ConfigError, match=r'ingress\.mode: must be "direct" with runtime\.type'):
-        PluginManager(Loaded(raw=raw)).register(NotRunning())
+        register(PluginManager(Loaded(raw=raw)))
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def assembled(environ: Mapping[str, str], access: SecureAccessSettings | None = 
         GatewaySettings: GatewaySettings(address="gw.example.com", route=RouteSettings(mode="uri")),
         SecureAccessSettings: access or SecureAccessSettings(),
     }
-    return assemble(PluginContext(Settings(), sections, NotRunning()), environ)
+    return assemble(PluginContext(Settings(), sections, empty_lifecycle()), environ)
 
 
 def test_the_environment_replaces_the_keys_of_the_file() -> None:

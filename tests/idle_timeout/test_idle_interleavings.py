@@ -116,12 +116,13 @@ class Trial:
         server = Server(self.world)  # for its store and runtime; the engine is one with the plugin in it
         self.disk = server.disk
         components = Components(
+            store=MemoryStore(self.disk),
             runtimes={"memory": server.runtime},
             default_runtime="memory",
             renewals=[self.plugin],
             observers=[self.recorder, self.model],
         )
-        self.lifecycle = handle.lifecycle = SandboxLifecycle(Settings(), components, MemoryStore(self.disk))
+        self.lifecycle = handle.lifecycle = SandboxLifecycle(Settings(), lambda _: components)
         server.lifecycle = self.lifecycle
         self.server = server
         self.pending: list[asyncio.Task[object]] = []
@@ -133,7 +134,7 @@ class Trial:
         try:
             extensions = {"access.idle.timeout.seconds": "60", "access.idle.action": self.action}
             wishes = {**extensions, "access.resume": "on-access"}
-            self.id = (await self.lifecycle.create(request(extensions=wishes, timeout=3600))).record.id
+            self.id = (await self.lifecycle.sandboxes.create(request(extensions=wishes, timeout=3600))).record.id
             await until(lambda: self.state is State.RUNNING)
             self.model.used()
             for name, number in steps:
@@ -156,18 +157,18 @@ class Trial:
             case "turns":
                 for _ in range(number):
                     await asyncio.sleep(0)
-            case "request" | "begin" if self.lifecycle.address(self.id, 80):
-                self.lifecycle.accessed(self.id, 80, "http")
+            case "request" | "begin" if self.lifecycle.reach.address(self.id, 80):
+                self.lifecycle.reach.accessed(self.id, 80, "http")
                 self.model.open += 1
                 if name == "request":
                     self.end()
             case "end" if self.model.open:
                 self.end()
-            case "websocket" if self.lifecycle.address(self.id, 80):
-                self.lifecycle.accessed(self.id, 80, "websocket")
+            case "websocket" if self.lifecycle.reach.address(self.id, 80):
+                self.lifecycle.reach.accessed(self.id, 80, "websocket")
                 self.model.used(60.0)
             case "wake":
-                self.spawn(self.lifecycle.await_address(self.id, 80))
+                self.spawn(self.lifecycle.reach.await_address(self.id, 80))
             case "pause":
                 self.spawn(self.lifecycle.pause(self.id))
             case "resume":
@@ -182,7 +183,7 @@ class Trial:
                 await self.settle()
 
     def end(self) -> None:
-        self.lifecycle.finished(self.id)
+        self.lifecycle.reach.finished(self.id)
         self.model.open -= 1
         self.model.used()
 
@@ -191,7 +192,7 @@ class Trial:
 
     async def settle(self) -> None:
         """Until nothing is under way any more."""
-        lanes = self.lifecycle._lanes
+        lanes = self.lifecycle._core.lanes
         for _ in range(3):
             await until(lambda: not lanes._running and not self.plugin._tasks)
             for _ in range(5):

@@ -36,10 +36,10 @@ async def here(tmp_path: Path, idle: Idle) -> AsyncIterator[Site]:
 
 async def settled(here: Site) -> None:
     """Let everything that was begun come to its end."""
-    await until(lambda: not here.lifecycle._lanes._running)
+    await until(lambda: not here.lifecycle._core.lanes._running)
     for _ in range(10):
         await asyncio.sleep(0)
-    await until(lambda: not here.lifecycle._lanes._running)
+    await until(lambda: not here.lifecycle._core.lanes._running)
 
 
 async def test_left_alone_it_ends_and_says_why(here: Site, idle: Idle) -> None:
@@ -97,7 +97,7 @@ async def test_what_tells_at_intervals_counts_until_the_next_news(here: Site, id
     busy = await here.running(DELETES)
     idle.advance(59)
     if transport == "websocket":
-        here.lifecycle.accessed(busy, 80, "websocket")
+        here.lifecycle.reach.accessed(busy, 80, "websocket")
     else:
         here.lifecycle.reach.tell(Access(busy, None, "gateway", datetime.now(UTC)))
     idle.advance(119)
@@ -197,11 +197,11 @@ async def test_a_request_during_the_pause_wakes_it_right_after(here: Site, idle:
 async def test_a_request_between_judgement_and_pause_is_not_left_frozen(here: Site, idle: Idle) -> None:
     """The judgement has fallen and the state is being written when the request gets its address."""
     busy = await here.running(PAUSES)
-    here.world.fault = lambda call, _: here.lifecycle.accessed(busy, 80, "http") if call == "pause" else None
+    here.world.fault = lambda call, _: here.lifecycle.reach.accessed(busy, 80, "http") if call == "pause" else None
     idle.advance(60)
     await until(lambda: here.world.calls["resume", busy] == 1)
     await until(lambda: here.state(busy) is State.RUNNING)
-    here.lifecycle.finished(busy)
+    here.lifecycle.reach.finished(busy)
 
 
 async def test_a_waking_that_takes_too_long_answers_what_clients_poll_on(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.kernel.lifecycle.fakes import World
 from tests.sites import Machine
+from tests.support.lifecycle import register
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.plugin.interfaces import Renewal
@@ -40,7 +40,7 @@ def renewals(text: str) -> list[Renewal]:
     raw: dict[str, Any] = tomllib.loads(text) | {"runtime": {"type": "memory"}, "machine": {}}
     raw.pop("machine")
     manager = PluginManager(Loaded(raw=raw), {"memory": Machine(World())})
-    return [part for part in manager.register(NotRunning()).renewals if part.name == "renew-intent"]
+    return [part for part in register(manager).renewals if part.name == "renew-intent"]
 
 
 @pytest.mark.parametrize("text", [DOTTED, TABLE], ids=["dotted keys", "sub-table"])

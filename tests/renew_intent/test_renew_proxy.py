@@ -33,7 +33,7 @@ async def here(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 def plugin(here: Site) -> RenewIntent:
-    [found] = [part for part in here.lifecycle._renewals if isinstance(part, RenewIntent)]
+    [found] = [part for part in here.lifecycle.components.renewals if isinstance(part, RenewIntent)]
     return found
 
 
@@ -132,7 +132,7 @@ async def test_a_request_that_asks_to_be_skipped_renews_nothing(here: Site) -> N
 
 async def test_a_websocket_renews(here: Site) -> None:
     sandbox_id = await here.running(OPTED, 60)
-    here.lifecycle.accessed(sandbox_id, 80, "websocket")
+    here.lifecycle.reach.accessed(sandbox_id, 80, "websocket")
     await until(lambda: here.world.calls["apply", sandbox_id] == 1)
 
 

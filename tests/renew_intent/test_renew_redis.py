@@ -73,7 +73,7 @@ def intent(sandbox_id: str, age: float = 0.0) -> str:
 
 
 def link(here: Site) -> IntentList:
-    [plugin] = [part for part in here.lifecycle._renewals if isinstance(part, RenewIntent)]
+    [plugin] = [part for part in here.lifecycle.components.renewals if isinstance(part, RenewIntent)]
     [found] = [service for service in plugin.services if isinstance(service, IntentList)]
     return found
 

@@ -7,9 +7,7 @@ check what it was given (`Component.check_config`). Engines, stores and ports st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import NoReturn
+from collections.abc import Mapping
 
 from structlog.testing import capture_logs
 
@@ -18,10 +16,8 @@ from shoal.cli.places import unwritable
 from shoal.config.loader import Loaded
 from shoal.config.settings import Settings
 from shoal.errors import ConfigError
-from shoal.models.sandbox import SandboxRecord
+from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.plugin.components import Components
-from shoal.plugin.context import Unless
-from shoal.plugin.interfaces import Access
 from shoal.plugin.manager import PluginManager, PluginStatus, survey
 from shoal.web.guard import refuse_open_start
 
@@ -38,7 +34,7 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     found = survey(loaded)
     _print_plugins(found)
     manager = PluginManager(loaded)
-    components = manager.register(NotRunning())
+    components = SandboxLifecycle(manager.settings, manager.register).components
     server = manager.settings.server
     with capture_logs() as warnings:
         refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)
@@ -72,42 +68,3 @@ def _print_plugins(found: list[PluginStatus]) -> None:
     for status in found:
         if status.failure and not status.enabled:
             print(f"note: {status.failure}")
-
-
-class NotRunning:
-    """The lifecycle for plugins that are only asked what they would register."""
-
-    def find(self, sandbox_id: str) -> SandboxRecord | None:
-        """There are no sandboxes."""
-        return None
-
-    def known(self, sandbox_id: str) -> bool:
-        """There are none."""
-        return False
-
-    def records(self) -> Iterator[SandboxRecord]:
-        """There are none."""
-        return iter(())
-
-    def accessed(self, access: Access) -> None:
-        """Raises ConfigError."""
-        self._refuse()
-
-    async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
-        """Raises ConfigError."""
-        self._refuse()
-
-    async def delete(self, sandbox_id: str, *, reason: str = "DELETED", unless: Unless | None = None) -> None:
-        """Raises ConfigError."""
-        self._refuse()
-
-    async def pause(self, sandbox_id: str, *, unless: Unless | None = None) -> None:
-        """Raises ConfigError."""
-        self._refuse()
-
-    async def resume(self, sandbox_id: str) -> None:
-        """Raises ConfigError."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise ConfigError("the lifecycle is used while the configuration is being checked")

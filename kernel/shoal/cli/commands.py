@@ -7,9 +7,8 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from typing import Any
 
-from shoal.cli.check_config import NotRunning
-from shoal.config.loader import Loaded
 from shoal.errors import ConfigError, ShoalError
+from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.plugin import PluginContext
 from shoal.plugin.discovery import Candidate, discover
 from shoal.plugin.interfaces import Command
@@ -60,8 +59,8 @@ def _run(command: Command, arguments: Namespace) -> int:
     from shoal.cli.main import load
 
     def context() -> PluginContext:
-        loaded: Loaded = load(arguments)
-        return PluginManager(loaded).context(NotRunning())
+        manager = PluginManager(load(arguments))
+        return manager.context(SandboxLifecycle(manager.settings, manager.register))
 
     try:
         return command.run(arguments, context)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import structlog
 from msgspec.structs import replace
 
-from shoal.config.settings import Settings
 from shoal.errors import Conflict, Unavailable
 from shoal.lifecycle import admission
-from shoal.lifecycle.hosts import Host, Hosts
-from shoal.lifecycle.idempotency import IdempotencyKeys, check_same, follow
-from shoal.lifecycle.lanes import Lanes
-from shoal.lifecycle.ledger import Ledger
-from shoal.lifecycle.networks import Networks
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.hosts import Host
+from shoal.lifecycle.idempotency import check_same, follow
 from shoal.lifecycle.pools.pools import Pools, Reserved
 from shoal.lifecycle.provision import Provisioner
 from shoal.lifecycle.removal import Remover
@@ -25,54 +20,35 @@ from shoal.models.requests import CreateSandbox
 from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.calls import contained
-from shoal.plugin.components import Components
 from shoal.plugin.interfaces import IdempotencyKey, Principal, SharedTruth
 from shoal.view.entry import Entry
-from shoal.view.index import View
 
 log = structlog.get_logger("shoal.lifecycle")
 
 
 class Creation:
-    """Accepts creates; `shoal.lifecycle.provision` then makes them real.
-
-    Args:
-        arm: arms the expiry of a record.
-    """
+    """Accepts creates; `shoal.lifecycle.provision` then makes them real."""
 
     def __init__(
-        self,
-        settings: Settings,
-        components: Components,
-        view: View,
-        ledger: Ledger,
-        hosts: Hosts,
-        lanes: Lanes,
-        pools: Pools,
-        snapshots: Snapshots,
-        keys: IdempotencyKeys,
-        provisioner: Provisioner,
-        remover: Remover,
-        arm: Callable[[SandboxRecord], None],
-        networks: Networks,
+        self, core: Core, pools: Pools, snapshots: Snapshots, provisioner: Provisioner, remover: Remover
     ) -> None:
-        self._longest = settings.server.max_sandbox_timeout_seconds
-        self._networks = networks
-        self._renewals = components.renewals
-        self._view = view
-        self._ledger = ledger
-        self._hosts = hosts
-        self._lanes = lanes
+        self._longest = core.settings.server.max_sandbox_timeout_seconds
+        self._networks = core.networks
+        self._renewals = core.components.renewals
+        self._view = core.view
+        self._ledger = core.ledger
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._keys = core.keys
+        self._arm = core.arm
         self._pools = pools
         self._snapshots = snapshots
-        self._keys = keys
         self._provisioner = provisioner
         self._remover = remover
-        self._arm = arm
         self._withdrawn: set[str] = set()  # refused by their engine, and not yet Stopping
 
     async def create(self, request: CreateSandbox, principal: Principal | None, idempotency_key: str | None) -> Entry:
-        """The sandbox, or the one that this key made before. Raises as `SandboxLifecycle.create`."""
+        """The sandbox, or the one that this key made before. Raises as `Sandboxes.create`."""
         check_create(request, longest_timeout=self._longest)
         if idempotency_key is None:
             return await self._admit(request, principal, None)

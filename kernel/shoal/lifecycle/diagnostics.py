@@ -5,39 +5,46 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from datetime import datetime
 
-from shoal.lifecycle.hosts import Host, Hosts
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.hosts import Host
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.calls import contained, wrong
 from shoal.plugin.interfaces import LogQuery
-from shoal.view.entry import Entry
 
 
 class Diagnostics:
-    """Text about one sandbox. Asks the engine, so it counts as an operation, not as a read of the view."""
+    """Text about one sandbox. Asks the engine, so it counts as an operation, not as a read of the view.
 
-    def __init__(self, hosts: Hosts) -> None:
-        self._hosts = hosts
+    Every method raises NotFound, or what the runtime raises.
+    """
 
-    async def logs(self, entry: Entry, query: LogQuery) -> str:
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._hosts = core.hosts
+
+    async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         """The output so far; ``(no logs)`` before the workload exists."""
-        if not _has_workload(entry.record):
+        record = self._core.entry(sandbox_id).record
+        if not _has_workload(record):
             return "(no logs)"
-        host = self._hosts.of(entry.record)
-        return await _text(host, "logs", host.runtime.logs(entry.record.id, query))
+        host = self._hosts.of(record)
+        return await _text(host, "logs", host.runtime.logs(record.id, query))
 
-    async def events(self, entry: Entry, limit: int) -> str:
+    async def events(self, sandbox_id: str, limit: int) -> str:
         """What befell it, at most ``limit`` lines."""
-        if not _has_workload(entry.record):
-            return "\n".join(_told(entry.record)[:limit])
-        host = self._hosts.of(entry.record)
-        return await _text(host, "events", host.runtime.events(entry.record.id, limit))
+        record = self._core.entry(sandbox_id).record
+        if not _has_workload(record):
+            return "\n".join(_told(record)[:limit])
+        host = self._hosts.of(record)
+        return await _text(host, "events", host.runtime.events(record.id, limit))
 
-    async def inspect(self, entry: Entry) -> str:
+    async def inspect(self, sandbox_id: str) -> str:
         """How the engine describes it."""
-        if not _has_workload(entry.record):
-            return "\n".join(_told(entry.record))
-        host = self._hosts.of(entry.record)
-        return await _text(host, "inspect", host.runtime.inspect(entry.record.id))
+        record = self._core.entry(sandbox_id).record
+        if not _has_workload(record):
+            return "\n".join(_told(record))
+        host = self._hosts.of(record)
+        return await _text(host, "inspect", host.runtime.inspect(record.id))
 
 
 async def _text(host: Host, method: str, call: Awaitable[str]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from shoal.kit.due import DueClock
+from shoal.models.sandbox import SandboxRecord
 
 LONGEST_SLEEP = 5.0
 """Seconds; bounds how late an expiry fires after the wall clock was set forward."""
@@ -32,3 +33,12 @@ class ExpiryScheduler(DueClock):
             self.disarm(key)
         else:
             super().arm(key, moment.timestamp() if isinstance(moment, datetime) else moment)
+
+
+def due_time(record: SandboxRecord) -> float | None:
+    """When the record is to be removed without anybody asking (Unix seconds); None for never.
+
+    A create that failed is kept for its own time, whatever expiry was asked for.
+    """
+    moment = record.purge_at or record.expires_at
+    return None if moment is None else moment.timestamp()

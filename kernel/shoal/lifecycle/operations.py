@@ -13,10 +13,10 @@ from msgspec.structs import replace
 
 from shoal.errors import Conflict, InvalidRequest, NotSupported
 from shoal.lifecycle import states
-from shoal.lifecycle.expiry import ExpiryScheduler
-from shoal.lifecycle.hosts import Host, Hosts, priority_of
-from shoal.lifecycle.ledger import Ledger, utcnow
-from shoal.lifecycle.removal import due_time
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.expiry import due_time
+from shoal.lifecycle.hosts import Host, priority_of
+from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
 from shoal.models.requests import MetadataPatch
 from shoal.models.rules import check_metadata_patch
@@ -34,10 +34,10 @@ _METHODS = {State.PAUSING: "pause", State.RESUMING: "resume"}
 class Operations:
     """Runs on a sandbox's lane, with the record as it is there."""
 
-    def __init__(self, ledger: Ledger, hosts: Hosts, expiry: ExpiryScheduler) -> None:
-        self._ledger = ledger
-        self._hosts = hosts
-        self._expiry = expiry
+    def __init__(self, core: Core) -> None:
+        self._ledger = core.ledger
+        self._hosts = core.hosts
+        self._expiry = core.expiry
 
     async def pause(self, record: SandboxRecord, *, again: bool = False) -> None:
         """Running to Paused, or to Pausing where the engine does the rest in its own time.

@@ -16,22 +16,20 @@ from typing import Any, TypeVar
 import structlog
 from msgspec.structs import replace
 
-from shoal.config.settings import LifecycleSettings
 from shoal.errors import EngineFailure, InternalError, NotFound, ShoalError, Unavailable
 from shoal.kit.backoff import Backoff
 from shoal.lifecycle import states
-from shoal.lifecycle.expiry import ExpiryScheduler
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.expiry import due_time
 from shoal.lifecycle.gate import Priority
-from shoal.lifecycle.hosts import Host, Hosts, priority_of
-from shoal.lifecycle.lanes import Lanes
-from shoal.lifecycle.ledger import Ledger, utcnow
-from shoal.lifecycle.removal import Remover, due_time
+from shoal.lifecycle.hosts import Host, priority_of
+from shoal.lifecycle.ledger import utcnow
+from shoal.lifecycle.removal import Remover
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import Failure, SandboxRecord, State
 from shoal.models.workload import Workload
-from shoal.plugin.interfaces import SharedTruth, Store
-from shoal.view.index import View
+from shoal.plugin.interfaces import SharedTruth
 
 log = structlog.get_logger("shoal.lifecycle")
 T = TypeVar("T")
@@ -40,66 +38,29 @@ STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST = 0.5, 30.0
 """Seconds between two tries of a store call that provisioning cannot go on without."""
 ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MOST = 0.5, 4.0
 """Seconds between two tries of a create whose engine is away."""
-LAST_SECONDS = 1.0
-"""How long `Provisioner.stop` waits for a create that it has cancelled."""
 
 
 class Provisioner:
-    """Every create under way, each a task of its own."""
+    """Makes plans real, each in a task of its own (`CreatesUnderWay`)."""
 
-    def __init__(
-        self,
-        settings: LifecycleSettings,
-        view: View,
-        ledger: Ledger,
-        store: Store,
-        hosts: Hosts,
-        lanes: Lanes,
-        remover: Remover,
-        expiry: ExpiryScheduler,
-    ) -> None:
-        self._settings = settings
-        self._view = view
-        self._ledger = ledger
-        self._store = store
-        self._hosts = hosts
-        self._lanes = lanes
+    def __init__(self, core: Core, remover: Remover) -> None:
+        self._settings = core.settings.lifecycle
+        self._view = core.view
+        self._ledger = core.ledger
+        self._store = core.store
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._expiry = core.expiry
+        self._keys = core.keys
+        self._creates = core.creates
         self._remover = remover
-        self._expiry = expiry
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self.lost: Callable[[SandboxRecord], Awaitable[None]]
-        """Called with a sandbox that a restart finds neither made nor on its engine; set by who makes both."""
 
     def begin(self, sandbox_id: str, plan: WorkloadPlan | None = None) -> None:
         """Realise the plan (read back from the store when not given) of a Pending sandbox; returns at once.
 
         A sandbox whose runtime is not enabled stays Pending until a server that has it takes it up.
         """
-        task = asyncio.get_running_loop().create_task(self._provision(sandbox_id, plan), name=f"create {sandbox_id}")
-        self._under_way[sandbox_id] = task
-        task.add_done_callback(lambda _: self._under_way.pop(sandbox_id, None))
-
-    def making(self, sandbox_id: str) -> bool:
-        """Whether a create of it is under way here."""
-        return sandbox_id in self._under_way
-
-    async def abandon(self, sandbox_id: str) -> None:
-        """A removal has come: returns once nothing of the create runs any more. Called on the sandbox's lane."""
-        task = self._under_way.get(sandbox_id)
-        if task is not None:
-            task.cancel()
-            await asyncio.wait({task})
-
-    async def stop(self, grace: float) -> None:
-        """Give creates ``grace`` seconds to end, then cut them off; the next start begins them again."""
-        tasks = list(self._under_way.values())
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=LAST_SECONDS)
+        self._creates.begin(sandbox_id, self._provision(sandbox_id, plan))
 
     async def _provision(self, sandbox_id: str, plan: WorkloadPlan | None) -> None:
         entry = self._view.get(sandbox_id)
@@ -144,7 +105,7 @@ class Provisioner:
         """The same as `_vanish`, for one whose key may be used again."""
         entry = self._view.get(sandbox_id)
         if entry is not None and entry.record.state is State.PENDING:
-            await self.lost(entry.record)
+            await self._ledger.release(entry.record, self._keys.lose(sandbox_id))
         await self._vanish(sandbox_id)
 
     async def _vanish(self, sandbox_id: str) -> None:

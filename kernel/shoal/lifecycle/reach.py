@@ -11,11 +11,10 @@ from typing import Literal
 import structlog
 from msgspec.structs import replace
 
-from shoal.config.settings import Settings
 from shoal.errors import BadGateway, InternalError, InvalidRequest, NotFound
 from shoal.lifecycle.agents import AgentStarts
+from shoal.lifecycle.core import Core
 from shoal.lifecycle.dialling import dial
-from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.states import REACHABLE_SOON
 from shoal.lifecycle.telling import Telling
@@ -23,7 +22,6 @@ from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Tunnel, Workload
-from shoal.plugin.components import Components
 from shoal.plugin.interfaces import (
     AGENT_PORT,
     AGENT_TOKEN_HEADER,
@@ -36,7 +34,6 @@ from shoal.plugin.interfaces import (
     Renewal,
 )
 from shoal.view.entry import Entry
-from shoal.view.index import View
 
 log = structlog.get_logger("shoal.reach")
 
@@ -52,7 +49,9 @@ DORMANT = frozenset({State.PAUSING, State.PAUSED})
 class Reach:
     """Address and endpoint look-up."""
 
-    def __init__(self, settings: Settings, view: View, hosts: Hosts, components: Components) -> None:
+    def __init__(self, core: Core) -> None:
+        settings, view, hosts, components = core.settings, core.view, core.hosts, core.components
+        self._core = core
         self._wait = settings.lifecycle.endpoint_wait_seconds
         self._internal = settings.proxy.resolve_internal
         self._view = view
@@ -64,7 +63,7 @@ class Reach:
         self._telling = Telling(components)
         self._agents = AgentStarts(view, hosts, settings.lifecycle.agent_wait_seconds)
 
-    def check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
+    def _check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
         """Raise InvalidRequest for a question that has no answer (docs/wire/api.md section 8)."""
         if use_server_proxy and expires is not None:
             raise InvalidRequest(codes.INVALID_PARAMETER, "use_server_proxy and expires exclude each other.")
@@ -88,13 +87,14 @@ class Reach:
             return None
         return self._route(entry.workload, port)
 
-    async def await_address(self, entry: Entry, port: int, *, wake: bool = True) -> str | Tunnel:
+    async def await_address(self, sandbox_id: str, port: int, *, wake: bool = True) -> str | Tunnel:
         """The same, waiting while the sandbox is on its way, and with ``wake`` while a renewal plugin resumes it.
 
         The agent's port is waited for until the agent answers, or has had its time.
 
         Raises NotFound, Conflict if it is not running, or Unavailable if its runtime cannot be asked.
         """
+        entry = self._core.entry(sandbox_id)
         check_port(port)
         self._require_runtime(entry)
         wake = wake and bool(self._renewals)
@@ -140,13 +140,15 @@ class Reach:
         raise self._not_running(entry)
 
     async def endpoint(
-        self, entry: Entry, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
     ) -> Endpoint:
         """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
 
         Raises NotFound (also where its runtime is not enabled), InvalidRequest, Unavailable while its runtime does not
         answer, and for a sandbox whose create failed what a create that waits would raise.
         """
+        self._check_query(sandbox_id, port, use_server_proxy=use_server_proxy, expires=expires)
+        entry = self._core.entry(sandbox_id)
         if entry.doubt is not None and not self._hosts.enabled(entry.record) and entry.record.state not in ENDED:
             raise NotFound(codes.RUNTIME_NOT_ENABLED, entry.doubt.message)  # clients would repeat a 503
         self._require_runtime(entry)
@@ -217,11 +219,12 @@ class Reach:
             raise ConnectionRefusedError(errno.ECONNREFUSED, "the sandbox is gone")
         return await dial(self._hosts.of(entry.record).runtime, tunnel)
 
-    async def policy(self, entry: Entry) -> PolicyTarget:
+    async def policy(self, sandbox_id: str) -> PolicyTarget:
         """Where the sandbox's network policy is read and changed; waits for its workload, bounded.
 
         Raises NotFound, Conflict, or BadGateway where nothing keeps a policy.
         """
+        entry = self._core.entry(sandbox_id)
         self._require_runtime(entry)
         _, workload = await self._seen(entry)
         for concern in self._networking:

@@ -7,17 +7,14 @@ not hold it up: what it could not be told is told later (`Ledger.intend`, `Ledge
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import structlog
 
-from shoal.lifecycle.expiry import ExpiryScheduler
-from shoal.lifecycle.hosts import Hosts, priority_of
-from shoal.lifecycle.ledger import Ledger, utcnow
-from shoal.lifecycle.networks import Networks
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.expiry import due_time
+from shoal.lifecycle.hosts import priority_of
+from shoal.lifecycle.ledger import utcnow
 from shoal.models.sandbox import Doubt, SandboxRecord, State
 from shoal.view.entry import Entry
-from shoal.view.index import View
 
 log = structlog.get_logger("shoal.lifecycle")
 
@@ -30,14 +27,13 @@ ASIDE_SECONDS = 0.5
 class Remover:
     """Runs on a sandbox's lane."""
 
-    def __init__(self, view: View, ledger: Ledger, hosts: Hosts, networks: Networks, expiry: ExpiryScheduler) -> None:
-        self._view = view
-        self._ledger = ledger
-        self._hosts = hosts
-        self._networks = networks
-        self._expiry = expiry
-        self.overtake: Callable[[str], Awaitable[None]]
-        """Ends a create under way, and returns once nothing of it runs; set by who makes both."""
+    def __init__(self, core: Core) -> None:
+        self._view = core.view
+        self._ledger = core.ledger
+        self._hosts = core.hosts
+        self._networks = core.networks
+        self._expiry = core.expiry
+        self._creates = core.creates
 
     async def remove(self, record: SandboxRecord, reason: str) -> None:
         """Remove the sandbox for ``reason`` (``DELETED``, ``EXPIRED``, …).
@@ -48,7 +44,7 @@ class Remover:
         if record.state is not State.STOPPING:
             record = await self._ledger.intend(record, reason)
         try:
-            await self.overtake(record.id)
+            await self._creates.abandon(record.id)
             await self.clear(record)
             await self._forget_failure(record)
             await self._ledger.erase(record)
@@ -61,7 +57,7 @@ class Remover:
         """The workload vanished from the engine by itself, or by another server: let go of the rest, also of a create
         under way.
         """
-        await self.overtake(record.id)
+        await self._creates.abandon(record.id)
         await self._networks.released(record.id)
         await self._ledger.erase(record)
         self._expiry.disarm(record.id)
@@ -121,12 +117,3 @@ class Remover:
         if truth is None or record.state is State.STOPPING or record.purge_at is not None:
             return True
         return truth.in_charge() and await truth.end(record.id, utcnow())
-
-
-def due_time(record: SandboxRecord) -> float | None:
-    """When the record is to be removed without anybody asking (Unix seconds); None for never.
-
-    A create that failed is kept for its own time, whatever expiry was asked for.
-    """
-    moment = record.purge_at or record.expires_at
-    return None if moment is None else moment.timestamp()

@@ -15,14 +15,12 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from shoal.errors import Conflict, NotFound, ShoalError
-from shoal.lifecycle.hosts import Hosts
-from shoal.lifecycle.lanes import Lanes
+from shoal.lifecycle.core import Core
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.snapshot_rows import CREATING, READY, SnapshotRows, capable
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
-from shoal.plugin.interfaces import SnapshotCatalogue, SnapshotRecord, Store
-from shoal.view.index import View
+from shoal.plugin.interfaces import SnapshotCatalogue, SnapshotRecord
 
 log = structlog.get_logger("shoal.snapshots")
 
@@ -30,11 +28,12 @@ log = structlog.get_logger("shoal.snapshots")
 class Snapshots:
     """All that there are, wherever they are kept."""
 
-    def __init__(self, store: Store, hosts: Hosts, lanes: Lanes, view: View) -> None:
-        self._view = view
-        self._hosts = hosts
-        self._lanes = lanes
-        self._rows = SnapshotRows(store, hosts, lanes)
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._view = core.view
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._rows = SnapshotRows(core.store, core.hosts, core.lanes)
         self._restoring: Counter[str] = Counter()
         self._deleting: set[str] = set()
 
@@ -51,8 +50,21 @@ class Snapshots:
         """Try nothing again; what is cut off is taken up at the next start."""
         self._rows.stop()
 
-    async def create(self, record: SandboxRecord, name: str | None) -> SnapshotRecord:
-        """Accept a snapshot of a running sandbox. Raises NotSupported before anything else, then Conflict."""
+    async def create(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        """Accept a snapshot of a running sandbox; one that is still being made is waited for, bounded.
+
+        Raises NotFound, Conflict, NotSupported.
+        """
+        runtime = self._hosts.of(self._core.entry(sandbox_id).record).runtime
+        if runtime.capabilities.snapshots:
+            await self._core.made(sandbox_id)
+        record = self._core.entry(sandbox_id).record
+        if runtime.capabilities.snapshots and record.state is State.RUNNING:
+            await runtime.check_snapshot(sandbox_id)
+        return await self._accept(record, name)
+
+    async def _accept(self, record: SandboxRecord, name: str | None) -> SnapshotRecord:
+        """Raises NotSupported before anything else, then Conflict."""
         catalogue = capable(self._hosts, record.runtime).runtime.catalogue
         if record.state is not State.RUNNING:
             message = f"The sandbox is {record.state.value}; only a running one is captured."
@@ -96,8 +108,12 @@ class Snapshots:
         """One snapshot. Raises NotFound."""
         row = self._listed(snapshot_id) or self._rows.get(snapshot_id)
         if row is None:
-            raise unknown_snapshot(snapshot_id)
+            raise self.unknown(snapshot_id)
         return row
+
+    def unknown(self, snapshot_id: str) -> NotFound:
+        """What is raised for an id that no snapshot has."""
+        return NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")
 
     def restorable(self, snapshot_id: str | None) -> SnapshotRecord | None:
         """The snapshot that a create restores from; None if it asks for none. Raises NotFound, Conflict."""
@@ -171,8 +187,3 @@ class Snapshots:
             await self._rows.forget(row)
         except ShoalError as error:
             log.warning("snapshot stays in this server's store", snapshot_id=row.id, error=str(error))
-
-
-def unknown_snapshot(snapshot_id: str) -> NotFound:
-    """What is raised for an id that no snapshot has."""
-    return NotFound(codes.SNAPSHOT_NOT_FOUND, f"There is no snapshot {snapshot_id[:64]!r}.")

@@ -61,6 +61,11 @@ class Components(Struct, kw_only=True):
     plugins: dict[int, str] = {}
     down: set[int] = set()
 
+    def kept_store(self) -> Store:
+        """The store; there is one by the time that a lifecycle is made of these."""
+        assert self.store is not None  # noqa: S101 - see docstring
+        return self.store
+
     def all(self) -> list[Part]:
         """Every component of every family, in the order in which they are started."""
         return [

@@ -68,7 +68,7 @@ class PluginContext:
 
     Attributes:
         settings: the kernel's own configuration sections.
-        lifecycle: the lifecycle; usable from a component's methods, not before `Component.start`.
+        lifecycle: the server's own lifecycle; usable from a component's methods, not before `Component.start`.
         source: the configuration file, which may hold secrets; None if there is none.
         agents: by name, what ``shoal_register_agents`` gave; complete when runtimes are registered.
     """

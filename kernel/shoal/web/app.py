@@ -20,20 +20,20 @@ from shoal.web.resources.sandboxes import SandboxRoutes
 from shoal.web.resources.server import ServerRoutes
 from shoal.web.resources.snapshots import SnapshotRoutes
 from shoal.web.resources.templates import TemplateRoutes
-from shoal.web.seam import Access, Proxy, Readiness, Sandboxes, SocketProxy
+from shoal.web.seam import Access, Lifecycle, Proxy, Readiness, SocketProxy
 from shoal.web.table import RouteTable
 
 
-def own_resources(sandboxes: Sandboxes, settings: Settings, readiness: Readiness, version: str) -> list[Resources]:
+def own_resources(lifecycle: Lifecycle, settings: Settings, readiness: Readiness, version: str) -> list[Resources]:
     """The groups of routes that every server has, in the order of the document."""
     return [
-        SandboxRoutes(sandboxes, settings),
-        ChangeRoutes(sandboxes, settings),
-        EndpointRoutes(sandboxes, settings),
-        NetworkPolicyRoutes(sandboxes, settings),
-        DiagnosticsRoutes(sandboxes),
-        SnapshotRoutes(sandboxes, settings),
-        PoolRoutes(sandboxes.pools, settings),
+        SandboxRoutes(lifecycle.sandboxes, lifecycle.snapshots, settings),
+        ChangeRoutes(lifecycle.sandboxes, settings),
+        EndpointRoutes(lifecycle.sandboxes, lifecycle.reach, settings),
+        NetworkPolicyRoutes(lifecycle.reach, settings),
+        DiagnosticsRoutes(lifecycle.sandboxes, lifecycle.diagnostics),
+        SnapshotRoutes(lifecycle.snapshots, settings),
+        PoolRoutes(lifecycle.pools, settings),
         TemplateRoutes(settings),
         MetricsRoutes(settings),
         ServerRoutes(readiness, version),

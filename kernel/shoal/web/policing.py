@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shoal.proxy.asgi import Scope
     from shoal.proxy.target import ProxyTarget
     from shoal.web.exchange import Exchange
-    from shoal.web.seam import Sandboxes
+    from shoal.web.seam import Lifecycle
 
 log = structlog.get_logger("shoal.web")
 
@@ -30,9 +30,9 @@ POOL_ITEM: Final = "/pools/{name}"
 class PolicyGuard:
     """Every policy of one server, of which there is one at least: where there is none, nothing is asked."""
 
-    def __init__(self, policies: Sequence[Policy], sandboxes: Sandboxes) -> None:
+    def __init__(self, policies: Sequence[Policy], lifecycle: Lifecycle) -> None:
         self._policies = policies
-        self._sandboxes = sandboxes
+        self._lifecycle = lifecycle
 
     async def routed(
         self, exchange: Exchange, scope: Scope, template: str, operation: Operation | None, params: Mapping[str, str]
@@ -63,7 +63,7 @@ class PolicyGuard:
             method=exchange.method,
             path=scope["path"],
             parameters={"sandbox_id": target.sandbox_id, "port": str(target.port)},
-            record=self._sandboxes.find(target.sandbox_id),
+            record=self._lifecycle.sandboxes.find(target.sandbox_id),
         )
         await self._ask(exchange, request)
 
@@ -109,20 +109,20 @@ class PolicyGuard:
     def unknown(self, record: Governed) -> NotFound:
         """What is answered for an id that does not exist."""
         if isinstance(record, SandboxRecord):
-            return self._sandboxes.unknown(record.id)
+            return self._lifecycle.sandboxes.unknown(record.id)
         if isinstance(record, SnapshotRecord):
-            return self._sandboxes.unknown_snapshot(record.id)
-        return self._sandboxes.pools.unknown(record.name)
+            return self._lifecycle.snapshots.unknown(record.id)
+        return self._lifecycle.pools.unknown(record.name)
 
     async def _named(self, template: str, params: Mapping[str, str]) -> Governed | None:
         """What the path names, if there is such a thing."""
         try:
             if "sandbox_id" in params:
-                return self._sandboxes.find(params["sandbox_id"])
+                return self._lifecycle.sandboxes.find(params["sandbox_id"])
             if "snapshot_id" in params:
-                return self._sandboxes.snapshot(params["snapshot_id"])
+                return self._lifecycle.snapshots.get(params["snapshot_id"])
             if template.removeprefix("/v1") == POOL_ITEM:
-                return await self._sandboxes.pools.get(params["name"])
+                return await self._lifecycle.pools.get(params["name"])
         except ShoalError:  # the responder says so too
             return None
         return None

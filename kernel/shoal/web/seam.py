@@ -54,12 +54,7 @@ class PoolKeeper(Protocol):
 
 
 class Sandboxes(Protocol):
-    """The lifecycle. Every method raises a ShoalError and nothing else on purpose."""
-
-    @property
-    def pools(self) -> PoolKeeper:
-        """Warm pools."""
-        ...
+    """The sandboxes of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     async def create(
         self, request: CreateSandbox, *, principal: Principal | None, idempotency_key: str | None
@@ -87,10 +82,6 @@ class Sandboxes(Protocol):
         """What is raised for an id that no sandbox has."""
         ...
 
-    def unknown_snapshot(self, snapshot_id: str) -> NotFound:
-        """What is raised for an id that no snapshot has."""
-        ...
-
     def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
         """One page of the list, from memory; of those that the caller ``sees``, if given."""
         ...
@@ -115,15 +106,33 @@ class Sandboxes(Protocol):
         """Move the expiry; the one in force."""
         ...
 
-    async def endpoint(
-        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
-    ) -> Endpoint:
-        """What a client is told about a port."""
+
+class Snapshots(Protocol):
+    """The snapshots of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
+
+    async def create(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        """Accept a snapshot."""
         ...
 
-    async def policy(self, sandbox_id: str) -> PolicyTarget:
-        """Where its network policy is read and changed."""
+    def all(self) -> list[SnapshotRecord]:
+        """Every snapshot, newest first."""
         ...
+
+    def get(self, snapshot_id: str) -> SnapshotRecord:
+        """One snapshot."""
+        ...
+
+    async def delete(self, snapshot_id: str) -> None:
+        """Delete it."""
+        ...
+
+    def unknown(self, snapshot_id: str) -> NotFound:
+        """What is raised for an id that no snapshot has."""
+        ...
+
+
+class Diagnostics(Protocol):
+    """Text about one sandbox. Every method raises a ShoalError and nothing else on purpose."""
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         """The workload's output."""
@@ -137,20 +146,47 @@ class Sandboxes(Protocol):
         """How its engine describes it."""
         ...
 
-    async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
-        """Accept a snapshot."""
+
+class Reach(Protocol):
+    """How sandboxes' ports are reached. Every method raises a ShoalError and nothing else on purpose."""
+
+    async def endpoint(
+        self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
+    ) -> Endpoint:
+        """What a client is told about a port."""
         ...
 
-    def list_snapshots(self) -> list[SnapshotRecord]:
-        """Every snapshot, newest first."""
+    async def policy(self, sandbox_id: str) -> PolicyTarget:
+        """Where its network policy is read and changed."""
         ...
 
-    def snapshot(self, snapshot_id: str) -> SnapshotRecord:
-        """One snapshot."""
+
+class Lifecycle(Protocol):
+    """The lifecycle, by what is asked of it."""
+
+    @property
+    def sandboxes(self) -> Sandboxes:
+        """Creates, reads and changes."""
         ...
 
-    async def delete_snapshot(self, snapshot_id: str) -> None:
-        """Delete it."""
+    @property
+    def snapshots(self) -> Snapshots:
+        """Snapshots."""
+        ...
+
+    @property
+    def pools(self) -> PoolKeeper:
+        """Warm pools."""
+        ...
+
+    @property
+    def diagnostics(self) -> Diagnostics:
+        """Logs, events, descriptions."""
+        ...
+
+    @property
+    def reach(self) -> Reach:
+        """Endpoints, and where network policies are kept."""
         ...
 
 

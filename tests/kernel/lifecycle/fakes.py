@@ -396,20 +396,15 @@ class Server:
         self.recorder, self.releases = Recorder(), Releases()
         self.runtime = MemoryRuntime(self.world, self.boundary)
         known: dict[str, Runtime] = {"memory": self.runtime} if runtimes is None else dict(runtimes)
-        self.lifecycle = SandboxLifecycle(
-            Settings(lifecycle=msgspec.convert(options, LifecycleSettings)),
-            Components(
-                store=None,
-                runtimes=known,
-                default_runtime=next(iter(known)),
-                authenticators=[],
-                networking=[self.releases],
-                ingresses=[],
-                renewals=[],
-                observers=[self.recorder],
-            ),
-            MemoryStore(self.disk, self.boundary),
+        components = Components(
+            store=MemoryStore(self.disk, self.boundary),
+            runtimes=known,
+            default_runtime=next(iter(known)),
+            networking=[self.releases],
+            observers=[self.recorder],
         )
+        settings = Settings(lifecycle=msgspec.convert(options, LifecycleSettings))
+        self.lifecycle = SandboxLifecycle(settings, lambda _: components)
 
     async def __aenter__(self) -> Server:
         await self.lifecycle.start()
@@ -418,7 +413,7 @@ class Server:
     async def die(self) -> None:
         """``kill -9``: every task but the caller's own ends where it stands, and no call of theirs has an effect."""
         self.boundary.dead.set()
-        self.lifecycle._expiry.stop()
+        self.lifecycle._core.expiry.stop()
         asyncio.get_running_loop().set_exception_handler(_bury)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
@@ -436,8 +431,8 @@ class Server:
 
     async def running(self, **changes: object) -> str:
         """A new sandbox, once it runs; returns its id."""
-        entry = await self.lifecycle.create(request(**changes))
-        await self.lifecycle.wait(entry.record.id, frozenset({State.RUNNING}), 30.0)
+        entry = await self.lifecycle.sandboxes.create(request(**changes))
+        await self.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30.0)
         assert self.state(entry.record.id) is State.RUNNING
         return entry.record.id
 
@@ -474,5 +469,5 @@ def expire_now(server: Server, sandbox_id: str) -> None:
     past = record.created_at - timedelta(seconds=1)
     expired = replace(record, expires_at=past)
     server.disk.records[sandbox_id] = expired
-    lifecycle._ledger.restore(expired)
-    lifecycle._arm(expired)
+    lifecycle._core.ledger.restore(expired)
+    lifecycle._core.arm(expired)

@@ -107,6 +107,6 @@ async def test_a_callers_sidecar_that_is_in_a_plugins_way_is_refused(clash: Side
 async def test_a_refused_create_leaves_nothing() -> None:
     async with Server() as server:
         with pytest.raises(InvalidRequest):
-            await server.lifecycle.create(request(sidecars=[DB]))
+            await server.lifecycle.sandboxes.create(request(sidecars=[DB]))
         assert list(server.lifecycle.records()) == []
         assert server.disk.records == {}

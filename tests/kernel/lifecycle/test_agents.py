@@ -71,7 +71,7 @@ async def test_the_token_is_told_for_the_agents_port_alone(port: int, headers: d
     site = Site(DIRECT)
     entry = Entry(RECORD, GUARDED)
     site.view.put(entry)
-    endpoint = await site.reach.endpoint(entry, port, use_server_proxy=False, expires=None, base="b")
+    endpoint = await site.reach.endpoint("one", port, use_server_proxy=False, expires=None, base="b")
     assert endpoint.headers == {"X-Way": "direct", **headers}
     assert site.reach.upstream_headers("one", port) == [
         (name.lower().encode(), value.encode()) for name, value in headers.items()
@@ -107,16 +107,14 @@ class Starting:
         self._server.close()
 
     def address(self) -> asyncio.Task[str | Tunnel]:
-        return asyncio.create_task(self.site.reach.await_address(self.entry, AGENT_PORT))
+        return asyncio.create_task(self.site.reach.await_address("one", AGENT_PORT))
 
 
 async def test_a_request_for_the_agents_port_waits_until_it_answers_and_no_later_one_asks_again() -> None:
     async with Starting() as starting:
         reach = starting.site.reach
         waiting = [starting.address() for _ in range(3)]
-        asked = asyncio.create_task(
-            reach.endpoint(starting.entry, AGENT_PORT, use_server_proxy=False, expires=None, base="b")
-        )
+        asked = asyncio.create_task(reach.endpoint("one", AGENT_PORT, use_server_proxy=False, expires=None, base="b"))
         await asyncio.sleep(0.05)
         assert reach.address("one", AGENT_PORT) is None
         assert reach.address("one", 8080) == "127.0.0.1:8080"

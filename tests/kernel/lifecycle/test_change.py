@@ -94,11 +94,11 @@ async def test_renew_rules() -> None:
 async def test_a_renewal_that_the_runtime_refuses_is_undone() -> None:
     async with Server() as server:
         sandbox_id = await server.running(timeout=60)
-        before = server.lifecycle.entry(sandbox_id).record.expires_at
+        before = server.lifecycle.sandboxes.entry(sandbox_id).record.expires_at
         server.world.fault = fails("apply", EngineFailure("MEMORY::NO", "no"))
         with pytest.raises(EngineFailure):
             await server.lifecycle.renew(sandbox_id, soon(600))
-        assert server.lifecycle.entry(sandbox_id).record.expires_at == before
+        assert server.lifecycle.sandboxes.entry(sandbox_id).record.expires_at == before
         assert server.disk.records[sandbox_id].expires_at == before
 
 
@@ -118,7 +118,7 @@ async def test_expiry_ends_a_sandbox_in_any_state(phase: Phase) -> None:
 async def test_expiry_of_a_pending_sandbox_that_waits_to_try_again() -> None:
     async with Server() as server:
         server.world.fault = fails("create", EngineFailure("MEMORY::AWAY", "away", retry_after=3600.0))
-        entry = await server.lifecycle.create(request(timeout=60))
+        entry = await server.lifecycle.sandboxes.create(request(timeout=60))
         await asyncio.sleep(0.02)
         expire_now(server, entry.record.id)
         await until(lambda: server.state(entry.record.id) is None)
@@ -155,7 +155,7 @@ async def test_the_outcome_of_a_create_is_kept_until_the_store_takes_it(monkeypa
     monkeypatch.setattr("shoal.lifecycle.provision.STORE_BACKOFF_FIRST", 0.01)
     async with Server() as server:
         server.disk.fault = fails("save", Unavailable("STORE::FULL", "full"))
-        entry = await server.lifecycle.create(request())
+        entry = await server.lifecycle.sandboxes.create(request())
         await until(lambda: bool(server.world.workloads))
         await asyncio.sleep(0.05)
         assert server.state(entry.record.id) is State.PENDING
@@ -182,31 +182,35 @@ def _close_the_disk(disk: StoreContent) -> None:
 async def test_a_store_outage_refuses_changes_and_changes_nothing() -> None:
     async with Server() as server:
         sandbox_id = await server.running(timeout=600, metadata={"a": "1"})
-        before = server.lifecycle.entry(sandbox_id).record
+        before = server.lifecycle.sandboxes.entry(sandbox_id).record
         server.disk.fault = lambda call, _: fails(call, Unavailable("STORE::AWAY", "away"))(call, "")
         changes: list[Awaitable[object]] = [
             server.lifecycle.pause(sandbox_id),
             server.lifecycle.renew(sandbox_id, soon(3600)),
-            server.lifecycle.patch_metadata(sandbox_id, {"a": "2"}),
+            server.lifecycle.sandboxes.patch_metadata(sandbox_id, {"a": "2"}),
             server.lifecycle.delete(sandbox_id),
-            server.lifecycle.create(request()),
+            server.lifecycle.sandboxes.create(request()),
         ]
         for change in changes:
             with pytest.raises(Unavailable):
                 await change
-        assert server.lifecycle.entry(sandbox_id).record == before
+        assert server.lifecycle.sandboxes.entry(sandbox_id).record == before
         assert list(server.world.workloads) == [sandbox_id]
 
 
 async def test_concurrent_patches_lose_no_update() -> None:
     async with Server() as server:
         sandbox_id = await server.running()
-        await asyncio.gather(*(server.lifecycle.patch_metadata(sandbox_id, {f"k{n}": str(n)}) for n in range(100)))
+        await asyncio.gather(
+            *(server.lifecycle.sandboxes.patch_metadata(sandbox_id, {f"k{n}": str(n)}) for n in range(100))
+        )
         expected = {f"k{n}": str(n) for n in range(100)}
-        assert server.lifecycle.entry(sandbox_id).record.metadata == expected
+        assert server.lifecycle.sandboxes.entry(sandbox_id).record.metadata == expected
         assert server.disk.records[sandbox_id].metadata == expected
-        await asyncio.gather(*(server.lifecycle.patch_metadata(sandbox_id, {f"k{n}": None}) for n in range(100)))
-        assert server.lifecycle.entry(sandbox_id).record.metadata == {}
+        await asyncio.gather(
+            *(server.lifecycle.sandboxes.patch_metadata(sandbox_id, {f"k{n}": None}) for n in range(100))
+        )
+        assert server.lifecycle.sandboxes.entry(sandbox_id).record.metadata == {}
 
 
 async def test_every_delete_but_one_finds_nothing() -> None:
@@ -253,7 +257,7 @@ async def test_random_operations_on_one_sandbox_are_linearizable(seed: int) -> N
         acknowledged: dict[str, str] = {}
 
         async def patch(number: int) -> None:
-            await server.lifecycle.patch_metadata(sandbox_id, {f"k{number}": str(number)})
+            await server.lifecycle.sandboxes.patch_metadata(sandbox_id, {f"k{number}": str(number)})
             acknowledged[f"k{number}"] = str(number)
 
         async def act(number: int) -> None:
@@ -271,7 +275,7 @@ async def test_random_operations_on_one_sandbox_are_linearizable(seed: int) -> N
                 assert choice in ("pause", "resume")
 
         await asyncio.gather(*(act(number) for number in range(60)))
-        record = server.lifecycle.entry(sandbox_id).record
+        record = server.lifecycle.sandboxes.entry(sandbox_id).record
         assert record.metadata == acknowledged
         assert record == server.disk.records[sandbox_id]
         phase = server.world.workloads[sandbox_id].phase
@@ -296,8 +300,8 @@ async def test_stop_in_mid_operation_loses_nothing() -> None:
 
     server.world.fault = lambda call, _: hang() if call in ("pause", "create") else None
     pausing = asyncio.create_task(server.lifecycle.pause(sandbox_id))
-    renewing = asyncio.create_task(server.lifecycle.patch_metadata(sandbox_id, {"never": "acknowledged"}))
-    pending = await server.lifecycle.create(request())
+    renewing = asyncio.create_task(server.lifecycle.sandboxes.patch_metadata(sandbox_id, {"never": "acknowledged"}))
+    pending = await server.lifecycle.sandboxes.create(request())
     await until(lambda: server.state(sandbox_id) is State.PAUSING)
     await server.lifecycle.stop(grace=0.05)
     for caller in (pausing, renewing):

@@ -45,7 +45,7 @@ class Client:
     def __init__(self, number: int, seed: int, server: Server, promises: Promises) -> None:
         self._name = f"client-{number}"
         self._rng = random.Random(f"{seed}/{number}")
-        self._server, self._lifecycle = server, server.lifecycle
+        self._server, self._lifecycle = server, server.lifecycle.sandboxes
         self._promises = promises
         self._mine: list[str] = []
 
@@ -162,7 +162,7 @@ class Story:
         records = [entry.record for entry in server.lifecycle.view]
         running = self.world.workloads
         return (
-            not server.lifecycle._lanes._running
+            not server.lifecycle._core.lanes._running
             and not any(record.state is State.PENDING or self._is_overdue(record) for record in records)
             and all(record.state is OF_PHASE[running[record.id].phase] for record in records if record.id in running)
         )
@@ -207,9 +207,9 @@ class Story:
             again = request(timeout=3600, metadata={"by": number, "step": step})
             if server.state(name) is None:
                 with pytest.raises(Conflict):
-                    await server.lifecycle.create(again, idempotency_key=key)
+                    await server.lifecycle.sandboxes.create(again, idempotency_key=key)
             else:
-                assert (await server.lifecycle.create(again, idempotency_key=key)).record.id == name
+                assert (await server.lifecycle.sandboxes.create(again, idempotency_key=key)).record.id == name
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, World
+from tests.kernel.lifecycle.fakes import MemoryRuntime, MemoryStore, StoreContent, World
 
 from shoal.config.settings import LifecycleSettings, Settings
 from shoal.errors import Conflict, InternalError, InvalidRequest, NotFound, ShoalError
-from shoal.lifecycle.hosts import Hosts
+from shoal.lifecycle.core import Core
 from shoal.lifecycle.reach import Reach
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
@@ -83,24 +83,22 @@ class Site:
         runtime = self.runtime = MemoryRuntime(World())
         runtime.capabilities = Capabilities(signed_endpoints=signed)
         self.view = View()
-        self.reach = Reach(
-            Settings(lifecycle=LifecycleSettings(endpoint_wait_seconds=0.05)),
-            self.view,
-            Hosts({"memory": runtime}, "memory", None),
-            Components(
-                runtimes={"memory": runtime},
-                default_runtime="memory",
-                networking=networking or [],
-                ingresses=list(ways),
-                renewals=[Waker(self.view)] if sleeper else [],
-            ),
+        settings = Settings(lifecycle=LifecycleSettings(endpoint_wait_seconds=0.05))
+        components = Components(
+            store=MemoryStore(StoreContent()),
+            runtimes={"memory": runtime},
+            default_runtime="memory",
+            networking=networking or [],
+            ingresses=list(ways),
+            renewals=[Waker(self.view)] if sleeper else [],
         )
+        self.reach = Reach(Core(settings, components, self.view, lambda _: None))
 
     async def ask(self, state: State, workload: Workload | None, **query: bool | int) -> Endpoint:
         entry = Entry(replace(RECORD, state=state), workload)
         self.view.put(entry)
         use_server_proxy, expires = bool(query.get("proxy")), query.get("expires")
-        return await self.reach.endpoint(entry, 80, use_server_proxy=use_server_proxy, expires=expires, base="b")
+        return await self.reach.endpoint("one", 80, use_server_proxy=use_server_proxy, expires=expires, base="b")
 
 
 PROXY, DIRECT = Way("proxy", 100, proxies=True), Way("direct", 0)
@@ -176,9 +174,9 @@ async def test_only_those_that_sign_are_asked_to() -> None:
 
 
 @pytest.mark.parametrize(("signed", "code"), [(True, codes.INVALID_PARAMETER), (False, codes.API_NOT_SUPPORTED)])
-def test_where_nobody_signs_the_runtime_decides_which_code(signed: bool, code: str) -> None:
+async def test_where_nobody_signs_the_runtime_decides_which_code(signed: bool, code: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        Site(DIRECT, signed=signed).reach.check_query("one", 80, use_server_proxy=False, expires=9)
+        await Site(DIRECT, signed=signed).ask(State.RUNNING, ADDRESSED, expires=9)
     assert caught.value.code == code
 
 
@@ -200,5 +198,5 @@ async def test_a_paused_sandbox_that_lost_its_address_is_woken_for_it() -> None:
     site = Site(sleeper=True)
     site.view.put(asleep)
     with pytest.raises(Conflict):
-        await site.reach.await_address(asleep, 80, wake=False)
-    assert await site.reach.await_address(asleep, 80) == "10.0.0.9:80"
+        await site.reach.await_address("one", 80, wake=False)
+    assert await site.reach.await_address("one", 80) == "10.0.0.9:80"

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, StoreContent, World, until
 
 from shoal.errors import Conflict, NotFound, Unavailable
-from shoal.lifecycle import facade
+from shoal.lifecycle import sandboxes
 from shoal.plugin.interfaces import SnapshotCatalogue, SnapshotRecord
 
 
@@ -72,22 +72,22 @@ async def test_what_the_engine_lists_is_told_and_nothing_is_stored() -> None:
     listing = Listing()
     async with server(listing) as one:
         sandbox_id = await one.running()
-        made = await one.lifecycle.create_snapshot(sandbox_id, "mine")
+        made = await one.lifecycle.snapshots.create(sandbox_id, "mine")
         assert (made.state, made.reason) == ("Creating", "snapshot_accepted")
-        assert [each.id for each in one.lifecycle.list_snapshots()] == [made.id]
+        assert [each.id for each in one.lifecycle.snapshots.all()] == [made.id]
         with pytest.raises(Conflict):
-            await one.lifecycle.delete_snapshot(made.id)
+            await one.lifecycle.snapshots.delete(made.id)
         listing.finish(made.id)
         listing.rows["another"] = row("another")
-        assert one.lifecycle.snapshot("another").state == "Ready"
+        assert one.lifecycle.snapshots.get("another").state == "Ready"
         restored = await one.running(image=None, snapshot_id="another")
         found = one.lifecycle.find(restored)
         assert found is not None
         assert found.snapshot_id == "another"
-        await one.lifecycle.delete_snapshot("another")
+        await one.lifecycle.snapshots.delete("another")
         assert set(listing.rows) == {made.id}
         with pytest.raises(NotFound):
-            one.lifecycle.snapshot("another")
+            one.lifecycle.snapshots.get("another")
         assert not one.disk.snapshots
 
 
@@ -97,8 +97,8 @@ async def test_one_that_the_engine_did_not_take_is_not_there() -> None:
         sandbox_id = await one.running()
         listing.away = True
         with pytest.raises(Unavailable):
-            await one.lifecycle.create_snapshot(sandbox_id, None)
-        assert one.lifecycle.list_snapshots() == []
+            await one.lifecycle.snapshots.create(sandbox_id, None)
+        assert one.lifecycle.snapshots.all() == []
 
 
 @pytest.mark.parametrize("end", ["delete", "pause"])
@@ -106,8 +106,8 @@ async def test_what_ends_a_sandbox_waits_for_its_snapshot_and_a_change_does_not(
     listing = Listing()
     async with server(listing) as one:
         sandbox_id = await one.running()
-        made = await one.lifecycle.create_snapshot(sandbox_id, None)
-        await one.lifecycle.patch_metadata(sandbox_id, {"a": "b"})
+        made = await one.lifecycle.snapshots.create(sandbox_id, None)
+        await one.lifecycle.sandboxes.patch_metadata(sandbox_id, {"a": "b"})
         ended: Callable[[str], Awaitable[None]] = getattr(one.lifecycle, end)
         ending = asyncio.ensure_future(ended(sandbox_id))
         await asyncio.sleep(0.05)
@@ -117,10 +117,10 @@ async def test_what_ends_a_sandbox_waits_for_its_snapshot_and_a_change_does_not(
 
 
 async def test_it_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facade, "CAPTURE_SECONDS", 0.01)
+    monkeypatch.setattr(sandboxes, "CAPTURE_SECONDS", 0.01)
     async with server(Listing()) as one:
         sandbox_id = await one.running()
-        await one.lifecycle.create_snapshot(sandbox_id, None)
+        await one.lifecycle.snapshots.create(sandbox_id, None)
         await one.lifecycle.delete(sandbox_id)
         assert one.state(sandbox_id) is None
 
@@ -137,14 +137,14 @@ async def test_rows_of_before_are_handed_over() -> None:
         disk.snapshots[each.id] = each
     listing = Listing(row("there"), row("being deleted"))
     async with server(listing, disk) as one:
-        assert one.lifecycle.snapshot("there").name == "its name"
-        assert one.lifecycle.snapshot("cut off").state == "Creating"
-        assert one.lifecycle.snapshot("failed").state == "Failed"
+        assert one.lifecycle.snapshots.get("there").name == "its name"
+        assert one.lifecycle.snapshots.get("cut off").state == "Creating"
+        assert one.lifecycle.snapshots.get("failed").state == "Failed"
         with pytest.raises(NotFound):
-            one.lifecycle.snapshot("deleted elsewhere")
+            one.lifecycle.snapshots.get("deleted elsewhere")
         await until(lambda: set(disk.snapshots) == {"failed"})
         assert set(listing.rows) == {"there", "cut off"}
-        await one.lifecycle.delete_snapshot("failed")
+        await one.lifecycle.snapshots.delete("failed")
         assert not disk.snapshots
 
 
@@ -154,5 +154,5 @@ async def test_rows_stay_while_the_engine_does_not_take_them() -> None:
     listing = Listing(row("there"))
     listing.away = True
     async with server(listing, disk) as one:
-        assert one.lifecycle.snapshot("there").state == "Ready"
+        assert one.lifecycle.snapshots.get("there").state == "Ready"
         assert set(disk.snapshots) == {"there"}

@@ -60,7 +60,7 @@ def ref(name: str = "warm", **changes: object) -> CreateSandbox:
 
 
 async def take(server: Server, name: str = "warm", **changes: object) -> str:
-    entry = await server.lifecycle.create(ref(name, **changes))
+    entry = await server.lifecycle.sandboxes.create(ref(name, **changes))
     return entry.record.id
 
 
@@ -91,15 +91,15 @@ async def test_a_pool_fills_itself_and_its_members_are_frozen_and_invisible() ->
         pool = await make(one, spec=capacity(3, 3))
         members = list(pool.hidden)
         assert [one.world.workloads[member].phase for member in members] == [Phase.PAUSED] * 3
-        assert one.lifecycle.page(ListQuery()).total == 0
+        assert one.lifecycle.sandboxes.page(ListQuery()).total == 0
         assert list(one.lifecycle.records()) == []
         assert one.lifecycle.find(members[0]) is None
         for call in (one.lifecycle.delete, one.lifecycle.pause, one.lifecycle.resume):
             with pytest.raises(NotFound):
                 await call(members[0])
         with pytest.raises(NotFound):
-            await one.lifecycle.wait(members[0], frozenset({State.RUNNING}), 0)
-        assert one.lifecycle.address(members[0], 80) is None
+            await one.lifecycle.sandboxes.wait(members[0], frozenset({State.RUNNING}), 0)
+        assert one.lifecycle.reach.address(members[0], 80) is None
         assert one.recorder.told == []
         status = (await one.lifecycle.pools.get("warm")).status
         assert status is not None
@@ -157,7 +157,7 @@ async def test_a_pool_whose_members_fail_says_why_and_tries_again() -> None:
         one.world.fault = lambda call, sandbox_id: None
         await full(pool)
         assert pool.trouble is None
-        assert one.lifecycle.page(ListQuery()).total == 0
+        assert one.lifecycle.sandboxes.page(ListQuery()).total == 0
 
 
 # --- Who gets one ----------------------------------------------------------------------------------------------------
@@ -168,7 +168,7 @@ async def test_a_take_is_running_at_once_and_is_the_callers() -> None:
         pool = await make(one)
         oldest = next(iter(pool.hidden))
         before = datetime.now(UTC)
-        entry = await one.lifecycle.create(ref(timeout=600, metadata={"job": "7"}))
+        entry = await one.lifecycle.sandboxes.create(ref(timeout=600, metadata={"job": "7"}))
         record = entry.record
         assert (record.id, record.state) == (oldest, State.RUNNING)
         assert record.created_at >= before
@@ -198,7 +198,7 @@ async def test_a_taken_one_expires_and_idle_ones_never_do() -> None:
 async def test_sixteen_at_once_get_sixteen_different_ones() -> None:
     async with server() as one:
         await make(one, spec=capacity(16, 16, most=40))
-        taken = await asyncio.gather(*(one.lifecycle.create(ref()) for _ in range(16)))
+        taken = await asyncio.gather(*(one.lifecycle.sandboxes.create(ref()) for _ in range(16)))
         assert len({entry.record.id for entry in taken}) == 16
         assert {entry.record.state for entry in taken} == {State.RUNNING}
 
@@ -208,7 +208,7 @@ async def test_an_empty_pool_makes_an_ordinary_one_of_its_shape_until_it_is_full
         pool = await make(one, spec=capacity(0, 0, most=2))
         first, second = await asyncio.gather(take(one), take(one))
         for made in (first, second):
-            await one.lifecycle.wait(made, frozenset({State.RUNNING}), 30)
+            await one.lifecycle.sandboxes.wait(made, frozenset({State.RUNNING}), 30)
             assert one.state(made) is State.RUNNING
         assert pool.taken == {first, second}
         with pytest.raises(RateLimited) as refused:
@@ -227,12 +227,12 @@ async def test_with_the_pool_full_one_on_its_way_is_taken() -> None:
         await one.lifecycle.pools.create(CreatePool(name="warm", template=TEMPLATE, capacity_spec=spec))
         pool = state(one)
         await until(lambda: [member.state for member in pool.hidden.values()] == [State.PENDING])
-        entry = await one.lifecycle.create(ref(timeout=600, metadata={"a": "b"}))
+        entry = await one.lifecycle.sandboxes.create(ref(timeout=600, metadata={"a": "b"}))
         assert entry.record.state is State.PENDING
         with pytest.raises(RateLimited):
             await take(one)
         held.set()
-        after = await one.lifecycle.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        after = await one.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30)
         assert (after.record.state, after.record.metadata) == (State.RUNNING, {"a": "b"})
         assert pool.hidden == {}
 
@@ -241,10 +241,10 @@ async def test_any_pool_that_fits() -> None:
     async with server() as one:
         await make(one, "a", env={"A": "other"})
         pool = await make(one, "b")
-        entry = await one.lifecycle.create(ref("*", env={"A": "1"}))
+        entry = await one.lifecycle.sandboxes.create(ref("*", env={"A": "1"}))
         assert pool.taken == {entry.record.id}
         with pytest.raises(InvalidRequest, match="Every pool"):
-            await one.lifecycle.create(ref("*", entrypoint=["neither"]))
+            await one.lifecycle.sandboxes.create(ref("*", entrypoint=["neither"]))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ SDK: dict[str, Any] = {
 async def test_what_an_sdk_sends_of_itself_is_as_if_left_out() -> None:
     async with server() as one:
         pool = await make(one)
-        entry = await one.lifecycle.create(ref(**SDK))
+        entry = await one.lifecycle.sandboxes.create(ref(**SDK))
         assert entry.record.state is State.RUNNING
         assert entry.record.entrypoint == ["sleep", "1"]
         assert pool.taken == {entry.record.id}
@@ -283,12 +283,12 @@ async def test_what_an_sdk_sends_of_itself_is_as_if_left_out() -> None:
 async def test_an_environment_of_ones_own_gets_a_new_sandbox_of_the_pool() -> None:
     async with server() as one:
         pool = await make(one)
-        entry = await one.lifecycle.create(ref(**SDK, env={"A": "2", "B": "3"}))
-        plan = await one.lifecycle._store.plan(entry.record.id)
+        entry = await one.lifecycle.sandboxes.create(ref(**SDK, env={"A": "2", "B": "3"}))
+        plan = await one.lifecycle._core.store.plan(entry.record.id)
         assert plan is not None
         assert (plan.env, plan.command) == ({"A": "2", "B": "3"}, ["sleep", "1"])
         assert entry.record.pool is not None
-        await one.lifecycle.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        await one.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30)
         assert pool.taken == {entry.record.id}
 
 
@@ -299,24 +299,24 @@ async def test_in_a_full_pool_it_takes_the_place_of_an_idle_one() -> None:
         pool = state(one)
         await full(pool)
         idle = set(pool.hidden)
-        entry = await one.lifecycle.create(ref(env={"A": "2"}))
-        await one.lifecycle.wait(entry.record.id, frozenset({State.RUNNING}), 30)
+        entry = await one.lifecycle.sandboxes.create(ref(env={"A": "2"}))
+        await one.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30)
         await until(lambda: pool.hidden == {})
         assert idle.isdisjoint(one.world.workloads)
         with pytest.raises(RateLimited):
-            await one.lifecycle.create(ref(env={"A": "2"}))
+            await one.lifecycle.sandboxes.create(ref(env={"A": "2"}))
 
 
 async def test_a_create_that_matches_takes_one_unless_told_not_to() -> None:
     async with server() as one:
         pool = await make(one)
         matching = request(env={"A": "1"}, metadata={"x": "y"}, extensions={"opensandbox.extensions.k": "v"})
-        entry = await one.lifecycle.create(matching)
+        entry = await one.lifecycle.sandboxes.create(matching)
         assert (entry.record.state, entry.record.metadata) == (State.RUNNING, {"x": "y"})
         assert pool.taken == {entry.record.id}
         await full(pool)
         for other in (request(env={"A": "2"}), request(env={"A": "1"}, extensions={"poolMatch": "off"})):
-            entry = await one.lifecycle.create(other)
+            entry = await one.lifecycle.sandboxes.create(other)
             assert entry.record.state is State.PENDING
             assert entry.record.pool is None
 
@@ -326,17 +326,17 @@ async def test_a_pool_may_be_for_those_who_name_it() -> None:
         spec = CreatePool(name="warm", template=TEMPLATE, capacity_spec=capacity(), match_creates=False)
         await one.lifecycle.pools.create(spec)
         await full(state(one))
-        assert (await one.lifecycle.create(request(env={"A": "1"}))).record.state is State.PENDING
+        assert (await one.lifecycle.sandboxes.create(request(env={"A": "1"}))).record.state is State.PENDING
         assert one.state(await take(one)) is State.RUNNING
 
 
 async def test_a_key_takes_one_however_often_it_is_sent() -> None:
     async with server() as one:
         await make(one)
-        entries = await asyncio.gather(*(one.lifecycle.create(ref(), idempotency_key="k") for _ in range(5)))
+        entries = await asyncio.gather(*(one.lifecycle.sandboxes.create(ref(), idempotency_key="k") for _ in range(5)))
         assert len({entry.record.id for entry in entries}) == 1
         with pytest.raises(Conflict):
-            await one.lifecycle.create(ref(timeout=60), idempotency_key="k")
+            await one.lifecycle.sandboxes.create(ref(timeout=60), idempotency_key="k")
 
 
 async def test_a_member_that_cannot_be_thawed_is_replaced_by_the_next() -> None:
@@ -349,9 +349,9 @@ async def test_a_member_that_cannot_be_thawed_is_replaced_by_the_next() -> None:
                 raise EngineFailure("MEMORY::BROKEN", "It is broken.")
 
         one.world.fault = fault
-        entry = await one.lifecycle.create(ref(), idempotency_key="k")
+        entry = await one.lifecycle.sandboxes.create(ref(), idempotency_key="k")
         assert entry.record.id != broken
-        assert (await one.lifecycle.create(ref(), idempotency_key="k")).record.id == entry.record.id
+        assert (await one.lifecycle.sandboxes.create(ref(), idempotency_key="k")).record.id == entry.record.id
         await until(lambda: broken not in one.world.workloads)
         assert one.recorder.of(broken) == [State.RESUMING, None]
 
@@ -361,12 +361,12 @@ async def test_without_an_engine_the_create_waits_as_any_other() -> None:
         pool = await make(one, spec=capacity(2, 2, most=9))
         idle = set(pool.hidden)
         one.world.fault = fails("resume", Unavailable("MEMORY::AWAY", "Away."))
-        entry = await one.lifecycle.create(ref(), idempotency_key="k")
+        entry = await one.lifecycle.sandboxes.create(ref(), idempotency_key="k")
         assert entry.record.id not in idle
         assert set(pool.hidden) >= idle, "they are fit to be taken later"
         one.world.fault = lambda call, sandbox_id: None
         assert await take(one) in idle
-        assert (await one.lifecycle.create(ref(), idempotency_key="k")).record.id == entry.record.id
+        assert (await one.lifecycle.sandboxes.create(ref(), idempotency_key="k")).record.id == entry.record.id
 
 
 async def test_a_store_that_is_full_gives_nothing_away() -> None:
@@ -453,7 +453,7 @@ async def test_a_runtime_with_pools_of_its_own_keeps_them() -> None:
         assert [pool.name for pool in await pools.all()] == ["here", "there"]
         assert (await pools.update("there", capacity(5, 5))).capacity_spec == capacity(5, 5)
         assert (await pools.get("there")).status is None
-        entry = await one.lifecycle.create(
+        entry = await one.lifecycle.sandboxes.create(
             CreateSandbox(extensions={"poolRef": "there", "runtime": "cluster"}, entrypoint=["true"])
         )
         assert entry.record.extensions["poolRef"] == "there"
@@ -478,7 +478,7 @@ async def test_the_next_server_goes_on_with_the_same_members() -> None:
         assert set(state(two).hidden) == members
         assert state(two).taken == {mine}
         assert await take(two) in members
-        assert two.lifecycle.page(ListQuery()).total == 2
+        assert two.lifecycle.sandboxes.page(ListQuery()).total == 2
 
 
 async def test_members_of_a_pool_that_is_gone_are_removed_at_the_next_start() -> None:

@@ -58,7 +58,7 @@ class Story:
 
     async def _take(self, server: Server, key: str) -> None:
         request = CreateSandbox(extensions={"poolRef": "warm"}, metadata={"by": key}, timeout=3600)
-        entry = await server.lifecycle.create(request, idempotency_key=key)
+        entry = await server.lifecycle.sandboxes.create(request, idempotency_key=key)
         assert self.answered.setdefault(key, entry.record.id) == entry.record.id, "one key, one sandbox"
 
     async def settle(self) -> None:

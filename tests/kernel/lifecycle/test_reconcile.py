@@ -31,7 +31,7 @@ async def test_a_change_behind_our_back_shows(deaf: bool) -> None:
         server.world.deaf = deaf
         server.world.change(sandbox_id, Phase.FAILED, reason="OOM", message="exit code 137")
         await until(lambda: server.state(sandbox_id) is State.FAILED)
-        record = server.lifecycle.entry(sandbox_id).record
+        record = server.lifecycle.sandboxes.entry(sandbox_id).record
         assert (record.reason, record.message) == ("OOM", "exit code 137")
         assert server.disk.records[sandbox_id] == record
         server.world.change(sandbox_id, Phase.RUNNING)
@@ -47,7 +47,7 @@ async def test_a_vanished_workload_takes_its_record_and_its_network_along(deaf: 
         await until(lambda: server.state(sandbox_id) is None)
         assert server.disk.records == {}
         assert server.releases.released_ids == [sandbox_id]
-        assert len(server.lifecycle._expiry) == 0
+        assert len(server.lifecycle._core.expiry) == 0
 
 
 async def test_a_broken_watch_is_taken_up_again() -> None:
@@ -161,14 +161,14 @@ async def test_a_busy_sandbox_does_not_hold_up_the_others() -> None:
             await go.wait()
 
         server.world.fault = lambda call, _: hold() if call == "create" else None
-        slow = await server.lifecycle.create(request())
+        slow = await server.lifecycle.sandboxes.create(request())
         await asyncio.sleep(0.05)
         server.world.workloads[slow.record.id] = Workload(id=slow.record.id, phase=Phase.PENDING)
         await asyncio.sleep(0.15)
         server.world.deaf = True
         server.world.change(quick, Phase.EXITED)
         await until(lambda: server.state(quick) is State.TERMINATED)
-        assert len(server.lifecycle._lanes._waiting.get(slow.record.id, ())) <= 1
+        assert len(server.lifecycle._core.lanes._waiting.get(slow.record.id, ())) <= 1
         del server.world.workloads[slow.record.id]
         go.set()
         await until(lambda: server.state(slow.record.id) is State.RUNNING)
@@ -198,11 +198,11 @@ async def test_a_start_that_cannot_list_changes_nothing_until_it_can(monkeypatch
     kept = dict(first.disk.records)
     first.world.fault = fails("list", EngineFailure("MEMORY::AWAY", "away"))
     async with Server(first.world, first.disk) as second:
-        assert second.lifecycle.entry(sandbox_id).state is State.UNKNOWN
+        assert second.lifecycle.sandboxes.entry(sandbox_id).state is State.UNKNOWN
         assert first.disk.records == kept
         first.world.fault = lambda call, _: None
-        await second.lifecycle.wait(sandbox_id, frozenset({State.RUNNING}), 30.0)
-        assert second.lifecycle.entry(sandbox_id).state is State.RUNNING
+        await second.lifecycle.sandboxes.wait(sandbox_id, frozenset({State.RUNNING}), 30.0)
+        assert second.lifecycle.sandboxes.entry(sandbox_id).state is State.RUNNING
 
 
 async def test_sandboxes_of_a_runtime_that_is_not_enabled_are_kept_as_they_are() -> None:
@@ -212,7 +212,7 @@ async def test_sandboxes_of_a_runtime_that_is_not_enabled_are_kept_as_they_are()
     await first.lifecycle.start()
     kept = await first.running(extensions={"runtime": "other"}, timeout=60)
     there.fault = fails("create", EngineFailure("OTHER::AWAY", "away", retry_after=3600.0))
-    pending = (await first.lifecycle.create(request(extensions={"runtime": "other"}))).record.id
+    pending = (await first.lifecycle.sandboxes.create(request(extensions={"runtime": "other"}))).record.id
     await first.lifecycle.stop(grace=0)
     there.fault = lambda call, _: None
     async with Server(disk=first.disk, runtimes={"memory": MemoryRuntime(World())}) as without:
@@ -254,7 +254,9 @@ async def test_what_expired_while_down_is_ended_at_once() -> None:
     assert isinstance(record, SandboxRecord)
     await asyncio.sleep(0)
     async with Server(first.world, first.disk) as second:
-        assert second.lifecycle.entry(sandbox_id).record.expires_at == record.created_at + timedelta(seconds=60)
+        assert second.lifecycle.sandboxes.entry(sandbox_id).record.expires_at == record.created_at + timedelta(
+            seconds=60
+        )
         expire_now(second, sandbox_id)
         await until(lambda: second.state(sandbox_id) is None)
     assert not first.world.workloads
@@ -263,13 +265,13 @@ async def test_what_expired_while_down_is_ended_at_once() -> None:
 async def test_what_names_no_runtime_is_of_the_default_one() -> None:
     async with Server() as first:
         sandbox_id = await first.running()
-        snapshot_id = (await first.lifecycle.create_snapshot(sandbox_id, None)).id
+        snapshot_id = (await first.lifecycle.snapshots.create(sandbox_id, None)).id
         await until(lambda: first.disk.snapshots[snapshot_id].state == "Ready")
     first.disk.records[sandbox_id] = replace(first.disk.records[sandbox_id], runtime="")
     first.disk.snapshots[snapshot_id] = replace(first.disk.snapshots[snapshot_id], runtime="")
     async with Server(first.world, first.disk) as second:
-        assert second.lifecycle.entry(sandbox_id).record.runtime == "memory"
-        assert second.lifecycle.snapshot(snapshot_id).runtime == "memory"
-        await second.lifecycle.delete_snapshot(snapshot_id)
+        assert second.lifecycle.sandboxes.entry(sandbox_id).record.runtime == "memory"
+        assert second.lifecycle.snapshots.get(snapshot_id).runtime == "memory"
+        await second.lifecycle.snapshots.delete(snapshot_id)
         await second.lifecycle.delete(sandbox_id)
     assert first.world.workloads == {}

@@ -46,7 +46,7 @@ async def two() -> AsyncIterator[TwoSlow]:
 
 
 async def running(two: Two) -> str:
-    sandbox_id = (await two.one.lifecycle.create(request(timeout=60))).record.id
+    sandbox_id = (await two.one.lifecycle.sandboxes.create(request(timeout=60))).record.id
     for server in (two.one, two.other):
         await until(lambda server=server: server.state(sandbox_id) is State.RUNNING)  # type: ignore[misc]  # bound now
     return sandbox_id
@@ -55,13 +55,13 @@ async def running(two: Two) -> str:
 async def unknown(server: Server, sandbox_id: str) -> None:
     await until(lambda: server.lifecycle.find(sandbox_id) is None)
     with pytest.raises(NotFound):
-        server.lifecycle.entry(sandbox_id)
+        server.lifecycle.sandboxes.entry(sandbox_id)
 
 
 @pytest.mark.parametrize("how", ["by the other server", "behind everybody's back"])
 async def test_what_is_deleted_while_it_is_being_made_is_gone_on_both(two: Two, how: str) -> None:
     two.runtimes[0].may_start.clear()
-    sandbox_id = (await two.one.lifecycle.create(request(timeout=60))).record.id
+    sandbox_id = (await two.one.lifecycle.sandboxes.create(request(timeout=60))).record.id
     await until(lambda: two.other.state(sandbox_id) is State.PENDING)
     if how == "by the other server":
         await two.other.lifecycle.delete(sandbox_id)
@@ -75,7 +75,7 @@ async def test_what_is_deleted_while_it_is_being_made_is_gone_on_both(two: Two, 
 
 async def test_what_is_deleted_while_its_maker_is_down_is_not_made_again(two: Two) -> None:
     two.runtimes[0].may_start.clear()
-    sandbox_id = (await two.one.lifecycle.create(request(timeout=60), idempotency_key="k")).record.id
+    sandbox_id = (await two.one.lifecycle.sandboxes.create(request(timeout=60), idempotency_key="k")).record.id
     await until(lambda: two.other.state(sandbox_id) is State.PENDING)
     await two.one.__aexit__(None, None, None)
     await two.other.lifecycle.delete(sandbox_id)
@@ -83,22 +83,22 @@ async def test_what_is_deleted_while_its_maker_is_down_is_not_made_again(two: Tw
         two.runtimes[0].may_start.set()
         await unknown(again, sandbox_id)
         assert (two.world.started[sandbox_id], two.world.workloads) == (1, {})
-        entry = await again.lifecycle.create(request(timeout=60), idempotency_key="k")
+        entry = await again.lifecycle.sandboxes.create(request(timeout=60), idempotency_key="k")
         await until(lambda: again.state(entry.record.id) is State.RUNNING)
 
 
 async def test_a_key_is_not_answered_with_a_create_that_a_restart_does_not_find(two: Two) -> None:
     two.runtimes[0].may_start.clear()
-    sandbox_id = (await two.one.lifecycle.create(request(timeout=60), idempotency_key="k")).record.id
+    sandbox_id = (await two.one.lifecycle.sandboxes.create(request(timeout=60), idempotency_key="k")).record.id
     await until(lambda: two.other.state(sandbox_id) is State.PENDING)
     await two.one.__aexit__(None, None, None)
     await two.other.lifecycle.delete(sandbox_id)
     async with Server(two.world, two.one.disk, runtimes={"memory": two.runtimes[0]}) as again:
         two.runtimes[0].may_start.set()
         with pytest.raises(Unavailable):  # before it is known whether it is there
-            await again.lifecycle.create(request(timeout=60), idempotency_key="k")
+            await again.lifecycle.sandboxes.create(request(timeout=60), idempotency_key="k")
         await unknown(again, sandbox_id)
-        entry = await again.lifecycle.create(request(timeout=60), idempotency_key="k")
+        entry = await again.lifecycle.sandboxes.create(request(timeout=60), idempotency_key="k")
         await until(lambda: again.state(entry.record.id) is State.RUNNING)
 
 
@@ -109,7 +109,7 @@ async def test_a_pause_that_the_engine_does_in_its_own_time_is_answered_before_t
     await until(lambda: two.other.state(sandbox_id) is State.PAUSING)
     with pytest.raises(Conflict):
         await two.one.lifecycle.pause(sandbox_id)
-    await two.one.lifecycle.patch_metadata(sandbox_id, {"still": "works"})
+    await two.one.lifecycle.sandboxes.patch_metadata(sandbox_id, {"still": "works"})
     two.world.change(sandbox_id, Phase.PAUSED)
     await until(lambda: two.one.state(sandbox_id) is two.other.state(sandbox_id) is State.PAUSED)
     await two.other.lifecycle.resume(sandbox_id)
@@ -123,7 +123,7 @@ async def test_a_pause_that_comes_to_nothing_says_why(two: Two) -> None:
     await two.one.lifecycle.pause(sandbox_id)
     two.world.change(sandbox_id, Phase.RUNNING, reason="PAUSE_FAILED", message="no registry")
     await until(lambda: two.one.state(sandbox_id) is State.RUNNING)
-    assert two.one.lifecycle.entry(sandbox_id).record.message == "no registry"
+    assert two.one.lifecycle.sandboxes.entry(sandbox_id).record.message == "no registry"
 
 
 async def test_a_pause_outlives_the_server_that_asked_for_it(two: Two) -> None:
@@ -142,6 +142,6 @@ async def test_what_the_engine_starts_again_is_pending_meanwhile(two: Two) -> No
     two.world.change(sandbox_id, Phase.RESTARTING, reason="RESTARTING", message="It ended.")
     await until(lambda: two.one.state(sandbox_id) is two.other.state(sandbox_id) is State.PENDING)
     await asyncio.sleep(0)
-    assert two.one.lifecycle.entry(sandbox_id).record.message == "It ended."
+    assert two.one.lifecycle.sandboxes.entry(sandbox_id).record.message == "It ended."
     two.world.change(sandbox_id, Phase.RUNNING)
     await until(lambda: two.one.state(sandbox_id) is two.other.state(sandbox_id) is State.RUNNING)

@@ -104,10 +104,10 @@ def soon(seconds: float) -> datetime:
 
 async def test_the_other_server_knows_of_a_create_before_it_is_done(two: Two) -> None:
     two.runtimes[0].may_start.clear()
-    entry = await two.one.lifecycle.create(request(metadata={"a": "1"}, timeout=60))
+    entry = await two.one.lifecycle.sandboxes.create(request(metadata={"a": "1"}, timeout=60))
     sandbox_id = entry.record.id
     await until(lambda: two.other.state(sandbox_id) is State.PENDING)
-    seen = two.other.lifecycle.entry(sandbox_id).record
+    seen = two.other.lifecycle.sandboxes.entry(sandbox_id).record
     assert (seen.metadata, seen.expires_at, seen.reason) == ({"a": "1"}, entry.record.expires_at, "SCHEDULED")
     two.runtimes[0].may_start.set()
     await until(lambda: two.other.state(sandbox_id) is State.RUNNING)
@@ -118,7 +118,7 @@ async def test_the_other_server_knows_of_a_create_before_it_is_done(two: Two) ->
 async def test_a_refused_create_is_the_callers_answer_and_leaves_nothing(two: Two) -> None:
     two.world.fault = fails("accept", Forbidden("MEMORY::QUOTA_EXCEEDED", "exceeded quota"))
     with pytest.raises(Forbidden, match="exceeded quota"):
-        await two.one.lifecycle.create(request())
+        await two.one.lifecycle.sandboxes.create(request())
     await until(lambda: len(two.one.lifecycle.view) == 0)
     assert not two.world.workloads
     assert not two.one.disk.records
@@ -131,7 +131,7 @@ async def test_a_refused_create_is_cleaned_up_once_the_engine_is_back(two: Two) 
 
     two.world.fault = away
     with pytest.raises(Unavailable):
-        await two.one.lifecycle.create(request())
+        await two.one.lifecycle.sandboxes.create(request())
     (record,) = two.one.disk.records.values()
     await until(lambda: two.one.disk.records[record.id].state is State.STOPPING)
     two.world.fault = lambda call, sandbox_id: None
@@ -151,10 +151,10 @@ async def test_a_key_is_not_answered_with_a_create_that_was_refused(two: Two) ->
 
     two.world.fault = cut
     with pytest.raises(Unavailable, match="away"):
-        await two.one.lifecycle.create(request(), idempotency_key="k")
+        await two.one.lifecycle.sandboxes.create(request(), idempotency_key="k")
     for _ in range(5):
         with pytest.raises(Unavailable, match="on its way out"):
-            await two.one.lifecycle.create(request(), idempotency_key="k")
+            await two.one.lifecycle.sandboxes.create(request(), idempotency_key="k")
         await asyncio.sleep(0)
     two.world.fault = lambda call, sandbox_id: None
     reached.set()
@@ -162,25 +162,25 @@ async def test_a_key_is_not_answered_with_a_create_that_was_refused(two: Two) ->
     await until(lambda: two.one.disk.records[record.id].state is State.STOPPING)
     two.one.lifecycle._remover.hurry(two.one.disk.records[record.id])
     await until(lambda: not two.one.disk.records)
-    made = await two.one.lifecycle.create(request(), idempotency_key="k")
+    made = await two.one.lifecycle.sandboxes.create(request(), idempotency_key="k")
     await until(lambda: two.one.state(made.record.id) is State.RUNNING)
 
 
 async def test_a_key_whose_create_was_refused_may_be_used_again_after_a_restart_too(two: Two) -> None:
     two.world.fault = fails("accept", Forbidden("MEMORY::NO", "exceeded quota"))
     with pytest.raises(Forbidden):
-        await two.one.lifecycle.create(request(), idempotency_key="k")
+        await two.one.lifecycle.sandboxes.create(request(), idempotency_key="k")
     await until(lambda: not two.one.disk.records)
     two.world.fault = lambda call, sandbox_id: None
     async with Server(two.world, two.one.disk, runtimes={"memory": SharedRuntime(two.world, two.charge)}) as restarted:
-        made = await restarted.lifecycle.create(request(), idempotency_key="k")
+        made = await restarted.lifecycle.sandboxes.create(request(), idempotency_key="k")
         await until(lambda: restarted.state(made.record.id) is State.RUNNING)
 
 
 async def test_patches_and_renewals_by_both_at_once_are_all_kept(two: Two) -> None:
     sandbox_id = await two.one.running(timeout=60)
     await until(lambda: two.other.state(sandbox_id) is State.RUNNING)
-    servers = [two.one.lifecycle, two.other.lifecycle]
+    servers = [two.one.lifecycle.sandboxes, two.other.lifecycle.sandboxes]
     times = [soon(100 + turn) for turn in range(20)]
     await asyncio.gather(
         *(servers[turn % 2].patch_metadata(sandbox_id, {f"k{turn}": str(turn)}) for turn in range(20)),
@@ -190,18 +190,19 @@ async def test_patches_and_renewals_by_both_at_once_are_all_kept(two: Two) -> No
     for each in servers:
         await until(lambda each=each: len(each.entry(sandbox_id).record.metadata) == 20)  # type: ignore[misc]  # bound now
         await until(lambda each=each: each.entry(sandbox_id).record.expires_at == times[-1])  # type: ignore[misc]  # bound now
-        assert each._expiry.time_of(sandbox_id) == times[-1].timestamp()
+    for server in (two.one, two.other):
+        assert server.lifecycle._core.expiry.time_of(sandbox_id) == times[-1].timestamp()
 
 
 async def test_an_edit_that_the_engine_refuses_changes_nothing(two: Two) -> None:
     sandbox_id = await two.one.running(timeout=60)
-    before = two.one.lifecycle.entry(sandbox_id).record
+    before = two.one.lifecycle.sandboxes.entry(sandbox_id).record
     two.world.fault = fails("edit", EngineFailure("MEMORY::NO", "no"))
     with pytest.raises(EngineFailure):
         await two.one.lifecycle.renew(sandbox_id, soon(500))
     with pytest.raises(EngineFailure):
-        await two.one.lifecycle.patch_metadata(sandbox_id, {"a": "b"})
-    assert two.one.lifecycle.entry(sandbox_id).record == before
+        await two.one.lifecycle.sandboxes.patch_metadata(sandbox_id, {"a": "b"})
+    assert two.one.lifecycle.sandboxes.entry(sandbox_id).record == before
 
 
 async def test_only_who_is_in_charge_ends_what_is_over(two: Two) -> None:
@@ -228,7 +229,7 @@ async def test_what_the_other_renewed_is_not_ended_although_this_one_has_not_hea
     assert two.world.workloads[sandbox_id].phase is Phase.RUNNING
     two.world.deaf = False
     two.world.tell(two.world.workloads[sandbox_id])
-    await until(lambda: two.one.lifecycle.entry(sandbox_id).record.expires_at == later)
+    await until(lambda: two.one.lifecycle.sandboxes.entry(sandbox_id).record.expires_at == later)
 
 
 async def test_a_delete_at_one_is_gone_at_the_other(two: Two) -> None:
@@ -241,19 +242,19 @@ async def test_a_delete_at_one_is_gone_at_the_other(two: Two) -> None:
 
 
 async def test_one_key_makes_one_sandbox_wherever_it_is_sent(two: Two) -> None:
-    first = await two.one.lifecycle.create(request(), idempotency_key="k")
+    first = await two.one.lifecycle.sandboxes.create(request(), idempotency_key="k")
     await until(lambda: two.other.state(first.record.id) is State.RUNNING)
-    again = await two.other.lifecycle.create(request(), idempotency_key="k")
+    again = await two.other.lifecycle.sandboxes.create(request(), idempotency_key="k")
     assert again.record.id == first.record.id
     with pytest.raises(Conflict):
-        await two.other.lifecycle.create(request(entrypoint=["another"]), idempotency_key="k")
+        await two.other.lifecycle.sandboxes.create(request(entrypoint=["another"]), idempotency_key="k")
     assert two.world.started.total() == 1
 
 
 async def test_a_server_that_dies_in_the_middle_leaves_the_create_to_be_seen(two: Two) -> None:
     """Its store is lost with it: the sandbox is in the cluster, and the next server finds it in the making."""
     two.runtimes[0].may_start.clear()
-    entry = await two.one.lifecycle.create(request(timeout=60))
+    entry = await two.one.lifecycle.sandboxes.create(request(timeout=60))
     sandbox_id = entry.record.id
     await until(lambda: two.other.state(sandbox_id) is State.PENDING)
     third = Server(two.world, two.other.disk, runtimes={"memory": SharedRuntime(two.world, two.charge)})

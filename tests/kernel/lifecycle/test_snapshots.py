@@ -20,9 +20,9 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def ready(server: Server, sandbox_id: str) -> SnapshotRecord:
     """A snapshot of it, once it is Ready."""
-    made = await server.lifecycle.create_snapshot(sandbox_id, "kept")
-    await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
-    return server.lifecycle.snapshot(made.id)
+    made = await server.lifecycle.snapshots.create(sandbox_id, "kept")
+    await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
+    return server.lifecycle.snapshots.get(made.id)
 
 
 async def test_captured_restored_and_deleted() -> None:
@@ -35,42 +35,42 @@ async def test_captured_restored_and_deleted() -> None:
         record = server.lifecycle.find(restored)
         assert record is not None
         assert record.snapshot_id == made.id
-        await server.lifecycle.delete_snapshot(made.id)
+        await server.lifecycle.snapshots.delete(made.id)
         assert not server.disk.snapshots
         with pytest.raises(NotFound):
-            server.lifecycle.snapshot(made.id)
+            server.lifecycle.snapshots.get(made.id)
 
 
 async def test_the_answer_is_what_clients_compare() -> None:
     async with Server() as server:
-        made = await server.lifecycle.create_snapshot(await server.running(), None)
+        made = await server.lifecycle.snapshots.create(await server.running(), None)
         told = (made.state, made.reason, made.message)
         assert told == ("Creating", "snapshot_accepted", "Snapshot creation accepted.")
-        await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
+        await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
 
 
 async def test_a_failure_of_the_runtime_is_told() -> None:
     async with Server() as server:
         sandbox_id = await server.running()
         server.world.fault = fails("snapshot", EngineFailure("MEMORY::NO", "the disk is full"))
-        made = await server.lifecycle.create_snapshot(sandbox_id, None)
-        await until(lambda: server.lifecycle.snapshot(made.id).state == "Failed")
-        failed = server.lifecycle.snapshot(made.id)
+        made = await server.lifecycle.snapshots.create(sandbox_id, None)
+        await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Failed")
+        failed = server.lifecycle.snapshots.get(made.id)
         assert (failed.reason, failed.message) == ("snapshot_runtime_failed", "the disk is full")
-        await server.lifecycle.delete_snapshot(made.id)
+        await server.lifecycle.snapshots.delete(made.id)
 
 
 async def test_an_engine_that_is_away_is_waited_for_and_the_sandbox_stays_free() -> None:
     async with Server() as server:
         sandbox_id = await server.running()
         server.world.fault = fails("snapshot", Unavailable("MEMORY::AWAY", "away"))
-        made = await server.lifecycle.create_snapshot(sandbox_id, None)
+        made = await server.lifecycle.snapshots.create(sandbox_id, None)
         await asyncio.sleep(0.1)
-        assert server.lifecycle.snapshot(made.id).state == "Creating"
+        assert server.lifecycle.snapshots.get(made.id).state == "Creating"
         await server.lifecycle.pause(sandbox_id)
         await server.lifecycle.resume(sandbox_id)
         server.world.fault = lambda call, sandbox: None
-        await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
+        await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
 
 
 async def test_a_store_that_is_away_at_the_end_is_waited_for() -> None:
@@ -82,12 +82,12 @@ async def test_a_store_that_is_away_at_the_end_is_waited_for() -> None:
                 raise Unavailable("STORE::AWAY", "away")
 
         server.disk.fault = away
-        made = await server.lifecycle.create_snapshot(sandbox_id, None)
+        made = await server.lifecycle.snapshots.create(sandbox_id, None)
         await until(lambda: made.id in server.world.snapshots)
         await asyncio.sleep(0.1)
-        assert server.lifecycle.snapshot(made.id).state == "Creating"
+        assert server.lifecycle.snapshots.get(made.id).state == "Creating"
         server.disk.fault = lambda call, sandbox: None
-        await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
+        await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
 
 
 async def test_one_that_is_in_use_stays_ready() -> None:
@@ -95,10 +95,10 @@ async def test_one_that_is_in_use_stays_ready() -> None:
         made = await ready(server, await server.running())
         server.world.fault = fails("delete_snapshot", Conflict("SNAPSHOT::DELETE_CONFLICT", "in use"))
         with pytest.raises(Conflict):
-            await server.lifecycle.delete_snapshot(made.id)
+            await server.lifecycle.snapshots.delete(made.id)
         assert server.disk.snapshots[made.id].state == "Ready"
         server.world.fault = lambda call, sandbox: None
-        await server.lifecycle.delete_snapshot(made.id)
+        await server.lifecycle.snapshots.delete(made.id)
 
 
 async def test_one_that_is_just_restored_from_is_kept() -> None:
@@ -110,12 +110,12 @@ async def test_one_that_is_just_restored_from_is_kept() -> None:
             await gate.wait()
 
         server.world.fault = lambda call, sandbox: held() if call == "create" else None
-        entry = await server.lifecycle.create(request(image=None, snapshot_id=made.id))
+        entry = await server.lifecycle.sandboxes.create(request(image=None, snapshot_id=made.id))
         with pytest.raises(Conflict):
-            await server.lifecycle.delete_snapshot(made.id)
+            await server.lifecycle.snapshots.delete(made.id)
         gate.set()
-        await server.lifecycle.wait(entry.record.id, frozenset({State.RUNNING}), 10)
-        await server.lifecycle.delete_snapshot(made.id)
+        await server.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 10)
+        await server.lifecycle.snapshots.delete(made.id)
 
 
 @pytest.mark.parametrize("held", ["add", "save_snapshot"])
@@ -132,15 +132,15 @@ async def test_of_a_delete_and_a_restore_at_one_moment_one_is_refused(held: str)
         server.disk.fault = lambda call, _: hold() if call == held else None
         restore = request(image=None, snapshot_id=made.id)
         if held == "add":
-            first = asyncio.ensure_future(server.lifecycle.create(restore))
+            first = asyncio.ensure_future(server.lifecycle.sandboxes.create(restore))
             await reached.wait()
             with pytest.raises(Conflict) as refused:
-                await server.lifecycle.delete_snapshot(made.id)
+                await server.lifecycle.snapshots.delete(made.id)
         else:
-            first = asyncio.ensure_future(server.lifecycle.delete_snapshot(made.id))  # type: ignore[arg-type]  # either
+            first = asyncio.ensure_future(server.lifecycle.snapshots.delete(made.id))  # type: ignore[arg-type]  # either
             await reached.wait()
             with pytest.raises(Conflict) as refused:
-                await server.lifecycle.create(restore)
+                await server.lifecycle.sandboxes.create(restore)
         assert refused.value.code == ("SNAPSHOT::DELETE_CONFLICT" if held == "add" else "SNAPSHOT::NOT_READY")
         gate.set()
         await first
@@ -151,8 +151,8 @@ async def test_a_sandbox_that_is_still_being_made_is_waited_for() -> None:
     async with Server() as server:
         gate = asyncio.Event()
         server.world.fault = lambda call, _: gate.wait() if call == "create" else None  # type: ignore[assignment,return-value]  # the result is dropped
-        made = await server.lifecycle.create(request())
-        asked = asyncio.ensure_future(server.lifecycle.create_snapshot(made.record.id, None))
+        made = await server.lifecycle.sandboxes.create(request())
+        asked = asyncio.ensure_future(server.lifecycle.snapshots.create(made.record.id, None))
         await asyncio.sleep(0)
         assert not asked.done()
         gate.set()
@@ -164,11 +164,11 @@ async def test_where_no_runtime_has_any_there_are_none() -> None:
     runtime = MemoryRuntime(world)
     runtime.capabilities = Capabilities()
     async with Server(world, runtimes={"memory": runtime}) as server:
-        assert server.lifecycle.list_snapshots() == []
+        assert server.lifecycle.snapshots.all() == []
         with pytest.raises(NotFound):
-            server.lifecycle.snapshot("none")
+            server.lifecycle.snapshots.get("none")
         with pytest.raises(NotSupported):
-            await server.lifecycle.create_snapshot(await server.running(), None)
+            await server.lifecycle.snapshots.create(await server.running(), None)
 
 
 async def test_a_delete_that_the_engine_cannot_do_now_is_done_later() -> None:
@@ -176,10 +176,10 @@ async def test_a_delete_that_the_engine_cannot_do_now_is_done_later() -> None:
         made = await ready(server, await server.running())
         server.world.fault = fails("delete_snapshot", Unavailable("MEMORY::AWAY", "away"))
         with pytest.raises(Unavailable):
-            await server.lifecycle.delete_snapshot(made.id)
-        assert server.lifecycle.snapshot(made.id).state == "Deleting"
+            await server.lifecycle.snapshots.delete(made.id)
+        assert server.lifecycle.snapshots.get(made.id).state == "Deleting"
         with pytest.raises(Conflict):
-            await server.lifecycle.create(request(image=None, snapshot_id=made.id))
+            await server.lifecycle.sandboxes.create(request(image=None, snapshot_id=made.id))
         server.world.fault = lambda call, sandbox: None
         await until(lambda: not server.disk.snapshots)
 
@@ -198,7 +198,7 @@ async def test_a_delete_that_is_repeated_while_the_engine_is_away_waits_once() -
         server.world.fault = away
         for _ in range(5):
             with pytest.raises(Unavailable):
-                await server.lifecycle.delete_snapshot(made.id)
+                await server.lifecycle.snapshots.delete(made.id)
         asked, began = tries, asyncio.get_running_loop().time()
         await until(lambda: tries >= asked + 5)
         assert asyncio.get_running_loop().time() - began >= 5 * snapshot_rows.RETRY_SECONDS
@@ -227,13 +227,13 @@ async def test_killed_at_any_call_it_ends_definitely(die_at: int, *, after: bool
         assert set(world.snapshots) == kept
         assert again.state(sandbox_id) is State.RUNNING
         for snapshot_id in kept:
-            await again.lifecycle.delete_snapshot(snapshot_id)
+            await again.lifecycle.snapshots.delete(snapshot_id)
     assert not world.snapshots
 
 
 async def _snapshot_and_delete(server: Server, sandbox_id: str) -> None:
     made = await ready(server, sandbox_id)
-    await server.lifecycle.delete_snapshot(made.id)
+    await server.lifecycle.snapshots.delete(made.id)
 
 
 @pytest.mark.parametrize("restarted", [False, True])
@@ -243,13 +243,13 @@ async def test_a_delete_that_could_not_be_carried_out_and_is_refused_later_leave
     made = await ready(server, await server.running())
     world.fault = fails("delete_snapshot", Unavailable("MEMORY::AWAY", "away"))
     with pytest.raises(Unavailable):
-        await server.lifecycle.delete_snapshot(made.id)
-    assert server.lifecycle.snapshot(made.id).state == "Deleting"
+        await server.lifecycle.snapshots.delete(made.id)
+    assert server.lifecycle.snapshots.get(made.id).state == "Deleting"
     world.fault = fails("delete_snapshot", Conflict("SNAPSHOT::DELETE_CONFLICT", "in use"))
     if restarted:
         await server.die()
         server = await Server(world, disk).__aenter__()
-    await until(lambda: server.lifecycle.snapshot(made.id).state == "Ready")
-    assert server.lifecycle.snapshot(made.id).message == "The snapshot is ready."
+    await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
+    assert server.lifecycle.snapshots.get(made.id).message == "The snapshot is ready."
     assert disk.snapshots[made.id].state == "Ready"
     await server.lifecycle.stop()

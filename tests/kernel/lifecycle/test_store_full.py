@@ -102,7 +102,7 @@ async def test_a_pending_one_is_not_said_to_be_gone() -> None:
     async with Server() as server:
         go = asyncio.Event()
         server.world.delay = lambda: go.wait()  # type: ignore[assignment, return-value]  # only its end matters
-        entry = await server.lifecycle.create(request())
+        entry = await server.lifecycle.sandboxes.create(request())
         server.disk.fault = full()
         with pytest.raises(StoreFull):
             await server.lifecycle.delete(entry.record.id)

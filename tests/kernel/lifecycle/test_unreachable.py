@@ -47,12 +47,12 @@ CASES = [
 async def test_a_failed_create_is_told_with_its_own_code_also_after_a_restart(error: ShoalError, status: int) -> None:
     async with Server() as server:
         server.world.fault = fails("create", error)
-        made = (await server.lifecycle.create(request())).record.id
-        await server.lifecycle.wait(made, frozenset({State.FAILED}), 30)
+        made = (await server.lifecycle.sandboxes.create(request())).record.id
+        await server.lifecycle.sandboxes.wait(made, frozenset({State.FAILED}), 30)
         assert await _asked(server, made) == (status, error.code, error.message)
     async with Server(server.world, server.disk) as server:
         assert await _asked(server, made) == (status, error.code, error.message)
-        assert server.lifecycle.entry(made).record.failure == Failure(error.code, error.status)
+        assert server.lifecycle.sandboxes.entry(made).record.failure == Failure(error.code, error.status)
 
 
 async def test_one_that_runs_again_has_failed_of_nothing() -> None:
@@ -79,7 +79,7 @@ def test_a_record_without_a_code_is_told_by_its_reason(reason: str | None, code:
 
 async def _asked(server: Server, sandbox_id: str) -> tuple[int, str, str]:
     with pytest.raises(ShoalError) as caught:
-        await server.lifecycle.endpoint(sandbox_id, 44772, use_server_proxy=False, expires=None, base="x")
+        await server.lifecycle.reach.endpoint(sandbox_id, 44772, use_server_proxy=False, expires=None, base="x")
     return caught.value.status, caught.value.code, caught.value.message
 
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from tests.support.lifecycle import register as components_of
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.models.plan import WorkloadPlan
@@ -168,7 +168,7 @@ def plugin(runtime: Runtime, observer: Observer | None = None, **attributes: Any
 
 def register(made: object) -> None:
     loaded = Loaded(raw={"plugins": {"enabled": ["reef"]}})
-    PluginManager(loaded, {"reef": made}).register(NotRunning())
+    components_of(PluginManager(loaded, {"reef": made}))
 
 
 def refused(made: object) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.support.lifecycle import register
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.plugin.manager import PluginManager
@@ -14,7 +14,7 @@ from shoal.plugin.manager import PluginManager
 
 def refused(raw: dict[str, Any]) -> str:
     with pytest.raises(ConfigError) as caught:
-        PluginManager(Loaded(raw=raw)).register(NotRunning())
+        register(PluginManager(Loaded(raw=raw)))
     return str(caught.value)
 
 
@@ -33,7 +33,7 @@ def test_a_blank_key_counts_as_none(key: str) -> None:
 
 def test_a_key_that_is_read() -> None:
     raw: dict[str, Any] = {"server": {"api_key": "some-key"}, "plugins": {"enabled": ["local_runtime", "apikey_auth"]}}
-    assert PluginManager(Loaded(raw=raw)).register(NotRunning()).authenticators
+    assert register(PluginManager(Loaded(raw=raw))).authenticators
 
 
 @pytest.mark.parametrize(("runtime", "plugin"), [("docker", "docker_runtime"), ("kubernetes", "k8s_runtime")])

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.support.lifecycle import register
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.plugin.install_hint import install_hint
@@ -69,7 +69,7 @@ def test_a_built_in_runtime_without_its_sdk(runtime: str, package: str, monkeypa
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Without(package), *sys.meta_path])
     with pytest.raises(ConfigError) as caught:
-        PluginManager(Loaded(raw={"runtime": {"type": runtime}})).register(NotRunning())
+        register(PluginManager(Loaded(raw={"runtime": {"type": runtime}})))
     line = str(caught.value)
     assert f"needs the package {package!r}, which is not installed: " in line
     assert f"[{package}]" in line or f"extra {package!r}" in line

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tests.kernel.lifecycle.fakes import MemoryStore, StoreContent
+from tests.support.lifecycle import register as components_of
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.config.settings import Section
 from shoal.errors import ConfigError
@@ -70,7 +70,7 @@ def manager(raw: dict[str, Any], **plugins: Any) -> PluginManager:
 
 
 def register(raw: dict[str, Any], **plugins: Any) -> Components:
-    return manager(raw, **plugins).register(NotRunning())
+    return components_of(manager(raw, **plugins))
 
 
 def told(raw: dict[str, Any], **plugins: Any) -> str:

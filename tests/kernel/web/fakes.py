@@ -67,15 +67,55 @@ class MemoryPools:
         return NotFound("KUBERNETES::POOL_NOT_FOUND", "No such pool.")
 
 
+class MemorySnapshots:
+    """Snapshots that exist in memory alone, of sandboxes that do."""
+
+    def __init__(self, sandboxes: MemorySandboxes) -> None:
+        self._sandboxes = sandboxes
+        self.captured: dict[str, SnapshotRecord] = {}
+
+    async def create(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
+        self._sandboxes.entry(sandbox_id)
+        record = SnapshotRecord(
+            id=str(uuid.uuid4()),
+            sandbox_id=sandbox_id,
+            runtime="memory",
+            state="Creating",
+            created_at=EPOCH,
+            updated_at=EPOCH,
+            name=name,
+            reason="snapshot_accepted",
+        )
+        self.captured[record.id] = record
+        return record
+
+    def all(self) -> list[SnapshotRecord]:
+        self._sandboxes._noted("list_snapshots", None)
+        return list(self.captured.values())
+
+    def get(self, snapshot_id: str) -> SnapshotRecord:
+        if snapshot_id not in self.captured:
+            raise NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
+        return self.captured[snapshot_id]
+
+    async def delete(self, snapshot_id: str) -> None:
+        self.get(snapshot_id)
+        del self.captured[snapshot_id]
+
+    def unknown(self, snapshot_id: str) -> NotFound:
+        return NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
+
+
 class MemorySandboxes:
-    """Sandboxes that exist in memory alone. ``calls`` holds what the last call of each method was given."""
+    """A lifecycle whose sandboxes are in memory alone. ``calls`` holds what the last call of each method was given."""
 
     def __init__(self) -> None:
         self.view = View()
         self.pools = MemoryPools()
         self.calls: dict[str, object] = {}
         self.failure: Exception | None = None
-        self.captured: dict[str, SnapshotRecord] = {}
+        self.snapshots = MemorySnapshots(self)
+        self.sandboxes = self.diagnostics = self.reach = self
         self.text = "line\n"
 
     def add(self, state: State = State.RUNNING, metadata: dict[str, str] | None = None) -> str:
@@ -122,9 +162,6 @@ class MemorySandboxes:
 
     def unknown(self, sandbox_id: str) -> NotFound:
         return NotFound("MEMORY::SANDBOX_NOT_FOUND", "No such sandbox.")
-
-    def unknown_snapshot(self, snapshot_id: str) -> NotFound:
-        return NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
 
     def page(self, query: ListQuery, sees: Callable[[SandboxRecord], bool] | None = None) -> Page:
         self._noted("page", query)
@@ -177,34 +214,6 @@ class MemorySandboxes:
         self.entry(sandbox_id)
         self._noted("inspect", sandbox_id)
         raise NotImplementedError
-
-    async def create_snapshot(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
-        self.entry(sandbox_id)
-        record = SnapshotRecord(
-            id=str(uuid.uuid4()),
-            sandbox_id=sandbox_id,
-            runtime="memory",
-            state="Creating",
-            created_at=EPOCH,
-            updated_at=EPOCH,
-            name=name,
-            reason="snapshot_accepted",
-        )
-        self.captured[record.id] = record
-        return record
-
-    def list_snapshots(self) -> list[SnapshotRecord]:
-        self._noted("list_snapshots", None)
-        return list(self.captured.values())
-
-    def snapshot(self, snapshot_id: str) -> SnapshotRecord:
-        if snapshot_id not in self.captured:
-            raise NotFound("SNAPSHOT::NOT_FOUND", "No such snapshot.")
-        return self.captured[snapshot_id]
-
-    async def delete_snapshot(self, snapshot_id: str) -> None:
-        self.snapshot(snapshot_id)
-        del self.captured[snapshot_id]
 
     def _move(self, sandbox_id: str, before: State, after: State) -> None:
         record = self.entry(sandbox_id).record

@@ -88,7 +88,7 @@ async def test_every_route_is_asked_about_once_and_can_be_refused(
     web: Web, watch: Watch, client: httpx.AsyncClient, operation: str, method: str, path: str
 ) -> None:
     sandbox = web.sandboxes.add()
-    snapshot = (await web.sandboxes.create_snapshot(sandbox, None)).id
+    snapshot = (await web.sandboxes.snapshots.create(sandbox, None)).id
     url = "/v1" + path.format(sandbox_id=sandbox, snapshot_id=snapshot, port=80, name="p", template_id="t")
     watch.refused = (operation,)
     answer = await client.request(method, url, json=BODIES.get(operation))
@@ -100,7 +100,7 @@ async def test_every_route_is_asked_about_once_and_can_be_refused(
         assert isinstance(request.record, SandboxRecord)
         assert request.record.id == sandbox
     assert web.sandboxes.find(sandbox) is not None
-    assert list(web.sandboxes.captured) == [snapshot]
+    assert list(web.sandboxes.snapshots.captured) == [snapshot]
     watch.refused = ()
     await client.request(method, url, json=BODIES.get(operation))
     assert watch.over == [operation]
@@ -128,8 +128,8 @@ async def test_bodies_and_principals_are_told(web: Web, watch: Watch) -> None:
 
 async def test_what_is_hidden_is_as_what_does_not_exist(web: Web, watch: Watch, client: httpx.AsyncClient) -> None:
     hidden, shown = web.sandboxes.add(), web.sandboxes.add()
-    first = await web.sandboxes.create_snapshot(shown, None)
-    await web.sandboxes.create_snapshot(shown, None)
+    first = await web.sandboxes.snapshots.create(shown, None)
+    await web.sandboxes.snapshots.create(shown, None)
     await client.post("/pools", json=POOL)
     await client.post("/pools", json={**POOL, "name": "q"})
     watch.hidden = {hidden, first.id, "p"}

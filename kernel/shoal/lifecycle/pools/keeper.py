@@ -17,10 +17,7 @@ from msgspec.structs import replace
 from shoal.errors import ShoalError
 from shoal.kit.backoff import Backoff
 from shoal.lifecycle import admission
-from shoal.lifecycle.hosts import Hosts
-from shoal.lifecycle.lanes import Lanes
-from shoal.lifecycle.ledger import Ledger
-from shoal.lifecycle.networks import Networks
+from shoal.lifecycle.core import Core
 from shoal.lifecycle.operations import Operations
 from shoal.lifecycle.pools.pool import COMING, PoolState
 from shoal.lifecycle.provision import Provisioner
@@ -29,7 +26,6 @@ from shoal.lifecycle.snapshots import Snapshots
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.calls import contained
-from shoal.view.index import View
 
 log = structlog.get_logger("shoal.pools")
 
@@ -45,35 +41,25 @@ class Keeper:
     """Keeps every pool as full as it should be. Used on the event loop only."""
 
     def __init__(
-        self,
-        view: View,
-        ledger: Ledger,
-        hosts: Hosts,
-        lanes: Lanes,
-        operations: Operations,
-        provisioner: Provisioner,
-        remover: Remover,
-        snapshots: Snapshots,
-        networks: Networks,
-        settle_seconds: float,
+        self, core: Core, operations: Operations, provisioner: Provisioner, remover: Remover, snapshots: Snapshots
     ) -> None:
-        self._view = view
-        self._ledger = ledger
-        self._hosts = hosts
-        self._lanes = lanes
+        self._view = core.view
+        self._ledger = core.ledger
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._networks = core.networks
+        self._settle = core.settings.lifecycle.pool_settle_seconds
         self._operations = operations
         self._provisioner = provisioner
         self._remover = remover
         self._snapshots = snapshots
-        self._networks = networks
-        self._settle = settle_seconds
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
         self._last_take = -QUIET
         self.pools: dict[str, PoolState] = {}
         """Every pool that the kernel keeps, by its id."""
-        ledger.pooled = self._told
+        core.ledger.pooled = self._told
 
     def start(self) -> None:
         """Begin to fill the pools; their members have been taken up."""

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 
 from shoal.errors import Conflict, InvalidRequest, NotFound, NotSupported, RateLimited, ShoalError
 from shoal.lifecycle import admission
-from shoal.lifecycle.hosts import RUNTIME_EXTENSION, Host, Hosts
-from shoal.lifecycle.lanes import Lanes
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.hosts import RUNTIME_EXTENSION, Host
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.pools.keeper import Keeper
 from shoal.lifecycle.pools.pool import PoolState
@@ -24,7 +24,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import POOL_EXTENSION, check_create
-from shoal.plugin.interfaces import Principal, Store
+from shoal.plugin.interfaces import Principal
 from shoal.plugin.interfaces.pools import NativePools
 from shoal.view.entry import Entry
 
@@ -53,15 +53,13 @@ class Reserved(Struct, frozen=True):
 class Pools:
     """The façade. Changes of one pool come one after another."""
 
-    def __init__(
-        self, store: Store, hosts: Hosts, lanes: Lanes, keeper: Keeper, taking: Taking, longest_timeout: int | None
-    ) -> None:
-        self._store = store
-        self._hosts = hosts
-        self._lanes = lanes
+    def __init__(self, core: Core, keeper: Keeper, taking: Taking) -> None:
+        self._store = core.store
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._longest_timeout = core.settings.server.max_sandbox_timeout_seconds
         self._keeper = keeper
         self._taking = taking
-        self._longest_timeout = longest_timeout
 
     async def restore(self) -> None:
         """Read the pools back; before any sandbox is. One that makes no sense any more is logged and left out."""

@@ -17,22 +17,18 @@ from msgspec.structs import replace
 
 from shoal.errors import Conflict, Unavailable
 from shoal.lifecycle import states
-from shoal.lifecycle.expiry import ExpiryScheduler
+from shoal.lifecycle.core import Core
+from shoal.lifecycle.expiry import due_time
 from shoal.lifecycle.gate import Priority
-from shoal.lifecycle.hosts import Hosts
-from shoal.lifecycle.idempotency import IdempotencyKeys
-from shoal.lifecycle.lanes import Lanes
-from shoal.lifecycle.ledger import Ledger, utcnow
+from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.pools.keeper import Keeper
 from shoal.lifecycle.pools.pool import PoolState
-from shoal.lifecycle.removal import due_time
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import IdempotencyKey, Principal
 from shoal.view.entry import Entry
-from shoal.view.index import View
 
 log = structlog.get_logger("shoal.pools")
 
@@ -51,22 +47,13 @@ class Claim(Struct, frozen=True):
 class Taking:
     """Hands members to creates."""
 
-    def __init__(
-        self,
-        view: View,
-        ledger: Ledger,
-        hosts: Hosts,
-        lanes: Lanes,
-        expiry: ExpiryScheduler,
-        keys: IdempotencyKeys,
-        keeper: Keeper,
-    ) -> None:
-        self._view = view
-        self._ledger = ledger
-        self._hosts = hosts
-        self._lanes = lanes
-        self._expiry = expiry
-        self._keys = keys
+    def __init__(self, core: Core, keeper: Keeper) -> None:
+        self._view = core.view
+        self._ledger = core.ledger
+        self._hosts = core.hosts
+        self._lanes = core.lanes
+        self._expiry = core.expiry
+        self._keys = core.keys
         self._keeper = keeper
 
     async def ready(self, pool: PoolState, claim: Claim) -> Entry | None:

@@ -21,7 +21,7 @@ from shoal.models import codes
 from shoal.models.requests import Wire
 from shoal.plugin.interfaces import TEXT, LogQuery, Operation, Resources, Route, query_parameter
 from shoal.web.resources.sandboxes import ITEM
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import Diagnostics, Sandboxes
 
 log = structlog.get_logger("shoal.web.diagnostics")
 
@@ -57,24 +57,26 @@ class DiagnosticsRoutes(Resources):
 
     name = "diagnostics"
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
         self._sandboxes = sandboxes
+        self._diagnostics = diagnostics
 
     def routes(self) -> list[Route]:
         """One for each."""
         return [
-            Route(f"{ITEM}/diagnostics/logs", Logs(self._sandboxes)),
-            Route(f"{ITEM}/diagnostics/events", Events(self._sandboxes)),
-            Route(f"{ITEM}/diagnostics/inspect", Inspect(self._sandboxes)),
-            Route(f"{ITEM}/diagnostics/summary", Summary(self._sandboxes)),
+            Route(f"{ITEM}/diagnostics/logs", Logs(self._sandboxes, self._diagnostics)),
+            Route(f"{ITEM}/diagnostics/events", Events(self._sandboxes, self._diagnostics)),
+            Route(f"{ITEM}/diagnostics/inspect", Inspect(self._diagnostics)),
+            Route(f"{ITEM}/diagnostics/summary", Summary(self._sandboxes, self._diagnostics)),
         ]
 
 
 class Logs:
     """``/sandboxes/{sandbox_id}/diagnostics/logs``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
         self._sandboxes = sandboxes
+        self._diagnostics = diagnostics
 
     @Operation(
         name="getSandboxLogs",
@@ -104,11 +106,11 @@ class Logs:
         self._sandboxes.entry(sandbox_id)
         if scope is None:
             wanted = LogQuery(tail=tail, since=_since(query.text("since")), container=query.text("container"))
-            answer_text(resp, await _asked(self._sandboxes.logs(sandbox_id, wanted), "logs"))
+            answer_text(resp, await _asked(self._diagnostics.logs(sandbox_id, wanted), "logs"))
             resp.set_header("Deprecation", "true")
             return
         # One line more than is shown tells whether there are more.
-        content = await _asked(self._sandboxes.logs(sandbox_id, LogQuery(tail=STABLE_LOG_LINES + 1)), "logs")
+        content = await _asked(self._diagnostics.logs(sandbox_id, LogQuery(tail=STABLE_LOG_LINES + 1)), "logs")
         lines = content.removesuffix("\n").split("\n")
         shown = "\n".join(lines[-STABLE_LOG_LINES:])
         answer_json(resp, _descriptor(sandbox_id, "logs", scope, shown, truncated=len(lines) > STABLE_LOG_LINES))
@@ -117,8 +119,9 @@ class Logs:
 class Events:
     """``/sandboxes/{sandbox_id}/diagnostics/events``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
         self._sandboxes = sandboxes
+        self._diagnostics = diagnostics
 
     @Operation(
         name="getSandboxEvents",
@@ -141,10 +144,10 @@ class Events:
         scope = _scope(query, ("runtime", "all"))
         self._sandboxes.entry(sandbox_id)
         if scope is None:
-            answer_text(resp, await _asked(self._sandboxes.events(sandbox_id, limit), "events"))
+            answer_text(resp, await _asked(self._diagnostics.events(sandbox_id, limit), "events"))
             resp.set_header("Deprecation", "true")
             return
-        content = await _asked(self._sandboxes.events(sandbox_id, STABLE_EVENT_LINES + 1), "events")
+        content = await _asked(self._diagnostics.events(sandbox_id, STABLE_EVENT_LINES + 1), "events")
         lines = content.removesuffix("\n").split("\n")
         shown = "\n".join(lines[:STABLE_EVENT_LINES])
         answer_json(resp, _descriptor(sandbox_id, "events", scope, shown, truncated=len(lines) > STABLE_EVENT_LINES))
@@ -153,8 +156,8 @@ class Events:
 class Inspect:
     """``/sandboxes/{sandbox_id}/diagnostics/inspect``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, diagnostics: Diagnostics) -> None:
+        self._diagnostics = diagnostics
 
     @Operation(
         name="getSandboxInspect",
@@ -164,14 +167,15 @@ class Inspect:
     )
     async def on_get(self, _req: Request, resp: Response, sandbox_id: str) -> None:
         """The sandbox as its engine describes it."""
-        answer_text(resp, await _asked(self._sandboxes.inspect(sandbox_id), "inspect"))
+        answer_text(resp, await _asked(self._diagnostics.inspect(sandbox_id), "inspect"))
 
 
 class Summary:
     """``/sandboxes/{sandbox_id}/diagnostics/summary``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
         self._sandboxes = sandboxes
+        self._diagnostics = diagnostics
 
     @Operation(
         name="getSandboxDiagnosticsSummary",
@@ -192,9 +196,9 @@ class Summary:
         self._sandboxes.entry(sandbox_id)
         lines = [_WIDE_RULE, "SANDBOX DIAGNOSTICS SUMMARY", f"Sandbox ID: {sandbox_id}", _WIDE_RULE]
         parts: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-            ("INSPECT", lambda: self._sandboxes.inspect(sandbox_id)),
-            ("EVENTS", lambda: self._sandboxes.events(sandbox_id, event_limit)),
-            (f"LOGS (last {tail} lines)", lambda: self._sandboxes.logs(sandbox_id, LogQuery(tail=tail))),
+            ("INSPECT", lambda: self._diagnostics.inspect(sandbox_id)),
+            ("EVENTS", lambda: self._diagnostics.events(sandbox_id, event_limit)),
+            (f"LOGS (last {tail} lines)", lambda: self._diagnostics.logs(sandbox_id, LogQuery(tail=tail))),
         ]
         for title, ask in parts:
             lines += ["", _RULE, title, _RULE, (await _part(ask, title)).rstrip("\n")]

@@ -14,7 +14,7 @@ from shoal.plugin.interfaces import Endpoint, Operation, Resources, Route, query
 from shoal.web import agents
 from shoal.web.resources.sandboxes import ITEM
 from shoal.web.resources.waiting import unless_left
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import Reach, Sandboxes
 
 _MADE = frozenset(State) - {State.PENDING}
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
@@ -25,8 +25,8 @@ class EndpointRoutes(Resources):
 
     name = "endpoints"
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
-        self._lookup = EndpointLookup(sandboxes, settings)
+    def __init__(self, sandboxes: Sandboxes, reach: Reach, settings: Settings) -> None:
+        self._lookup = EndpointLookup(sandboxes, reach, settings)
 
     def routes(self) -> list[Route]:
         """The one."""
@@ -36,8 +36,9 @@ class EndpointRoutes(Resources):
 class EndpointLookup:
     """``/sandboxes/{sandbox_id}/endpoints/{port}``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: Sandboxes, reach: Reach, settings: Settings) -> None:
         self._sandboxes = sandboxes
+        self._reach = reach
         self._wait_limit = settings.lifecycle.wait_limit_seconds
         self._eip = _SCHEME.sub("", (settings.server.eip or "").strip()).rstrip("/")
 
@@ -66,7 +67,7 @@ class EndpointLookup:
         query.check()
         if not agents.asks_again(req.user_agent):
             await unless_left(req, self._sandboxes.wait(sandbox_id, _MADE, self._wait_limit))
-        endpoint = await self._sandboxes.endpoint(
+        endpoint = await self._reach.endpoint(
             sandbox_id, number, use_server_proxy=use_server_proxy, expires=expires, base=self._base(req)
         )
         answer_json(resp, endpoint)

@@ -14,7 +14,7 @@ from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.proxy.target import ProxyTarget
 from shoal.web.forward import Forward
 from shoal.web.resources.sandboxes import ITEM
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import Reach
 
 NetworkRules = list[NetworkRule]
 Targets = list[NonEmpty]
@@ -34,8 +34,8 @@ class NetworkPolicyRoutes(Resources):
 
     name = "network-policy"
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
-        self._item = NetworkPolicyItem(sandboxes, settings)
+    def __init__(self, reach: Reach, settings: Settings) -> None:
+        self._item = NetworkPolicyItem(reach, settings)
 
     def routes(self) -> list[Route]:
         """The one."""
@@ -45,8 +45,8 @@ class NetworkPolicyRoutes(Resources):
 class NetworkPolicyItem:
     """``/sandboxes/{sandbox_id}/networkpolicy``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, reach: Reach, settings: Settings) -> None:
+        self._reach = reach
         self._limit = settings.server.max_body_bytes
 
     @Operation(
@@ -97,7 +97,7 @@ class NetworkPolicyItem:
         raw = await read_body(req, self._limit)
         if kind is not None:
             await kind.understood(req, raw)
-        policy = await self._sandboxes.policy(sandbox_id)
+        policy = await self._reach.policy(sandbox_id)
         target = ProxyTarget(
             sandbox_id=sandbox_id,
             port=policy.port,

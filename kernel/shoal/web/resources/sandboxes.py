@@ -23,7 +23,7 @@ from shoal.plugin.interfaces import Operation, Resources, Route, query_parameter
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery
 from shoal.web.resources.waiting import exchange_of, unless_left
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import Sandboxes, Snapshots
 
 ITEM = "/sandboxes/{sandbox_id}"
 DEFAULT_WAIT_SECONDS = 30.0
@@ -66,14 +66,15 @@ class SandboxRoutes(Resources):
 
     name = "sandboxes"
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: Sandboxes, snapshots: Snapshots, settings: Settings) -> None:
         self._sandboxes = sandboxes
+        self._snapshots = snapshots
         self._settings = settings
 
     def routes(self) -> list[Route]:
         """Of the collection, of an item, and of its metadata."""
         return [
-            Route("/sandboxes", SandboxCollection(self._sandboxes, self._settings)),
+            Route("/sandboxes", SandboxCollection(self._sandboxes, self._snapshots, self._settings)),
             Route(ITEM, SandboxItem(self._sandboxes, self._settings)),
             Route(f"{ITEM}/metadata", SandboxMetadata(self._sandboxes, self._settings)),
         ]
@@ -82,8 +83,9 @@ class SandboxRoutes(Resources):
 class SandboxCollection:
     """``/sandboxes``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: Sandboxes, snapshots: Snapshots, settings: Settings) -> None:
         self._sandboxes = sandboxes
+        self._snapshots = snapshots
         self._limit = settings.server.max_body_bytes
 
     @Operation(
@@ -148,9 +150,9 @@ class SandboxCollection:
         await ask_policies(req, request)
         if request.snapshot_id is None or exchange_of(req).sees is None:
             return
-        snapshot = self._sandboxes.snapshot(request.snapshot_id)
+        snapshot = self._snapshots.get(request.snapshot_id)
         if not is_visible(req, snapshot):
-            raise self._sandboxes.unknown_snapshot(snapshot.id)
+            raise self._snapshots.unknown(snapshot.id)
 
 
 class SandboxItem:

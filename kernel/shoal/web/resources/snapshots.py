@@ -13,7 +13,7 @@ from shoal.http.parse import Body, Query
 from shoal.models.requests import CreateSnapshot, Wire
 from shoal.plugin.interfaces import Operation, Resources, Route, SnapshotRecord, query_parameter
 from shoal.web.resources.sandboxes import ITEM, PAGE_PARAMETERS, STATE_PARAMETER, Pagination, page_of, pagination
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import Snapshots
 
 _create: Body[CreateSnapshot] = Body(CreateSnapshot, optional=True)
 
@@ -47,24 +47,24 @@ class SnapshotRoutes(Resources):
 
     name = "snapshots"
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, snapshots: Snapshots, settings: Settings) -> None:
+        self._snapshots = snapshots
         self._settings = settings
 
     def routes(self) -> list[Route]:
         """Of a sandbox's, of the collection, and of an item."""
         return [
-            Route(f"{ITEM}/snapshots", SandboxSnapshots(self._sandboxes, self._settings)),
-            Route("/snapshots", SnapshotCollection(self._sandboxes)),
-            Route("/snapshots/{snapshot_id}", SnapshotItem(self._sandboxes)),
+            Route(f"{ITEM}/snapshots", SandboxSnapshots(self._snapshots, self._settings)),
+            Route("/snapshots", SnapshotCollection(self._snapshots)),
+            Route("/snapshots/{snapshot_id}", SnapshotItem(self._snapshots)),
         ]
 
 
 class SandboxSnapshots:
     """``/sandboxes/{sandbox_id}/snapshots``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, snapshots: Snapshots, settings: Settings) -> None:
+        self._snapshots = snapshots
         self._limit = settings.server.max_body_bytes
 
     @Operation(
@@ -83,7 +83,7 @@ class SandboxSnapshots:
         """Accept a snapshot."""
         request = await _create.read(req, self._limit)
         await ask_policies(req, request)
-        record = await self._sandboxes.create_snapshot(sandbox_id, request.name if request else None)
+        record = await self._snapshots.create(sandbox_id, request.name if request else None)
         resp.status = 202
         resp.set_header("Location", f"/v1/snapshots/{record.id}")
         answer_json(resp, public(record))
@@ -92,8 +92,8 @@ class SandboxSnapshots:
 class SnapshotCollection:
     """``/snapshots``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
 
     @Operation(
         name="listSnapshots",
@@ -115,7 +115,7 @@ class SnapshotCollection:
         sandbox_id, name = query.text("sandboxId"), query.text("name")
         found = [
             record
-            for record in self._sandboxes.list_snapshots()
+            for record in self._snapshots.all()
             if (not states or record.state in states)
             and sandbox_id in (None, record.sandbox_id)
             and name in (None, record.name)
@@ -129,18 +129,18 @@ class SnapshotCollection:
 class SnapshotItem:
     """``/snapshots/{snapshot_id}``"""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
-        self._sandboxes = sandboxes
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
 
     @Operation(name="getSnapshot", summary="Read a snapshot.", answers=(Snapshot,), errors=(404,))
     async def on_get(self, _req: Request, resp: Response, snapshot_id: str) -> None:
         """The snapshot."""
-        answer_json(resp, public(self._sandboxes.snapshot(snapshot_id)))
+        answer_json(resp, public(self._snapshots.get(snapshot_id)))
 
     @Operation(name="deleteSnapshot", summary="Delete a snapshot.", status=204, errors=(404, 409, 429, 501))
     async def on_delete(self, _req: Request, resp: Response, snapshot_id: str) -> None:
         """Delete it."""
-        await self._sandboxes.delete_snapshot(snapshot_id)
+        await self._snapshots.delete(snapshot_id)
         resp.status = 204
 
 
