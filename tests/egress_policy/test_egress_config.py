@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -10,6 +10,7 @@ from shoal.app import Shoal
 from shoal.config.loader import Loaded
 from shoal.config.sections import OwnedSection, validate
 from shoal.errors import ConfigError
+from shoal.plugin.interfaces import Capabilities
 from shoal_egress.config import EgressSettings
 
 URL = "http://proxy.example:3128"
@@ -107,19 +108,21 @@ def test_an_upstream_proxy(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("runtime", "key", "right"),
+    ("certificates", "key", "right"),
     [
-        ("docker", "ca_secret_name", False),
-        ("docker", "ca_cert_path", True),
-        ("kubernetes", "ca_cert_path", False),
-        ("kubernetes", "ca_secret_name", True),
-        ("firefly", "ca_cert_path", True),
+        ("path", "ca_secret_name", False),
+        ("path", "ca_cert_path", True),
+        ("secret", "ca_cert_path", False),
+        ("secret", "ca_secret_name", True),
+        (None, "ca_cert_path", True),
         (None, "ca_secret_name", True),
     ],
 )
-def test_the_ca_is_named_as_the_runtime_takes_it(runtime: str | None, key: str, right: bool) -> None:
+def test_the_ca_is_named_as_the_runtime_takes_it(
+    certificates: Literal["path", "secret"] | None, key: str, right: bool
+) -> None:
     settings = behind(**{key: "/etc/ca.pem" if key == "ca_cert_path" else "upstream-ca"})
-    problem = settings.check_runtime(runtime)
+    problem = settings.check_runtime("reef", Capabilities(certificates=certificates))
     assert (problem is None) is right
     assert problem is None or key in problem
 

@@ -17,15 +17,15 @@ from shoal.plugin.manager import PluginManager
 HOOK = "shoal_register_commands"
 
 
-def commands(taken: Iterable[str]) -> list[Command]:
-    """The commands of every installed plugin, by name; one that fails is told of on stderr and left out.
+def commands(taken: Iterable[str], *, quiet: bool = False) -> list[Command]:
+    """The commands of every installed plugin, by name. A plugin that fails is left out, with a line unless ``quiet``.
 
     Raises ConfigError for a name that is ``taken``, by the server itself or another plugin.
     """
     owners = dict.fromkeys(taken, "the server itself")
     found: list[Command] = []
     for name, candidate in sorted(discover({}).items()):
-        for command in _of(candidate):
+        for command in _of(candidate, quiet=quiet):
             if command.name in owners:
                 raise ConfigError(f"plugin {name!r}: the command {command.name!r} is taken by {owners[command.name]}")
             owners[command.name] = f"the plugin {name!r}"
@@ -40,7 +40,7 @@ def add(subparsers: Any, parents: list[ArgumentParser], command: Command) -> Non
     parser.set_defaults(run=lambda arguments: _run(command, arguments))
 
 
-def _of(candidate: Candidate) -> list[Command]:
+def _of(candidate: Candidate, *, quiet: bool) -> list[Command]:
     try:
         if HOOK not in candidate.hooks():
             return []
@@ -50,7 +50,8 @@ def _of(candidate: Candidate) -> list[Command]:
             if not all(isinstance(getattr(command, key, None), str) for key in ("name", "help")):
                 raise ConfigError(f"plugin {candidate.name!r}: {type(command).__name__} needs a name and a help, texts")
     except ConfigError as error:
-        print(f"shoal: {error}", file=sys.stderr)
+        if not quiet:
+            print(f"shoal: {error}", file=sys.stderr)
         return []
     return found
 

@@ -152,7 +152,7 @@ def _check_config(arguments: argparse.Namespace) -> int:
     from shoal.cli import commands
     from shoal.cli.check_config import check
 
-    commands.commands(BUILT_IN)
+    commands.commands(BUILT_IN, quiet=True)  # `check` says what is wrong with plugins
     check(load(arguments), os.environ)
     return 0
 

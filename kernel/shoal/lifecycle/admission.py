@@ -15,9 +15,10 @@ from shoal.errors import InvalidRequest
 from shoal.lifecycle.hosts import Host
 from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
+from shoal.models.opensandbox import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
-from shoal.models.rules import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION, normalize_platform
+from shoal.models.rules import normalize_platform
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.plugin.interfaces import (
@@ -150,7 +151,7 @@ def _credential_proxy(request: CreateSandbox) -> bool:
 
 
 def _environment(request: CreateSandbox) -> dict[str, str | None]:
-    """The sandbox's own; what it says to an egress sidecar counts only where a policy brings one
+    """The sandbox's own; what it says to a policy's sidecar counts only where a policy brings one
     (docs/wire/docker.md section 8).
 
     Left in, it would make the bootstrap wait for a certificate that nobody makes.

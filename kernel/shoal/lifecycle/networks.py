@@ -38,9 +38,9 @@ class Networks:
         a concern refuses, and InternalError for an answer that is no plan of this sandbox.
         """
         if plan.network.policy is not None and not any(each.keeps_policies for each, _ in self._concerns):
-            raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: this server has no egress policy configured.")
+            raise InvalidRequest(codes.INVALID_PARAMETER, "networkPolicy: no enabled plugin keeps network policies.")
         if plan.secure_access and not any(each.secures_access for each, _ in self._concerns):
-            raise InvalidRequest(codes.INVALID_PARAMETER, "secureAccess needs a gateway; ingress.mode is not gateway.")
+            raise InvalidRequest(codes.INVALID_PARAMETER, "secureAccess: no enabled plugin demands access tokens.")
         for concern, part in self._concerns:
             with contained(part):
                 amended = await concern.amend(plan)

@@ -1,4 +1,4 @@
-"""Reconciliation: keeps the view true to what really runs (level-triggered, as Kubernetes controllers are).
+"""Reconciliation: keeps the view true to what really runs (level-triggered).
 
 For each runtime: a watch tells of changes as they happen, and a full comparison at start, at intervals and after each
 gap of the watch repairs whatever a stream lost. Each sighting is judged on the sandbox's own lane (`Judge`), one at a

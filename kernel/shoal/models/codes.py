@@ -1,13 +1,38 @@
 """Machine codes that the wire contract fixes for every runtime (docs/wire/api.md sections 3 to 9 and 15).
 
-Codes whose scope names the runtime (``DOCKER::SANDBOX_NOT_FOUND``) are built from `Runtime.scope` with `scoped`; the
-ones here are the same whichever runtime is active, even where their scope reads like one, because existing clients
-match on them.
+Codes whose scope names the runtime are built from `Runtime.scope` with `scoped`; the ones here are the same whichever
+runtime is active, as existing clients match on them, even where their scope reads like one's
+(`shoal.models.opensandbox`).
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from shoal.models.opensandbox import (
+    ADDRESS_NOT_READY as ADDRESS_NOT_READY,
+)
+from shoal.models.opensandbox import (
+    INVALID_ENTRYPOINT as INVALID_ENTRYPOINT,
+)
+from shoal.models.opensandbox import (
+    INVALID_EXPIRATION as INVALID_EXPIRATION,
+)
+from shoal.models.opensandbox import (
+    INVALID_PORT as INVALID_PORT,
+)
+from shoal.models.opensandbox import (
+    POOL_ALREADY_EXISTS as POOL_ALREADY_EXISTS,
+)
+from shoal.models.opensandbox import (
+    POOL_CAPACITY_EXHAUSTED as POOL_CAPACITY_EXHAUSTED,
+)
+from shoal.models.opensandbox import (
+    POOL_NOT_FOUND as POOL_NOT_FOUND,
+)
+from shoal.models.opensandbox import (
+    POOL_NOT_SUPPORTED as POOL_NOT_SUPPORTED,
+)
 
 INTERNAL_ERROR: Final = "GENERAL::INTERNAL_ERROR"
 NOT_FOUND: Final = "GENERAL::NOT_FOUND"
@@ -25,15 +50,6 @@ INVALID_METADATA_FORMAT: Final = "INVALID_METADATA_FORMAT"
 API_NOT_SUPPORTED: Final = "SANDBOX::API_NOT_SUPPORTED"
 TEMPLATES_NOT_SUPPORTED: Final = "FSB::API_NOT_SUPPORTED"
 UNSUPPORTED_POOL_REF: Final = "SANDBOX::UNSUPPORTED_POOL_REF"
-POOL_NOT_SUPPORTED: Final = "KUBERNETES::POOL_NOT_SUPPORTED"
-POOL_NOT_FOUND: Final = "KUBERNETES::POOL_NOT_FOUND"
-POOL_ALREADY_EXISTS: Final = "KUBERNETES::POOL_ALREADY_EXISTS"
-POOL_CAPACITY_EXHAUSTED: Final = "KUBERNETES::POOL_CAPACITY_EXHAUSTED"
-INVALID_ENTRYPOINT: Final = "DOCKER::INVALID_ENTRYPOINT"
-INVALID_EXPIRATION: Final = "DOCKER::INVALID_EXPIRATION"
-INVALID_PORT: Final = "DOCKER::INVALID_PORT"
-ADDRESS_NOT_READY: Final = "KUBERNETES::POD_IP_NOT_AVAILABLE"
-"""The one endpoint error that clients poll on (docs/wire/api.md section 21)."""
 
 RUNTIME_NOT_ENABLED: Final = "RUNTIME::NOT_ENABLED"
 RUNTIME_UNAVAILABLE: Final = "RUNTIME::UNAVAILABLE"
@@ -66,5 +82,5 @@ FOREIGN_HOST: Final = "FOREIGN_HOST"
 
 
 def scoped(scope: str, reason: str) -> str:
-    """``scoped("DOCKER", "SANDBOX_NOT_FOUND")`` is ``DOCKER::SANDBOX_NOT_FOUND``."""
+    """``scoped("REEF", "SANDBOX_NOT_FOUND")`` is ``REEF::SANDBOX_NOT_FOUND``."""
     return f"{scope}::{reason}"

@@ -47,7 +47,7 @@ class Sidecar(Struct, kw_only=True, omit_defaults=True):
         sysctls: set where the engine takes them; one that refuses them runs it without.
         volumes: mounted into the sidecar alone; a trusted one's are the operator's, whatever paths callers may use.
         secret_files: likewise.
-        shares_runtime_dir: sees the directory that holds execd (docs/wire/docker.md section 2), read-write, as the
+        shares_runtime_dir: sees the directory that holds the agent (docs/wire/docker.md section 2), read-write, as the
             sandbox does.
         labels: on its own container.
     """
@@ -80,7 +80,7 @@ class NetworkPlan(Struct, kw_only=True, omit_defaults=True):
 
     Attributes:
         mode: the runtime's own word for a network; None leaves it to the runtime's configuration.
-        policy: the caller's egress policy; a networking plugin turns it into a sidecar.
+        policy: the caller's network policy; a networking plugin turns it into a sidecar.
         publish: ports of the sandbox that must be reachable from outside, besides the runtime's own.
     """
 
@@ -98,7 +98,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
         snapshot_id, snapshot_image: the snapshot restored from, and the runtime's own reference to its content.
         command: the sandbox's own command as the caller wrote it, never empty; `argv` is what to run.
         env: null means "unset it", where the runtime can.
-        resource_limits, resource_requests: Kubernetes-style quantities (``cpu``, ``memory``, ``gpu``), free-form keys.
+        resource_limits, resource_requests: quantities (`shoal.kit`) (``cpu``, ``memory``, ``gpu``), free-form keys.
         drop_capabilities: Linux capabilities that the sandbox's own container must not have, besides the runtime's own.
         labels: what plugins want attached to the workload, besides ``metadata``; reported back as `Workload.labels`.
         warnings: what the caller asked for and gets only in part, a sentence each: part of the create's answer.

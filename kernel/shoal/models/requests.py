@@ -47,14 +47,14 @@ class PlatformSpec(Wire):
 
 
 class NetworkRule(Wire):
-    """``action`` is the egress plugin's business; ``target`` a domain, address or range."""
+    """``action`` is for whoever keeps the policy to say; ``target`` a domain, address or range."""
 
     action: str
     target: NonEmpty
 
 
 class NetworkPolicy(Wire):
-    """Egress rules in order; ``default_action`` absent means deny, so that an empty policy denies everything."""
+    """Rules in order; ``default_action`` absent means deny, so that an empty policy denies everything."""
 
     default_action: str | None = None
     egress: list[NetworkRule] = []
@@ -86,7 +86,7 @@ class HostVolume(Wire):
 
 
 class ClaimVolume(Wire):
-    """A named volume: a claim on Kubernetes, a volume on Docker."""
+    """A named volume, as the runtime understands it: a claim of a cluster, a volume of an engine."""
 
     claim_name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=253)]
     create_if_not_exists: bool = True

@@ -16,35 +16,20 @@ from msgspec.structs import fields, replace
 from shoal.errors import FieldProblem, InvalidRequest
 from shoal.models import codes
 from shoal.models.entrypoint import words
+from shoal.models.opensandbox import (
+    AGENT_FOLDER,
+    EGRESS_PREFIX,
+    EGRESS_VARIABLES,
+    LIFECYCLE_VARIABLE,
+    POOL_EXTENSION,
+    RENEW_EXTENSION,
+    RESERVED_PREFIX,
+)
 from shoal.models.requests import CreateSandbox, Lifecycle, MetadataPatch, PlatformSpec, Volume
 from shoal.models.sidecars import check_sidecars, sidecar_problems
 
-RESERVED_PREFIX = "opensandbox.io/"
-RENEW_EXTENSION = "access.renew.extend.seconds"
-POOL_EXTENSION = "poolRef"
-RUNTIME_PATH = "/opt/opensandbox"
-"""Where execd and its bootstrap are, in every sandbox that has them (docs/wire/docker.md section 4)."""
 MOST_ITEMS = 10_000
 """In each list and map of a request; more would only keep the server busy."""
-LIFECYCLE_VARIABLE = "OPENSANDBOX_LIFECYCLE"
-EGRESS_PREFIX = "OPENSANDBOX_EGRESS_"
-EGRESS_VARIABLES = frozenset(
-    EGRESS_PREFIX + name
-    for name in (
-        "LOG_LEVEL",
-        "DNS_UPSTREAM_TIMEOUT",
-        "MITMPROXY_SSL_INSECURE",
-        "MITMPROXY_TRANSPARENT",
-        "MITMPROXY_EXTRA_PORTS",
-        "DENY_WEBHOOK",
-        "METRICS_EXTRA_ATTRS",
-        "CREDENTIAL_VAULT_REQUIRE_TLS",
-        "CREDENTIAL_VAULT_REQUIRE_SCOPED_MATCH",
-        "CREDENTIAL_VAULT_TRUSTED_PROXY_CIDRS",
-        "POLICY_FILE",
-    )
-)
-"""What a caller may say to the egress sidecar through ``env`` (docs/wire/docker.md section 8)."""
 
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -306,8 +291,8 @@ def _check_volumes(volumes: Sequence[Volume]) -> None:
 
 def _check_target(volume: Volume, taken: set[str]) -> None:
     target = posixpath.normpath("/" + volume.mount_path.lstrip("/"))
-    if f"{target}/".startswith(RUNTIME_PATH + "/"):
-        message = f"volumes: the mountPath of {volume.name} is where the server puts its own files ({RUNTIME_PATH})."
+    if f"{target}/".startswith(AGENT_FOLDER + "/"):
+        message = f"volumes: the mountPath of {volume.name} is where the server puts its own files ({AGENT_FOLDER})."
         raise InvalidRequest(codes.INVALID_PARAMETER, message)
     if target in taken:
         message = f"volumes: the mountPath of {volume.name} is that of another volume."

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX
 from shoal.models.pools import PoolPlace
 from shoal.models.requests import PlatformSpec, Wire
 
@@ -125,9 +126,6 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     def hidden(self) -> bool:
         """Whether it waits in a pool: nobody knows of it but the kernel."""
         return self.pool is not None and self.pool.idle
-
-
-ECHOED_EXTENSION_PREFIX = "opensandbox.extensions."
 
 
 def echoed_extensions(extensions: dict[str, str]) -> dict[str, str]:

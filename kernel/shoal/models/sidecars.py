@@ -1,7 +1,6 @@
 """Rules on sidecars that their type cannot say: of a request alone, and beside those that plugins add.
 
-The names and ports below belong to the containers that the API itself puts into a sandbox (docs/wire/docker.md
-sections 2 to 4 and 8, docs/wire/kubernetes.md section 8).
+The reserved names and port belong to the containers that the API itself puts into a sandbox.
 """
 
 from __future__ import annotations
@@ -11,14 +10,13 @@ from typing import Final
 
 from shoal.errors import FieldProblem, InvalidRequest
 from shoal.models import codes
+from shoal.models.opensandbox import AGENT_PORT, RESERVED_SIDECARS
 from shoal.models.plan import Sidecar
 from shoal.models.requests import SidecarSpec
 
 MOST_SIDECARS: Final = 8
 MOST_PORTS: Final = 64
 """Of all sidecars together."""
-RESERVED_NAMES: Final = frozenset({"sandbox", "egress", "execd", "execd-installer"})
-EXECD_PORT: Final = 44772
 
 
 def sidecar_problems(sidecars: Sequence[SidecarSpec]) -> Iterator[FieldProblem]:
@@ -50,10 +48,10 @@ def sidecar_problems(sidecars: Sequence[SidecarSpec]) -> Iterator[FieldProblem]:
 def check_sidecars(sidecars: Iterable[SidecarSpec]) -> None:
     """Raise InvalidRequest for a name or a port that the server's own containers have."""
     for sidecar in sidecars:
-        if sidecar.name in RESERVED_NAMES:
+        if sidecar.name in RESERVED_SIDECARS:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"sidecars: the name {sidecar.name} is reserved.")
-        if EXECD_PORT in (sidecar.ports or []):
-            raise InvalidRequest(codes.INVALID_PARAMETER, f"sidecars: port {EXECD_PORT} is reserved.")
+        if AGENT_PORT in (sidecar.ports or []):
+            raise InvalidRequest(codes.INVALID_PARAMETER, f"sidecars: port {AGENT_PORT} is reserved.")
 
 
 def check_neighbours(sidecars: Iterable[Sidecar]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from shoal.models.sandbox import SandboxRecord
     from shoal.plugin.interfaces.agent import Agent
     from shoal.plugin.interfaces.renewal import Access
+    from shoal.plugin.interfaces.runtime import Capabilities
 
 T = TypeVar("T")
 Unless: TypeAlias = "Callable[[SandboxRecord], bool]"
@@ -71,6 +72,8 @@ class PluginContext:
         lifecycle: the server's own lifecycle; usable from a component's methods, not before `Component.start`.
         source: the configuration file, which may hold secrets; None if there is none.
         agents: by name, what ``shoal_register_agents`` gave; complete when runtimes are registered.
+        capabilities: by name, of the runtimes; complete when networking and ingresses are registered. Before `start`
+            only what a runtime declares of its class.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class PluginContext:
         self.source = source
         self.lifecycle = lifecycle
         self.agents = {} if agents is None else agents
+        self.capabilities: dict[str, Capabilities] = {}
         self._sections = sections
 
     def agent(self) -> Agent | None:
@@ -101,6 +105,14 @@ class PluginContext:
         """The reference of the image that ``runtime.execd_image`` names; None where it names an agent or nothing."""
         wanted = self.settings.runtime.execd_image
         return None if wanted is None or wanted == NO_AGENT or wanted in self.agents else wanted
+
+    def default_runtime(self) -> tuple[str, Capabilities] | None:
+        """Name and capabilities of the runtime of creates that name none; None if there is no telling yet."""
+        name = self.settings.runtime.type
+        if name is None and len(self.capabilities) == 1:
+            name = next(iter(self.capabilities))
+        found = self.capabilities.get(name or "")
+        return None if name is None or found is None else (name, found)
 
     def section(self, kind: type[T]) -> T:
         """The plugin's own section, validated, as the Struct that it named in ``shoal_config_sections``."""

@@ -82,6 +82,7 @@ class PluginManager:
         store = self._store(context, plugins)
         agents.update({agent.name: agent for agent in gather("shoal_register_agents", Agent)})
         runtimes = {runtime.name: runtime for runtime in gather("shoal_register_runtimes", Runtime)}
+        context.capabilities.update((name, runtime.capabilities) for name, runtime in runtimes.items())
         networking = gather("shoal_register_networking", Networking)
         ingresses = gather("shoal_register_ingresses", Ingress)
         return Components(

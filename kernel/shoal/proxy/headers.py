@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from shoal.errors import LoopDetected, NotSupported
 from shoal.models.codes import PROXY_LOOP, UNKNOWN_ERROR
+from shoal.models.opensandbox import API_KEY_HEADER, POLICY_TOKEN_HEADER, SECURE_ACCESS_HEADER
 from shoal.proxy.failures import FramingError, refused
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ FORWARDED = frozenset(
         b"x-real-ip",
     }
 )
-SECURE_ACCESS = b"opensandbox-secure-access"
+SECURE_ACCESS = SECURE_ACCESS_HEADER.lower().encode()
+_POLICY_TOKEN = POLICY_TOKEN_HEADER.lower().encode()
 RENEW = b"opensandbox-access-renew"
 HOPS = b"x-shoal-hops"
 """How many times a request has come back to this proxy, or to another of its kind, by way of a sandbox."""
@@ -49,14 +51,14 @@ MAX_HOPS = 8
 _OWN_MARK, _SCHEMES = b"x-forwarded-proto", (b"http", b"https")
 """What this proxy writes on every request, so that one that comes back has it: the others need no count."""
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_CREDENTIALS = frozenset({b"authorization", b"cookie", b"open-sandbox-api-key", SECURE_ACCESS})
+_CREDENTIALS = frozenset({b"authorization", b"cookie", API_KEY_HEADER.lower().encode(), SECURE_ACCESS})
 
 _SANDBOXES_OWN = frozenset({b"authorization", b"cookie"})
 """Credentials that are the application's, where the origin is; under a path they might be the control plane's."""
 
 REQUEST_DROPPED = HOP_BY_HOP | FORWARDED | _CREDENTIALS | {b"host", b"content-length", RENEW, HOPS}
 OWN_HOST_DROPPED = REQUEST_DROPPED - _SANDBOXES_OWN
-ENDPOINT_DROPPED = HOP_BY_HOP | FORWARDED | {SECURE_ACCESS, b"opensandbox-egress-auth", b"host", b"content-length"}
+ENDPOINT_DROPPED = HOP_BY_HOP | FORWARDED | {SECURE_ACCESS, _POLICY_TOKEN, b"host", b"content-length"}
 RESPONSE_DROPPED = HOP_BY_HOP | {b"server", b"x-request-id"}
 _LENGTHLESS = RESPONSE_DROPPED | {b"content-length"}
 _EVENT_STREAM = b"text/event-stream"

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from shoal.models.opensandbox import API_KEY_HEADER
 from shoal.models.secret import Secret
 from shoal.plugin.interfaces import TEXT, Operation
 from shoal.web.descriptions import HEADERS, PATH_PARAMETERS, as_fields, described
@@ -122,7 +123,7 @@ _REQUEST_ID = {
 _API_KEY = {
     "type": "apiKey",
     "in": "header",
-    "name": "OPEN-SANDBOX-API-KEY",
+    "name": API_KEY_HEADER,
     "description": "An API key. A server on a loopback address may run without one.",
 }
 

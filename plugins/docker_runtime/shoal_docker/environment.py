@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from shoal.errors import InvalidRequest
 from shoal.models import codes, entrypoint
+from shoal.models.opensandbox import EGRESS_PREFIX
 from shoal.models.plan import WorkloadPlan
-from shoal.models.rules import EGRESS_PREFIX
 
 ID_VARIABLE: Final = "OPENSANDBOX_ID"
 INIT_VARIABLE: Final = "EXECD_INIT"

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from shoal.models.opensandbox import RENEW_EXTENSION
 from shoal.models.plan import WorkloadPlan
-from shoal.models.rules import RENEW_EXTENSION
 from shoal.models.sandbox import echoed_extensions
 
 PREFIX: Final = "opensandbox.io/"

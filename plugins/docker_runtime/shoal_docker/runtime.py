@@ -46,6 +46,7 @@ class DockerRuntime(Runtime):
 
     name: ClassVar[str] = "docker"
     scope: ClassVar[str] = "DOCKER"
+    capabilities = Capabilities(routed=False, certificates="path")
 
     def __init__(
         self,
@@ -185,6 +186,8 @@ class DockerRuntime(Runtime):
             sidecars=True,
             network_policy=self._docker.mode in ("bridge", "default") and self._secure.type != "gvisor",
             image_auth=True,
+            routed=False,
+            certificates="path",
             volumes=frozenset({"host", "pvc", "ossfs"}),
             platforms=frozenset(platforms),
         )

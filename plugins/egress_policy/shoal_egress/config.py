@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from shoal.config.settings import Section, Text
 from shoal.models.secret import Secret
+from shoal.plugin.interfaces import Capabilities
 from shoal_egress.quantities import check_resources
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -17,8 +18,8 @@ SECRET_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9](
 LONGEST_NAME: Final = 253
 _HOST: Final = re.compile(r"[A-Za-z0-9._\x80-\U0010ffff-]+")
 
-CA_KEYS: Final = {"docker": "ca_cert_path", "kubernetes": "ca_secret_name"}
-"""``runtime.type`` → which of the two names the CA bundle there (docs/wire/api.md section 19, cross rules)."""
+CA_KEYS: Final = {"path": "ca_cert_path", "secret": "ca_secret_name"}
+"""`Capabilities.certificates` → which of the two names the CA bundle (docs/wire/api.md section 19, cross rules)."""
 
 
 class UpstreamProxySettings(Section):
@@ -83,13 +84,14 @@ class EgressSettings(Section):
         if self.upstream_proxy is not None and self.mode != "dns+nft":
             raise ValueError('upstream_proxy needs mode = "dns+nft"')
 
-    def check_runtime(self, runtime: str | None) -> str | None:
-        """What is wrong with the settings for the runtime of that name; None if nothing is."""
-        if self.upstream_proxy is None or runtime not in CA_KEYS:
+    def check_runtime(self, runtime: str, able: Capabilities) -> str | None:
+        """What is wrong with the settings for a runtime with those capabilities; None if nothing is."""
+        if self.upstream_proxy is None or able.certificates is None:
             return None
-        for other, key in CA_KEYS.items():
-            if other != runtime and getattr(self.upstream_proxy, key) is not None:
-                return f"egress.upstream_proxy.{key}: the {runtime} runtime takes {CA_KEYS[runtime]} instead"
+        right = CA_KEYS[able.certificates]
+        for key in CA_KEYS.values():
+            if key != right and getattr(self.upstream_proxy, key) is not None:
+                return f"egress.upstream_proxy.{key}: the {runtime} runtime takes {right} instead"
         return None
 
 

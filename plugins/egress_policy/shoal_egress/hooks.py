@@ -19,7 +19,8 @@ def shoal_config_sections() -> list[ConfigSection]:
 def shoal_register_networking(context: PluginContext) -> list[Networking]:
     """One for all sandboxes. Raises ConfigError for settings that the configured runtime has no use for."""
     settings = context.section(EgressSettings)
-    problem = settings.check_runtime(context.settings.runtime.type)
+    runtime = context.default_runtime()
+    problem = None if runtime is None else settings.check_runtime(*runtime)
     if problem is not None:
         raise ConfigError(problem)
     return [EgressPolicy(settings)]

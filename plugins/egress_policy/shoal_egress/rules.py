@@ -8,9 +8,9 @@ from typing import Final
 
 from shoal.errors import InvalidRequest
 from shoal.models import codes
+from shoal.models.opensandbox import EGRESS_PREFIX, EGRESS_VARIABLES
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import NetworkPolicy
-from shoal.models.rules import EGRESS_PREFIX, EGRESS_VARIABLES
 from shoal_egress.config import EgressSettings
 
 TRANSPARENT: Final = EGRESS_PREFIX + "MITMPROXY_TRANSPARENT"

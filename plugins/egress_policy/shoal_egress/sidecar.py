@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
+from shoal.models.opensandbox import EGRESS_PREFIX
 from shoal.models.plan import Probe, SecretFile, Sidecar, WorkloadPlan
 from shoal.models.requests import HostVolume, NetworkPolicy, Volume
-from shoal.models.rules import EGRESS_PREFIX
 from shoal_egress.config import EgressSettings, UpstreamProxySettings
 from shoal_egress.rules import TRANSPARENT
 

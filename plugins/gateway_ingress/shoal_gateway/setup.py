@@ -20,8 +20,6 @@ from shoal_gateway.signing import SigningKey, is_padded
 
 KEYS_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_KEYS"
 ACTIVE_KEY_VARIABLE = "OPENSANDBOX_SECURE_ACCESS_ACTIVE_KEY"
-UNROUTED_RUNTIMES = frozenset({"docker"})
-"""Values of ``runtime.type`` whose sandboxes no gateway finds (docs/wire/api.md section 19)."""
 
 
 class Gateway(Struct, frozen=True):
@@ -47,9 +45,9 @@ def assemble(context: PluginContext, environ: Mapping[str, str]) -> Gateway | No
         _refuse_without_gateway(context, environ)
         return None
     problems = []
-    runtime = context.settings.runtime.type
-    if runtime in UNROUTED_RUNTIMES:
-        problems.append(f'ingress.mode: must be "direct" with runtime.type {runtime!r}')
+    runtime = context.default_runtime()
+    if runtime is not None and not runtime[1].routed:  # docs/wire/api.md section 19
+        problems.append(f'ingress.mode: must be "direct" with runtime.type {runtime[0]!r}')
     if settings.address is None:
         problems.append('ingress.gateway.address: required with ingress.mode "gateway"')
     if settings.route is None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
+from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX, RENEW_EXTENSION
 
 PREFIX: Final = "opensandbox.io/"
 ID: Final = f"{PREFIX}id"
 MANUAL: Final = f"{PREFIX}manual-cleanup"
 SNAPSHOT: Final = f"{PREFIX}snapshot-id"
 RENEW: Final = f"{PREFIX}access-renew-extend-seconds"
-RENEW_EXTENSION: Final = "access.renew.extend.seconds"
 EXTENSIONS: Final = f"{PREFIX}extensions."
 EXPIRES: Final = f"{PREFIX}expires-at"
 """Annotation of plain pods; the custom resources have a field of their own."""

@@ -101,6 +101,7 @@ class KubernetesRuntime(Runtime):
             secure_access=True,
             signed_endpoints=True,
             image_auth=True,
+            certificates="secret",
             shared=kubernetes.leader_election,
             volumes=frozenset({"host", "pvc"}),
             platforms=self._kind.platforms,

@@ -20,10 +20,11 @@ from shoal.lifecycle.pools.pool import PoolState
 from shoal.lifecycle.pools.shape import MATCH_EXTENSION, apply_shape, carries, fingerprint, misfit, understand
 from shoal.lifecycle.pools.taking import Claim, Taking
 from shoal.models import codes
+from shoal.models.opensandbox import POOL_EXTENSION
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import POOL_EXTENSION, check_create
+from shoal.models.rules import check_create
 from shoal.plugin.interfaces import Principal
 from shoal.plugin.interfaces.pools import NativePools
 from shoal.view.entry import Entry

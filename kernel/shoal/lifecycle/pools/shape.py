@@ -1,6 +1,6 @@
 """The shape of a pool's members: what a template means, and which creates it fits.
 
-A template is a JSON object with those fields of a create request that decide what the sandbox is. A Kubernetes pod
+A template is a JSON object with those fields of a create request that decide what the sandbox is. A pod
 template is understood as far as it says no more than they do.
 """
 
@@ -19,9 +19,9 @@ from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
 from shoal.lifecycle.admission import ACCESS_PREFIX
 from shoal.lifecycle.hosts import RUNTIME_EXTENSION
 from shoal.models import codes
+from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX, POOL_EXTENSION
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import POOL_EXTENSION, normalize_create, normalize_platform, schema_problems
-from shoal.models.sandbox import ECHOED_EXTENSION_PREFIX
+from shoal.models.rules import normalize_create, normalize_platform, schema_problems
 from shoal.models.secret import decode_hook, encode_hook
 
 T = TypeVar("T")

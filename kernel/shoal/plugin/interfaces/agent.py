@@ -8,12 +8,10 @@ from typing import Final
 
 from msgspec import Struct
 
+from shoal.models.opensandbox import AGENT_PORT as AGENT_PORT
+from shoal.models.opensandbox import AGENT_TOKEN_HEADER as AGENT_TOKEN_HEADER
 from shoal.plugin.interfaces.component import Component
 
-AGENT_PORT: Final = 44772
-"""Where an agent listens in its sandbox (docs/wire/execd.md section 1); clients ask for an endpoint of this port."""
-AGENT_TOKEN_HEADER: Final = "X-EXECD-ACCESS-TOKEN"  # noqa: S105 - a header's name
-"""Carries the agent's access token; part of the endpoint of `AGENT_PORT`, and added by the server's own proxy."""
 AGENT_TOKEN_LABEL: Final = "opensandbox.io/agent-token"  # noqa: S105 - a label's name
 """In `WorkloadPlan.labels` and `Workload.labels`: the access token of the sandbox's agent."""
 

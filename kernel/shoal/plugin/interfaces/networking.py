@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from shoal.models.opensandbox import SECURE_ACCESS_HEADER as SECURE_ACCESS_HEADER
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces.component import Component
-
-SECURE_ACCESS_HEADER = "OpenSandbox-Secure-Access"
-"""Carries the access token of a sandbox that was created with ``secureAccess`` (docs/wire/api.md section 8)."""
 
 
 class PolicyTarget(Struct, frozen=True):
@@ -29,7 +27,7 @@ class PolicyTarget(Struct, frozen=True):
 
 
 class Networking(Component):
-    """One concern of the network: egress policy, published ports, a mesh. All of them are asked, in order of names.
+    """One concern of the network: network policies, published ports, a mesh. All of them are asked, in order of names.
 
     Attributes:
         keeps_policies: `amend` sees to ``plan.network.policy``, or refuses it. A policy that nobody keeps is refused by

@@ -1,4 +1,4 @@
-"""Pools that an engine keeps by itself, as a Kubernetes controller does; the kernel only passes on what clients say."""
+"""Pools that an engine keeps by itself, as a cluster's controller does; the kernel passes on what clients say."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ POOL_LABEL: Final = "shoal.pool"
 class NativePools(ABC):
     """What ``/pools`` does on such a runtime (docs/wire/api.md section 10); it also resolves ``extensions.poolRef``.
 
-    Every method raises EngineFailure ``KUBERNETES::POOL_API_ERROR`` if the engine cannot be asked.
+    Every method raises EngineFailure `POOL_API_ERROR` (`shoal.models.opensandbox`) if the engine cannot be asked.
     """
 
     @abstractmethod
     async def create(self, request: CreatePool) -> Pool:
-        """Raises Conflict ``KUBERNETES::POOL_ALREADY_EXISTS``."""
+        """Raises Conflict `POOL_ALREADY_EXISTS`."""
 
     @abstractmethod
     async def list(self) -> list[Pool]:
@@ -27,7 +27,7 @@ class NativePools(ABC):
 
     @abstractmethod
     async def get(self, name: str) -> Pool:
-        """Raises NotFound ``KUBERNETES::POOL_NOT_FOUND``."""
+        """Raises NotFound `POOL_NOT_FOUND`."""
 
     @abstractmethod
     async def update(self, name: str, capacity: CapacitySpec) -> Pool:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from socket import socket
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from msgspec import Struct
 
@@ -42,6 +42,9 @@ class Capabilities(Struct, kw_only=True, frozen=True):
             so that an access token among them holds.
         signed_endpoints: a gateway may check signed endpoints of its sandboxes: where nothing signs any, asking for one
             is an invalid parameter, and not an API that this runtime lacks (docs/wire/api.md section 8).
+        routed: a gateway finds its sandboxes by itself, so that it may be the way in to them.
+        certificates: how a sidecar is given certificates: ``path`` of a file on the engine's machine, or ``secret`` of
+            a cluster; None for either.
         shared: other servers may reach the same sandboxes, so that what one of them saw is not all that happened.
         volumes: which of ``host``, ``pvc``, ``ossfs`` it can mount.
         platforms: ``os/arch`` pairs a request may ask for; empty accepts none.
@@ -56,6 +59,8 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     secure_access: bool = False
     signed_endpoints: bool = False
     image_auth: bool = False
+    routed: bool = True
+    certificates: Literal["path", "secret"] | None = None
     shared: bool = False
     volumes: frozenset[str] = frozenset()
     platforms: frozenset[str] = frozenset()
@@ -77,7 +82,7 @@ class Runtime(Component, ABC):
 
     Attributes:
         name: what ``runtime.type`` and ``extensions["runtime"]`` say.
-        scope: of this runtime's error codes: ``DOCKER`` gives ``DOCKER::SANDBOX_NOT_FOUND``.
+        scope: of this runtime's error codes: ``REEF`` gives ``REEF::SANDBOX_NOT_FOUND``.
         capabilities: fixed once `start` has returned.
         concurrency: how many engine operations may run side by side; more wait, first come first served.
         resync_interval: seconds between two full comparisons of `list` with the view.

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from shoal.errors import InvalidRequest
 from shoal.models import codes
+from shoal.models.opensandbox import POOL_EXTENSION
 from shoal.models.plan import WorkloadPlan
-from shoal.models.rules import POOL_EXTENSION
 from shoal_k8s.api import Meta
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 from shoal_k8s.pools.objects import FINALIZER, allocated, kept
