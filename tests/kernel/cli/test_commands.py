@@ -31,7 +31,8 @@ def test_it_is_shown_in_help_and_runs(run: Run, home: Path, install: Install) ->
     with install(where=WHERE):
         out = run("--help")[1]
         named = [line.split()[0] for line in out.splitlines() if re.match(r" {4}\S", line)]
-        assert named == [*BUILT_IN, "where"]
+        assert named[: len(BUILT_IN)] == [*BUILT_IN]
+        assert "where" in named
         assert "print where the server of this configuration listens" in out
         assert run("where", "--url", "--config", config) == (0, "http://127.0.0.1:8181\n", "")
         assert run("--config", config, "where") == (0, "127.0.0.1:8181\n", "")
