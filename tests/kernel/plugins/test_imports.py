@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from tests.kernel.plugins.test_manager import SharkPlugin
+from tests.support.lifecycle import empty_lifecycle
 
-from shoal.cli.check_config import NotRunning
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.plugin import hookimpl
@@ -40,7 +40,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
 
 def enabled(raw: dict[str, Any]) -> list[str]:
     manager = PluginManager(Loaded(raw=raw), {"s": SharkPlugin()})
-    manager.register(NotRunning())
+    manager.register(empty_lifecycle())
     return manager.enabled
 
 
