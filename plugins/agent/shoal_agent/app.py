@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from shoal_agent import commands, files, isolated, latebinding, metrics, proxy, pty, sessions
+from shoal_agent import code, commands, files, isolated, latebinding, metrics, proxy, pty, sessions
 from shoal_agent.agent import Agent
 from shoal_agent.http.app import App
 from shoal_agent.http.request import Request
@@ -14,6 +14,7 @@ ROOMS: tuple[Callable[[Agent, Routes], None], ...] = (
     commands.add_routes,
     sessions.add_routes,
     pty.add_routes,
+    code.add_routes,
     files.add_routes,
     metrics.add_routes,
     proxy.add_routes,

@@ -36,7 +36,7 @@ def test_a_changed_file_has_another_digest(bundle: Path, tmp_path: Path) -> None
 
 def test_it_is_small_and_holds_no_sources(bundle: Path) -> None:
     assert sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) < LARGEST
-    assert list(bundle.rglob("*.py")) == []
+    assert {path.parent.name for path in bundle.rglob("*.py")} == {"pydriver"}  # what the sandbox's own python3 runs
 
 
 def test_what_runs_in_the_server_is_not_in_it(bundle: Path) -> None:

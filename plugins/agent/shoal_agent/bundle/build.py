@@ -36,6 +36,8 @@ FLAGS: Final = "-ISBXutf8"
 PACKAGE: Final = Path(shoal_agent.__file__).parent
 NOT_INSIDE: Final = frozenset({"hooks.py", "placement.py", "bundle", "__pycache__"})
 """What of this package runs in the server alone."""
+AS_TEXT: Final = ("code/pydriver/*.py", "code/driver.js")
+"""What the sandbox's own interpreters run: it is placed as it is."""
 _COMPILER: Final = Path(__file__).with_name("compiler.py")
 _START: Final = f"""#!{PLACE}/agent/python {FLAGS}
 import sys
@@ -62,6 +64,7 @@ def build(target: Path) -> str:
         folder = Path(draft) / "bundle"
         _place_binaries(interpreter, folder / "agent")
         _place_modules(interpreter, folder / "agent/lib" / f"python{interpreter.version}")
+        _place_texts(folder / "agent/lib" / f"python{interpreter.version}")
         _place_entries(folder)
         _equalise(folder)
         digest = digest_of(folder)
@@ -92,7 +95,7 @@ def inputs() -> str:
         found.update(f"{path} {state.st_size} {state.st_mtime_ns}".encode())
     for name, path in sorted(_agent_sources().items()):
         found.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())
-    for path in (PACKAGE / "bootstrap.sh", *sorted(PACKAGE.glob("bundle/*.py"))):
+    for path in (PACKAGE / "bootstrap.sh", *_texts(), *sorted(PACKAGE.glob("bundle/*.py"))):
         found.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
 
@@ -149,15 +152,25 @@ def _place_modules(interpreter: Interpreter, folder: Path) -> None:
         raise RuntimeError(f"the bundle could not be compiled: {done.stderr.strip()[-1000:]}")
 
 
+def _place_texts(folder: Path) -> None:
+    for path in _texts():
+        _write(folder / PACKAGE.name / path.relative_to(PACKAGE), path.read_bytes())
+
+
+def _texts() -> list[Path]:
+    return sorted(path for pattern in AS_TEXT for path in PACKAGE.glob(pattern))
+
+
 def _without_python(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith("PYTHON")}
 
 
 def _agent_sources() -> dict[str, Path]:
     found = {}
+    texts = set(_texts())
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE)
-        if NOT_INSIDE.isdisjoint(inside.parts):
+        if path not in texts and NOT_INSIDE.isdisjoint(inside.parts):
             found[f"{PACKAGE.name}/{inside}"] = path
     return found
 

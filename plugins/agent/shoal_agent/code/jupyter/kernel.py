@@ -1,0 +1,230 @@
+"""A kernel of a Jupyter server as the interpreter of a context."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from typing import Any
+
+from shoal_agent.code import events
+from shoal_agent.code.events import Emit
+from shoal_agent.code.interpreter import Interpreter, Unavailable
+from shoal_agent.code.jupyter import messages
+from shoal_agent.code.jupyter.http import JupyterError
+from shoal_agent.code.jupyter.messages import Message
+from shoal_agent.code.jupyter.server import Server
+from shoal_agent.code.jupyter.websocket import WebSocket
+from shoal_agent.code.shell import quoted
+from shoal_agent.code.texts import split
+
+WAITING = 64
+"""Messages that wait for the client before the server is no longer read."""
+CHANGES_DIRECTORY = {
+    "python": lambda path: f"__import__('os').chdir({path!r})",
+    "bash": lambda path: f"cd {quoted(path)}",
+    "javascript": lambda path: f"process.chdir({json.dumps(path)})",
+    "typescript": lambda path: f"process.chdir({json.dumps(path)})",
+}
+"""A server roots its notebooks anywhere, so the kernel itself is told where to work."""
+
+
+class Kernel(Interpreter):
+    """One session of the server. `directory` is the context's own, None for the server's."""
+
+    def __init__(self, server: Server, language: str, name: str, directory: str | None) -> None:
+        self.language = language
+        self.session = ""
+        """The server's id of the session."""
+        self._server = server
+        self._name = name
+        self._directory = directory
+        self._kernel = ""
+        self._socket: WebSocket | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(WAITING)
+        self._lost = asyncio.Event()
+        self._wanted: str | None = None
+        """The id of the request whose answers are kept."""
+        self._fresh = True
+        """Whether the kernel has not been told its directory."""
+        self._interrupted = False
+
+    async def prepare(self) -> None:
+        try:
+            if not self.session:
+                await self._create()
+            if self._socket is None:
+                await self._connect()
+            if self._fresh:
+                await self._enter_directory()
+        except JupyterError as error:
+            raise Unavailable(str(error)) from None
+
+    async def _create(self) -> None:
+        folder = (self._directory or "").strip("/")
+        path = f"{folder}/{os.urandom(8).hex()}.ipynb".lstrip("/")
+        made = await self._server.request(
+            "POST", "/api/sessions", {"name": path, "path": path, "type": "notebook", "kernel": {"name": self._name}}
+        )
+        self.session, self._kernel = str(made["id"]), str(made["kernel"]["id"])
+
+    async def _connect(self) -> None:
+        path = f"/api/kernels/{self._kernel}/channels?session_id={self.session}"
+        try:
+            self._socket = await WebSocket.connect(self._server.address, path)
+        except JupyterError as error:
+            if error.status != 404:
+                raise
+            await self._replace()
+            return await self._connect()
+        self._lost.clear()
+        self._reader = asyncio.create_task(self._read(self._socket))
+        return None
+
+    async def _replace(self) -> None:
+        """The kernel is gone for good: the session gets another."""
+        made = await self._server.request("PATCH", f"/api/sessions/{self.session}", {"kernel": {"name": self._name}})
+        self._kernel, self._fresh = str(made["kernel"]["id"]), True
+
+    async def _enter_directory(self) -> None:
+        change = CHANGES_DIRECTORY.get(self.language)
+        if self._directory is not None and change is not None:
+            async with asyncio.timeout(60):
+                await self._run(change(self._directory), _nothing, silent=True)
+        self._fresh = False
+
+    async def _read(self, socket: WebSocket) -> None:
+        """Keeps the answers to the present request; others, such as those of the code of a run before, go."""
+        try:
+            while (data := await socket.receive()) is not None:
+                message = messages.decode(data)
+                if message is None or self._wanted is None:
+                    continue
+                if messages.parent(message) == self._wanted or _death(message):
+                    await self._messages.put(message)
+        finally:
+            self._socket = None
+            socket.close()
+            self._lost.set()
+
+    async def run(self, code: str, emit: Emit) -> events.Event | None:
+        try:
+            return await self._run(code, emit)
+        except JupyterError as error:
+            return events.failure("KernelUnreachable", str(error), [str(error)])
+
+    async def _run(self, code: str, emit: Emit, *, silent: bool = False) -> events.Event | None:
+        if self._socket is None:
+            raise JupyterError("the connection to the kernel is gone")
+        request = messages.execute_request(code, self.session, silent=silent)
+        self._messages = asyncio.Queue(WAITING)
+        self._wanted = request["header"]["msg_id"]
+        self._interrupted = False
+        try:
+            await self._socket.send(json.dumps(request))
+            return await self._follow(emit)
+        finally:
+            self._wanted = None
+            while not self._messages.empty():  # the reader may wait for a place
+                self._messages.get_nowait()
+
+    async def _follow(self, emit: Emit) -> events.Event | None:
+        """Emits what comes until the kernel is idle and has replied. Returns the failure."""
+        idle = replied = False
+        failure: events.Event | None = None
+        while not (idle and replied):
+            message = await self._next()
+            if message is None:
+                return events.failure("KernelUnreachable", "the connection to the kernel was lost", [])
+            if _death(message):
+                return self._died()
+            kind, content = messages.kind(message), message["content"]
+            if kind == "status":
+                idle = idle or content.get("execution_state") == "idle"
+            elif kind == "execute_reply":
+                replied = True
+                failure = failure or self._refusal(content)
+            elif kind == "error":
+                failure = _failure(content)
+            else:
+                await _show(kind, content, emit)
+        return failure
+
+    async def _next(self) -> Message | None:
+        """The next answer; None when the connection is lost and all that came over it was taken."""
+        if not self._messages.empty():
+            return self._messages.get_nowait()
+        answer, lost = asyncio.ensure_future(self._messages.get()), asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait((answer, lost), return_when=asyncio.FIRST_COMPLETED)
+            return answer.result() if answer.done() else None
+        finally:
+            answer.cancel()
+            lost.cancel()
+
+    def _died(self) -> events.Event:
+        self._fresh = True
+        evalue = f"the {self.language} kernel died; its state is lost, the next run starts a new one"
+        return events.failure("InterpreterDied", evalue, [evalue])
+
+    def _refusal(self, content: dict[str, Any]) -> events.Event | None:
+        """The failure that only the reply tells of."""
+        status = content.get("status", "ok")
+        if status == "ok":
+            return None
+        if status == "error":
+            return _failure(content)
+        if self._interrupted:
+            return events.interrupted("the run was interrupted")
+        return events.failure("Aborted", "the kernel did not run the code", [])
+
+    async def interrupt(self) -> None:
+        if self._kernel and self._wanted is not None:
+            self._interrupted = True
+            with contextlib.suppress(JupyterError):
+                await self._server.request("POST", f"/api/kernels/{self._kernel}/interrupt", {})
+
+    async def close(self) -> None:
+        if self.session:
+            try:
+                await self._server.request("DELETE", f"/api/sessions/{self.session}")
+            except JupyterError as error:
+                if error.status != 404:
+                    raise Unavailable(str(error)) from None
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Lets go of the server without ending the session. A run that goes on ends as one without a connection."""
+        if self._reader is not None:
+            self._reader.cancel()
+
+
+async def _nothing(event: events.Event) -> None:
+    pass
+
+
+async def _show(kind: str, content: dict[str, Any], emit: Emit) -> None:
+    if kind == "stream":
+        stream = "stderr" if content.get("name") == "stderr" else "stdout"
+        for text in split(str(content.get("text") or "")):
+            await emit(events.output(stream, text))
+    elif kind in ("execute_result", "display_data", "update_display_data"):
+        if kind == "execute_result" and isinstance(content.get("execution_count"), int):
+            await emit(events.count(content["execution_count"]))
+        data = content.get("data")
+        if isinstance(data, dict) and data:
+            await emit(events.result(data))
+
+
+def _death(message: Message) -> bool:
+    content = message["content"]
+    return messages.kind(message) == "status" and content.get("execution_state") in ("restarting", "dead")
+
+
+def _failure(content: dict[str, Any]) -> events.Event:
+    traceback = content.get("traceback")
+    lines = [str(line) for line in traceback] if isinstance(traceback, list) else []
+    evalue = str(content.get("evalue") or "")
+    return events.failure(str(content.get("ename") or "") or "CommandExecError", evalue, lines)

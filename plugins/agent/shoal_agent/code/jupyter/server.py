@@ -1,0 +1,48 @@
+"""A Jupyter server: which languages its kernels speak."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from shoal_agent.code.jupyter.http import Address, JupyterError, request
+
+PATIENCE = 30.0
+"""Seconds that a server which does not listen yet is waited for."""
+POLL = 0.2
+
+
+class Server:
+    """Where `JUPYTER_HOST` points."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        """As `http.request`."""
+        return await request(self.address, method, path, body)
+
+    async def languages(self) -> dict[str, str]:
+        """Language, in lower case, to the name of its kernel. Waits for a server that starts. Raises `JupyterError`."""
+        answer = await self._patiently("/api/kernelspecs")
+        found: dict[str, str] = {}
+        for name, entry in sorted(((answer or {}).get("kernelspecs") or {}).items(), key=_python3_last):
+            language = str(((entry or {}).get("spec") or {}).get("language") or name).lower()
+            found.setdefault(language, name)
+        return found
+
+    async def _patiently(self, path: str) -> Any:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while True:
+            try:
+                return await self.request("GET", path)
+            except JupyterError as error:
+                if error.status or loop.time() > deadline:
+                    raise
+            await asyncio.sleep(POLL)
+
+
+def _python3_last(item: tuple[str, Any]) -> tuple[bool, str]:
+    """Among several kernels of a language the image's own comes before the one that ipykernel brings by itself."""
+    return item[0] == "python3", item[0]

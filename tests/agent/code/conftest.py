@@ -1,0 +1,30 @@
+"""Agents whose python3 is the one that runs the tests."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.agent.program import AgentProcess
+
+PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    """An agent without a Jupyter server, one per test module."""
+    env = {"PATH": PATH, "EXECD_ACCESS_TOKEN": "s3cret", "JUPYTER_TOKEN": "s3cret", "SEEN": "yes"}
+    started = AgentProcess(tmp_path_factory.mktemp("agent"), env=env)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def client(agent: AgentProcess) -> Iterator[httpx.Client]:
+    """A client of the module's agent, with its token."""
+    with agent.client(X_EXECD_ACCESS_TOKEN="s3cret") as client:
+        yield client
