@@ -77,6 +77,7 @@ class _Exchange:
     async def run(self, head: bytes) -> Answer:
         self._request.body.when_client_ends(self._nobody_waits)
         await self._upstream.write(head)
+        self._upstream.acknowledge_at_once()
         if not self._request.body.finished:
             self._sender = asyncio.get_running_loop().create_task(self._send_body())
         reply = await read_reply(self._upstream.inbox)

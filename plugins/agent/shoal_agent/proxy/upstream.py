@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -71,6 +72,16 @@ class Upstream(asyncio.Protocol):
                 await self._writable
             finally:
                 self._writable = None
+
+    def acknowledge_at_once(self) -> None:
+        """Lets the kernel acknowledge the next bytes without delay; to be called behind each request.
+
+        Many applications write head and body apart, and their kernel holds the body back until the head is
+        acknowledged. On a connection that has been used before that takes 40 ms.
+        """
+        socket_ = self.transport.get_extra_info("socket")
+        if socket_ is not None and socket_.family == socket.AF_INET:
+            socket_.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def write_eof(self) -> None:
         """Closes this direction; the other one goes on."""
