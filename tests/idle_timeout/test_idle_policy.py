@@ -9,12 +9,12 @@ from tests.kernel.lifecycle.fakes import MemoryRuntime
 from tests.sites import site
 
 from shoal.plugin.interfaces import Capabilities
-from shoal_idle.policy import ACTION, LONGEST, RESUME, SHORTEST, TIMEOUT, Policy, read
+from shoal_idle.policy import ACTION, LONGEST, RESUME, SHORTEST, TIMEOUT, IdlePolicy, read
 
 
 @pytest.mark.parametrize("text", [str(SHORTEST), str(LONGEST), " 900 ", "+900", "1_000"])
 def test_a_timeout_within_its_bounds_is_read(text: str) -> None:
-    assert read({TIMEOUT: text}) == Policy(timeout=float(int(text)))
+    assert read({TIMEOUT: text}) == IdlePolicy(timeout=float(int(text)))
 
 
 @pytest.mark.parametrize("text", ["59", str(LONGEST + 1), "-900", "", "soon", "900.0", "9" * 5000])
@@ -26,15 +26,18 @@ def test_a_timeout_out_of_its_bounds_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("extensions", "policy"),
     [
-        ({}, Policy()),
-        ({"other": "x"}, Policy()),
-        ({TIMEOUT: "60", ACTION: "delete"}, Policy(timeout=60.0)),
-        ({TIMEOUT: "60", ACTION: "pause", RESUME: "on-access"}, Policy(timeout=60.0, action="pause", on_access=True)),
-        ({RESUME: "on-access"}, Policy(on_access=True)),
-        ({RESUME: "manual"}, Policy()),
+        ({}, IdlePolicy()),
+        ({"other": "x"}, IdlePolicy()),
+        ({TIMEOUT: "60", ACTION: "delete"}, IdlePolicy(timeout=60.0)),
+        (
+            {TIMEOUT: "60", ACTION: "pause", RESUME: "on-access"},
+            IdlePolicy(timeout=60.0, action="pause", on_access=True),
+        ),
+        ({RESUME: "on-access"}, IdlePolicy(on_access=True)),
+        ({RESUME: "manual"}, IdlePolicy()),
     ],
 )
-def test_what_extensions_mean(extensions: dict[str, str], policy: Policy) -> None:
+def test_what_extensions_mean(extensions: dict[str, str], policy: IdlePolicy) -> None:
     assert read(extensions) == policy
 
 

@@ -12,21 +12,21 @@ from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
-from shoal_client.connection import JSON, ClientError, Server
-from shoal_client.events import Outcome, follow
+from shoal_client.connection import JSON, ClientError, ServerClient
+from shoal_client.events import CommandOutcome, follow
 
 PORT: Final = 44772
 CHUNK: Final = 256 * 1024
 
 
-class Agent:
+class AgentClient:
     """The agent of one sandbox."""
 
-    def __init__(self, server: Server, sandbox_id: str) -> None:
+    def __init__(self, server: ServerClient, sandbox_id: str) -> None:
         self.server = server
         self.path = f"/v1/sandboxes/{quote(sandbox_id, safe='')}/proxy/{PORT}"
 
-    def run(self, request: Mapping[str, Any], printed: Callable[[str, str], None]) -> Outcome:
+    def run(self, request: Mapping[str, Any], printed: Callable[[str, str], None]) -> CommandOutcome:
         """Run a command to its end; an interrupt from the keyboard is passed on once, a second one leaves.
 
         Args:
@@ -43,7 +43,7 @@ class Agent:
                 raise
         return self._run({**request, "argv": None, "command": shlex.join(argv)}, printed)  # an agent without argv
 
-    def _run(self, request: Mapping[str, Any], printed: Callable[[str, str], None]) -> Outcome:
+    def _run(self, request: Mapping[str, Any], printed: Callable[[str, str], None]) -> CommandOutcome:
         ids: list[str] = []
         content = json.dumps({key: value for key, value in request.items() if value is not None}).encode()
         asked = self.server.open("POST", f"{self.path}/command", content, {"Content-Type": JSON}, timeout=None)

@@ -26,7 +26,7 @@ complete -F _shoal shoal
 SCRIPTS = {"bash": BASH, "zsh": f"autoload -U +X bashcompinit && bashcompinit\n{BASH}"}
 
 
-class Completion(Command):
+class CompletionCommand(Command):
     """A script for the shell."""
 
     name = "completion"

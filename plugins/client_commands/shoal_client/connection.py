@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--api-key", metavar="KEY", help=f"default: $OPEN_SANDBOX_API_KEY, else {FILE}")
 
 
-class Server:
+class ServerClient:
     """One server.
 
     Args:
@@ -63,7 +63,7 @@ class Server:
         self.key = key
 
     @classmethod
-    def of(cls, arguments: Namespace) -> Server:
+    def of(cls, arguments: Namespace) -> ServerClient:
         """The server that the arguments, the environment or the file name, in this order."""
         kept = _kept()
         address = arguments.server or os.environ.get("OPEN_SANDBOX_DOMAIN") or kept.get("domain") or DEFAULT
@@ -117,7 +117,7 @@ class Server:
 
 
 @contextmanager
-def reaching(server: Server) -> Iterator[None]:
+def reaching(server: ServerClient) -> Iterator[None]:
     """Turn a failure to get an answer into ClientError."""
     try:
         yield
@@ -127,7 +127,7 @@ def reaching(server: Server) -> Iterator[None]:
         raise ClientError(f"the server at {place} cannot be reached: {reason}; is `shoal serve` running?") from error
 
 
-def failure(status: int, text: bytes, server: Server) -> ClientError:
+def failure(status: int, text: bytes, server: ServerClient) -> ClientError:
     """What the server or the agent says of a failure."""
     try:
         said = json.loads(text)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from shoal.plugin import PluginContext
 from shoal.plugin.interfaces import Command
-from shoal_client.agent import Agent
-from shoal_client.connection import ClientError, Server, add_arguments
-from shoal_client.sandboxes import Sandboxes
+from shoal_client.agent import AgentClient
+from shoal_client.connection import ClientError, ServerClient, add_arguments
+from shoal_client.sandboxes import SandboxClient
 
 
 class Side(NamedTuple):
@@ -24,7 +24,7 @@ class Side(NamedTuple):
     path: str
 
 
-class Copy(Command):
+class CopyCommand(Command):
     """Copy files and directories."""
 
     name = "cp"
@@ -41,8 +41,8 @@ class Copy(Command):
         source, target = _side(arguments.source), _side(arguments.target)
         if (source.sandbox is None) == (target.sandbox is None):
             raise ClientError("one of the two is ID:PATH, the other a path of this machine")
-        server = Server.of(arguments)
-        agent = Agent(server, Sandboxes(server).find(source.sandbox or target.sandbox or ""))
+        server = ServerClient.of(arguments)
+        agent = AgentClient(server, SandboxClient(server).find(source.sandbox or target.sandbox or ""))
         try:
             if source.sandbox is None:
                 _upload(agent, source.path, target.path)
@@ -59,7 +59,7 @@ def _side(text: str) -> Side:
     return Side(before, after) if colon and before and "/" not in before else Side(None, text)
 
 
-def _upload(agent: Agent, source: str, target: str) -> None:
+def _upload(agent: AgentClient, source: str, target: str) -> None:
     if source == "-":
         agent.upload(target, 644, sys.stdin.buffer)
         return
@@ -81,7 +81,7 @@ def _upload(agent: Agent, source: str, target: str) -> None:
                 agent.upload(inside, _mode(entry), file)
 
 
-def _within(agent: Agent, target: str, name: str) -> str:
+def _within(agent: AgentClient, target: str, name: str) -> str:
     """The target, or a place of that name in it if it is a directory."""
     found = agent.info(target)
     if target.endswith("/") or (found is not None and found.get("type") == "directory"):
@@ -95,7 +95,7 @@ def _below(folder: Path) -> Iterator[Path]:
             yield Path(place, name)
 
 
-def _download(agent: Agent, source: str, target: str) -> None:
+def _download(agent: AgentClient, source: str, target: str) -> None:
     found = agent.info(source)
     if found is None:
         raise ClientError(f"{source}: no such file in the sandbox", 404)
@@ -133,7 +133,7 @@ def _safe(path: PurePosixPath, root: PurePosixPath) -> tuple[str, ...]:
     return parts
 
 
-def _write(agent: Agent, source: str, place: Path, entry: dict[str, object]) -> None:
+def _write(agent: AgentClient, source: str, place: Path, entry: dict[str, object]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = place.with_name(f".{place.name}.{os.getpid()}")
     try:

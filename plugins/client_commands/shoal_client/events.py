@@ -25,7 +25,7 @@ _SIGNALS: Final = {
 """Signals by the names that the agent uses, as shells have them in exit codes."""
 
 
-class Outcome(Struct, frozen=True):
+class CommandOutcome(Struct, frozen=True):
     """How a command ended.
 
     Attributes:
@@ -37,7 +37,7 @@ class Outcome(Struct, frozen=True):
     why: str = ""
 
 
-def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable[[str, str], None]) -> Outcome:
+def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable[[str, str], None]) -> CommandOutcome:
     """Read a stream to its end.
 
     Args:
@@ -46,7 +46,7 @@ def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable
 
     Raises ClientError if the stream ends without an outcome.
     """
-    outcome: Outcome | None = None
+    outcome: CommandOutcome | None = None
     for event in _events(answer):
         match event.get("type"):
             case "init":
@@ -57,7 +57,7 @@ def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable
             case "error":
                 outcome = _failed(event.get("error") or {})
             case "execution_complete":
-                outcome = outcome or Outcome(0)
+                outcome = outcome or CommandOutcome(0)
     if outcome is None:
         raise ClientError("the command's output broke off; it may be running still")
     return outcome
@@ -70,13 +70,13 @@ def _events(answer: HTTPResponse) -> Iterator[dict[str, Any]]:
             yield json.loads(text)
 
 
-def _failed(error: dict[str, Any]) -> Outcome:
+def _failed(error: dict[str, Any]) -> CommandOutcome:
     value = str(error.get("evalue", ""))
     try:
         code = int(value)
     except ValueError:
-        return Outcome(126, f"{error.get('ename', 'error')}: {value}")
+        return CommandOutcome(126, f"{error.get('ename', 'error')}: {value}")
     if 0 < code < 256:
-        return Outcome(code)
+        return CommandOutcome(code)
     why = ", ".join(map(str, error.get("traceback") or []))
-    return Outcome(_SIGNALS.get(why.removeprefix("signal: "), UNKNOWN), why)
+    return CommandOutcome(_SIGNALS.get(why.removeprefix("signal: "), UNKNOWN), why)

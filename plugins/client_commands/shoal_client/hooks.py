@@ -12,12 +12,12 @@ def shoal_register_commands() -> list[Command]:
     from shoal_client import completion, copy, listing, run, shell
 
     return [
-        run.Run(),
-        run.Exec(),
-        copy.Copy(),
-        shell.Shell(),
-        listing.List(),
-        listing.Logs(),
-        listing.Remove(),
-        completion.Completion(),
+        run.RunCommand(),
+        run.ExecCommand(),
+        copy.CopyCommand(),
+        shell.ShellCommand(),
+        listing.ListCommand(),
+        listing.LogsCommand(),
+        listing.RemoveCommand(),
+        completion.CompletionCommand(),
     ]

@@ -11,13 +11,13 @@ from typing import Any
 from shoal.plugin import PluginContext
 from shoal.plugin.interfaces import Command
 from shoal_client import options, table
-from shoal_client.connection import ClientError, Server, add_arguments
-from shoal_client.sandboxes import Sandboxes
+from shoal_client.connection import ClientError, ServerClient, add_arguments
+from shoal_client.sandboxes import SandboxClient
 
 HEAD = ("ID", "STATE", "IMAGE", "CREATED", "EXPIRES", "LABELS")
 
 
-class List(Command):
+class ListCommand(Command):
     """The sandboxes of a server."""
 
     name = "ls"
@@ -34,7 +34,7 @@ class List(Command):
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
         """Prints them, newest first. Raises ClientError."""
-        found = Sandboxes(Server.of(arguments)).list(state=arguments.state, metadata=dict(arguments.label))
+        found = SandboxClient(ServerClient.of(arguments)).list(state=arguments.state, metadata=dict(arguments.label))
         if arguments.json:
             for sandbox in found:
                 print(json.dumps(sandbox))
@@ -46,7 +46,7 @@ class List(Command):
         return 0
 
 
-class Logs(Command):
+class LogsCommand(Command):
     """What a sandbox's own command printed."""
 
     name = "logs"
@@ -60,13 +60,13 @@ class Logs(Command):
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
         """Prints them. Raises ClientError."""
-        sandboxes = Sandboxes(Server.of(arguments))
+        sandboxes = SandboxClient(ServerClient.of(arguments))
         text = sandboxes.logs(sandboxes.find(arguments.sandbox), arguments.tail)
         sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
         return 0
 
 
-class Remove(Command):
+class RemoveCommand(Command):
     """End sandboxes."""
 
     name = "rm"
@@ -80,7 +80,7 @@ class Remove(Command):
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
         """Prints each id as it goes; returns 1 if one could not be ended, after trying the others."""
-        sandboxes = Sandboxes(Server.of(arguments))
+        sandboxes = SandboxClient(ServerClient.of(arguments))
         wanted = [str(each["id"]) for each in sandboxes.list()] if arguments.all else arguments.sandboxes
         if not wanted and not arguments.all:
             raise ClientError("give an id, or --all")

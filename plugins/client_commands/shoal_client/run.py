@@ -12,9 +12,9 @@ from typing import Any, Final
 from shoal.plugin import PluginContext
 from shoal.plugin.interfaces import Command
 from shoal_client import options
-from shoal_client.agent import Agent
-from shoal_client.connection import ClientError, Server, add_arguments
-from shoal_client.sandboxes import KEEP_ALIVE, Sandboxes
+from shoal_client.agent import AgentClient
+from shoal_client.connection import ClientError, ServerClient, add_arguments
+from shoal_client.sandboxes import KEEP_ALIVE, SandboxClient
 
 OWN_FAILURE: Final = 125
 """Exit code where the command was not run; as container engines have it."""
@@ -24,7 +24,7 @@ DEFAULT_IMAGE: Final = "host"
 LIFETIME_SECONDS: Final = 3600
 
 
-class Run(Command):
+class RunCommand(Command):
     """Create a sandbox, run a command in it, delete it."""
 
     name = "run"
@@ -51,12 +51,12 @@ class Run(Command):
         if request is None and not arguments.detach:
             return _failed("give a command: shoal run -- echo hello")
         try:
-            server = Server.of(arguments)
-            sandboxes = Sandboxes(server)
+            server = ServerClient.of(arguments)
+            sandboxes = SandboxClient(server)
             made = sandboxes.create(_body(arguments))
             keep = False
             try:
-                code = 0 if request is None else _stream(Agent(server, made["id"]), request)
+                code = 0 if request is None else _stream(AgentClient(server, made["id"]), request)
                 keep = arguments.detach
                 if keep:
                     print(json.dumps(made) if arguments.json else made["id"])
@@ -70,7 +70,7 @@ class Run(Command):
             return INTERRUPTED
 
 
-class Exec(Command):
+class ExecCommand(Command):
     """Run a command in a sandbox that is there."""
 
     name = "exec"
@@ -88,8 +88,8 @@ class Exec(Command):
         if request is None:
             return _failed("give a command: shoal exec ID -- echo hello")
         try:
-            server = Server.of(arguments)
-            return _stream(Agent(server, Sandboxes(server).find(arguments.sandbox)), request)
+            server = ServerClient.of(arguments)
+            return _stream(AgentClient(server, SandboxClient(server).find(arguments.sandbox)), request)
         except ClientError as error:
             return _failed(error.message)
         except KeyboardInterrupt:
@@ -107,7 +107,7 @@ def _body(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _stream(agent: Agent, request: dict[str, Any]) -> int:
+def _stream(agent: AgentClient, request: dict[str, Any]) -> int:
     outcome = agent.run(request, _print)
     if outcome.why:
         print(f"shoal: {outcome.why}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from shoal_client.connection import ClientError, Server
+from shoal_client.connection import ClientError, ServerClient
 
 KEEP_ALIVE: Final = ["tail", "-f", "/dev/null"]
 """The command of a sandbox that only waits for others."""
@@ -15,10 +15,10 @@ _PAGE: Final = 100
 _WAIT_SECONDS: Final = 20
 
 
-class Sandboxes:
+class SandboxClient:
     """The sandboxes of one server."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: ServerClient) -> None:
         self._server = server
 
     def create(self, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,17 +18,17 @@ from typing import Final
 
 from shoal.plugin import PluginContext
 from shoal.plugin.interfaces import Command
-from shoal_client.agent import Agent
-from shoal_client.connection import ClientError, Server, add_arguments
-from shoal_client.sandboxes import Sandboxes
-from shoal_client.websocket import BINARY, TEXT, WebSocket
+from shoal_client.agent import AgentClient
+from shoal_client.connection import ClientError, ServerClient, add_arguments
+from shoal_client.sandboxes import SandboxClient
+from shoal_client.websocket import BINARY, TEXT, ClientWebSocket
 
 _STDIN, _STDOUT, _STDERR, _REPLAY = 0x00, 0x01, 0x02, 0x03
 _OFFSET_BYTES: Final = 8
 LOST: Final = 255
 
 
-class Shell(Command):
+class ShellCommand(Command):
     """A terminal."""
 
     name = "shell"
@@ -43,23 +43,23 @@ class Shell(Command):
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
         """Returns the shell's exit code. Raises ClientError."""
-        server = Server.of(arguments)
-        agent = Agent(server, Sandboxes(server).find(arguments.sandbox))
+        server = ServerClient.of(arguments)
+        agent = AgentClient(server, SandboxClient(server).find(arguments.sandbox))
         wanted = {"cwd": arguments.workdir, "command": arguments.script}
         made = server.json("POST", f"{agent.path}/pty", {key: value for key, value in wanted.items() if value})
         path = f"{agent.path}/pty/{made['session_id']}"
         try:
-            with WebSocket(server, f"{path}/ws") as socket, _raw_terminal():
-                return Session(socket).run()
+            with ClientWebSocket(server, f"{path}/ws") as socket, _raw_terminal():
+                return TerminalSession(socket).run()
         finally:
             with suppress(ClientError):
                 server.json("DELETE", path)
 
 
-class Session:
+class TerminalSession:
     """Bytes both ways between this process's terminal and the sandbox's."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: ClientWebSocket) -> None:
         self._socket = socket
 
     def run(self) -> int:

@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 from types import TracebackType
 from typing import BinaryIO, Final
 
-from shoal_client.connection import ClientError, Server, failure, reaching
+from shoal_client.connection import ClientError, ServerClient, failure, reaching
 
 TEXT: Final = 0x1
 BINARY: Final = 0x2
@@ -17,10 +17,10 @@ _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
 _LONGEST: Final = 16 * 1024 * 1024
 
 
-class WebSocket:
+class ClientWebSocket:
     """One open connection. `receive` is called by one thread, `send` by any. Raises ClientError if it is refused."""
 
-    def __init__(self, server: Server, path: str) -> None:
+    def __init__(self, server: ServerClient, path: str) -> None:
         self._server = server
         self._sending = threading.Lock()
         self._connection: HTTPConnection = server.connect(timeout=60.0)
@@ -32,8 +32,8 @@ class WebSocket:
                     **server.headers(),
                     "Connection": "Upgrade",
                     "Upgrade": "websocket",
-                    "Sec-WebSocket-Version": "13",
-                    "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+                    "Sec-ClientWebSocket-Version": "13",
+                    "Sec-ClientWebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
                 },
             )
             answer = self._connection.getresponse()
@@ -42,7 +42,7 @@ class WebSocket:
         self._connection.sock.settimeout(None)
         self._file: BinaryIO = answer.fp
 
-    def __enter__(self) -> WebSocket:
+    def __enter__(self) -> ClientWebSocket:
         return self
 
     def __exit__(
@@ -78,7 +78,7 @@ class WebSocket:
         if length >= 126:
             length = int.from_bytes(self._read(2 if length == 126 else 8))
         if length > _LONGEST or second & 0x80:
-            raise ClientError("the server sent a malformed WebSocket frame")
+            raise ClientError("the server sent a malformed ClientWebSocket frame")
         return bool(first & 0x80), first & 0x0F, self._read(length)
 
     def _read(self, length: int) -> bytes:

@@ -26,7 +26,7 @@ GONE: Final = "SIDECAR_GONE"
 CUT_OFF: Final = "NETWORK_LOST"
 
 
-class Outcome(Struct, frozen=True):
+class IntegrityOutcome(Struct, frozen=True):
     """How a sidecar ended; ``holds_network``: the others are in its network."""
 
     how: ContainerEnd | None
@@ -39,7 +39,7 @@ class Integrity:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._starts: dict[str, tuple[str, datetime | None]] = {}
-        self._outcomes: dict[str, dict[str, Outcome]] = {}
+        self._outcomes: dict[str, dict[str, IntegrityOutcome]] = {}
 
     async def failure(self, family: Family, ended: Mapping[str, ContainerEnd]) -> tuple[str, str] | None:
         """Reason and message, if a sandbox whose own container runs has failed all the same; None if it is whole.
@@ -52,7 +52,7 @@ class Integrity:
             name = _name(sidecar)
             outcomes.pop(name, None)
             if has_ended(sidecar):
-                outcomes[name] = Outcome(ended.get(str(sidecar["Id"])), _holds_network(sidecar))
+                outcomes[name] = IntegrityOutcome(ended.get(str(sidecar["Id"])), _holds_network(sidecar))
         return _verdict(outcomes) or self._missing(family, outcomes) or await self._cut_off(family)
 
     def restarted(self, container: str) -> None:
@@ -64,7 +64,7 @@ class Integrity:
         self._outcomes = {key: found for key, found in self._outcomes.items() if key in sandboxes}
         self._starts = {key: found for key, found in self._starts.items() if key in containers}
 
-    def _missing(self, family: Family, outcomes: Mapping[str, Outcome]) -> tuple[str, str] | None:
+    def _missing(self, family: Family, outcomes: Mapping[str, IntegrityOutcome]) -> tuple[str, str] | None:
         """A sidecar that was made for the sandbox and is not there, nor was seen to end with its work done."""
         assert family.main is not None  # noqa: S101 - the caller looked
         found = labels_of(family.main)
@@ -115,7 +115,7 @@ class Integrity:
         return known[1]
 
 
-def _verdict(outcomes: Mapping[str, Outcome]) -> tuple[str, str] | None:
+def _verdict(outcomes: Mapping[str, IntegrityOutcome]) -> tuple[str, str] | None:
     """A sidecar that holds the network must never end; any other may, with exit code 0."""
     for name, outcome in outcomes.items():
         how = outcome.how

@@ -23,7 +23,7 @@ from shoal.plugin.interfaces import (
     Transition,
 )
 from shoal_idle.clock import IdleClock
-from shoal_idle.policy import ACTION, KEYS, RESUME, TIMEOUT, Policy, read
+from shoal_idle.policy import ACTION, KEYS, RESUME, TIMEOUT, IdlePolicy, read
 
 log = structlog.get_logger("shoal.idle")
 
@@ -179,9 +179,9 @@ class IdleTimeout(Renewal, Observer):
             task.exception()  # looked at: those who waited for it may all have left
 
 
-def _policy(record: SandboxRecord) -> Policy:
+def _policy(record: SandboxRecord) -> IdlePolicy:
     """What the record asks for; an adopted one may ask for nonsense, which is as if it asked for nothing."""
     try:
         return read(record.extensions)
     except ValueError:
-        return Policy()
+        return IdlePolicy()

@@ -19,7 +19,7 @@ ON_ACCESS: Final = "on-access"
 RESUMES: Final = (ON_ACCESS, "manual")
 
 
-class Policy(Struct, frozen=True):
+class IdlePolicy(Struct, frozen=True):
     """What one sandbox asked for.
 
     Attributes:
@@ -32,13 +32,13 @@ class Policy(Struct, frozen=True):
     on_access: bool = False
 
 
-def read(extensions: Mapping[str, str]) -> Policy:
+def read(extensions: Mapping[str, str]) -> IdlePolicy:
     """The policy. Raises ValueError that says which key is wrong and what it may be."""
     action = _one_of(extensions, ACTION, ACTIONS)
     timeout = _seconds(extensions)
     if ACTION in extensions and timeout is None:
         raise ValueError(f"{ACTION} needs {TIMEOUT}")
-    return Policy(
+    return IdlePolicy(
         timeout=timeout,
         action="pause" if action == "pause" else "delete",
         on_access=_one_of(extensions, RESUME, RESUMES) == ON_ACCESS,

@@ -15,7 +15,7 @@ from shoal_k8s.api import ApiError, KubeClient, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct
 
 
-class _Left(KubeStruct):
+class _LeftOver(KubeStruct):
     """The answer to a DELETE: the object, if anything is left of it."""
 
     metadata: Meta = field(default_factory=Meta)
@@ -26,7 +26,7 @@ async def delete(
 ) -> None:
     """Returns once no server shows it; absent is success. Raises ApiError, ApiUnreachable."""
     try:
-        left = await client.delete(resource, namespace, name, grace_seconds=grace_seconds, kind=_Left)
+        left = await client.delete(resource, namespace, name, grace_seconds=grace_seconds, kind=_LeftOver)
         if left.metadata.finalizers and names.DELETED not in left.metadata.annotations:
             body = {"metadata": {"uid": left.metadata.uid, "annotations": {names.DELETED: "true"}}}
             await client.patch(resource, namespace, name, body, msgspec.Raw)
