@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -204,3 +205,28 @@ def test_without_isolation_there_is_no_network(monkeypatch: pytest.MonkeyPatch) 
     assert modes.choose(local(isolation="none"), client.Broker()) is None
     with pytest.raises(ConfigError, match="needs isolation"):
         modes.choose(local(isolation="none", network="none"), client.Broker())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "expected"),
+    [
+        ("auto", True, "internet"),
+        ("auto", False, "none"),
+        ("internet", True, "internet"),
+        ("none", True, "none"),
+        ("host", True, None),
+    ],
+)
+def test_which_network(monkeypatch: pytest.MonkeyPatch, wanted: str, there: bool, expected: str | None) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: f"/usr/bin/{name}" if there else None)
+    settings = local(network=wanted)
+    found = modes.choose(settings, client.Broker())
+    assert (found.mode if found else None) == expected
+    told = modes.hint(settings)
+    assert (told is not None and "apt-get install passt" in told) is (wanted == "auto" and not there)
+
+
+def test_internet_without_the_program_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name, path: None)
+    with pytest.raises(ConfigError, match="apt-get install passt"):
+        modes.choose(local(network="internet"), client.Broker())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Annotated, Literal
 
 from msgspec import Meta, field
@@ -22,8 +23,10 @@ class LocalSettings(Section):
     """off = no overlay: roots are read-only but for the sandbox's own ``/tmp``, ``/root``, ``/home`` and such."""
     cgroups: Literal["auto", "off"] = "auto"
     """off = limits by rlimits and pause by signals, as where no cgroup is writable."""
-    network: Literal["auto", "none", "host"] = "auto"
-    """none: a network of each sandbox's own, without a way out; host: this machine's; auto: none, if isolated."""
+    network: Literal["auto", "internet", "none", "host"] = "auto"
+    """internet, none: a network of each sandbox's own; host: this machine's; auto: internet with pasta, else none."""
+    network_allow: list[str] = []
+    """Networks such as ``10.1.0.0/16`` that sandboxes may reach though they are not the internet."""
     seccomp: Literal["auto", "off"] = "auto"
     """off = no filter of system calls."""
     nested_namespaces: bool = False
@@ -57,3 +60,10 @@ class LocalSettings(Section):
     """How much of a sandbox's newest output is kept, at the least; the file is cut back when it reaches twice that."""
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 8
     """Sandboxes being made, removed, paused or resumed side by side."""
+
+    def __post_init__(self) -> None:
+        for number, text in enumerate(self.network_allow):
+            try:
+                IPv4Network(text)
+            except ValueError:
+                raise ValueError(f"network_allow[{number}] must be an IPv4 network such as 10.1.0.0/16") from None

@@ -239,6 +239,13 @@ class Keeper:
             form = Isolation(method, overlay, staged, drop, tools, *places)
             return replace(form, disk=quota, network=network, confinement=confinement)
 
+        try:
+            return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
+        except probe.Impossible as error:
+            if network is None or network.mode == "none" or self._local.network != "auto":
+                raise
+            log.warning("sandboxes get no way to the internet", tried="; ".join(error.tried))
+            network = modes.without(network)
         return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)
 
     def _isolation_words(self) -> dict[str, str]:
@@ -267,7 +274,7 @@ class Keeper:
         now, started = datetime.now(UTC), box.started()
         if started is not None:
             with suppress(OSError):  # on a full disk the time is not kept; it is paused all the same
-                box.write_started(Started(started.top, started.init, started.at, now))
+                box.write_started(replace(started, since=now))
         box.add_event(kind, at=now)
         return self.see(box)
 

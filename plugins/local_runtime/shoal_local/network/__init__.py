@@ -7,5 +7,7 @@
     namespace.py the namespace of a sandbox, found by its processes
     dialler.py   connected sockets to ports of sandboxes
     modes.py     which network sandboxes get
+    filter.py    a packet filter inside
+    outward.py   the way to the internet, and what of it is closed
     names.py     resolver and hosts file inside
 """

@@ -1,9 +1,13 @@
 """Makes sockets inside other network namespaces, for a server that must not enter them itself.
 
 Run as a program, on the standard library alone: ``python -I -S broker.py FD``. ``FD`` is one end of a pair of
-SOCK_SEQPACKET sockets. A request is one message with the descriptor of a network namespace: ``sockets FAMILY COUNT`` is
-answered with ``ok`` and as many TCP sockets, ``up`` with ``ok`` once the loopback interface is up and every port may be
-bound. Anything else that is answered is the text of an error. It ends when the server does.
+SOCK_SEQPACKET sockets. A request is one message with the descriptor of a network namespace:
+
+- ``sockets FAMILY COUNT``: answered with ``ok`` and as many TCP sockets;
+- ``up``: ``ok`` once the loopback interface is up and every port may be bound;
+- ``filter ALLOWED DENIED``, networks with commas between: ``ok`` once nothing gets out to the denied ones.
+
+Anything else that is answered is the text of an error. It ends when the server does.
 
 A process can't come back from another user namespace, so an ordinary user's broker makes a child for each request. The
 superuser's needs no user namespace. A process that enters a user namespace must have one thread; hence a program.
@@ -19,6 +23,8 @@ import os
 import socket
 import struct
 import sys
+from types import ModuleType
+from typing import cast
 
 NS_GET_USERNS = 0xB701
 """ioctl_ns(2)."""
@@ -28,6 +34,7 @@ SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 SETTINGS = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
 """Of /proc/sys/net/ipv4: root in a sandbox has no privileges over its network."""
 MAX_SOCKETS = 16
+MAX_REQUEST = 65536
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +62,16 @@ def set_up() -> None:
             continue
 
 
+def filter_program() -> ModuleType:
+    """The module beside this one; a program that runs by itself has no packages."""
+    sys.path[:0] = [os.path.dirname(os.path.abspath(__file__))]  # noqa: PTH100, PTH120 - as above
+    try:
+        import filter as found  # type: ignore[import-not-found]
+    finally:
+        del sys.path[0]
+    return cast("ModuleType", found)
+
+
 def answer(channel: socket.socket, request: str, namespace: int) -> None:
     """Do what is asked, and say so."""
     word, *arguments = request.split()
@@ -63,6 +80,8 @@ def answer(channel: socket.socket, request: str, namespace: int) -> None:
         enter(namespace)
         if word == "up":
             set_up()
+        elif word == "filter":
+            filter_program().install(arguments[0].split(","), arguments[1].split(","))
         elif word == "sockets":
             family, count = int(arguments[0]), min(int(arguments[1]), MAX_SOCKETS)
             made = [socket.socket(family, socket.SOCK_STREAM) for _ in range(count)]
@@ -81,7 +100,7 @@ def answer(channel: socket.socket, request: str, namespace: int) -> None:
 def serve(channel: socket.socket) -> None:
     """Answer requests, one after another, until the other end is closed."""
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, 256, 1)
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST, 1)
         if not data:
             return
         for namespace in descriptors:

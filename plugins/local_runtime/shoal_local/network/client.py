@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,10 @@ class Broker:
     def set_up(self, namespace: int) -> None:
         """Bring up the loopback interface of a network namespace, all ports free to bind. Raises EngineFailure."""
         self._ask("up", namespace)
+
+    def restrict(self, namespace: int, allowed: Sequence[str], denied: Sequence[str]) -> None:
+        """Let nothing out of it to the networks ``denied``, save to those ``allowed``. Raises EngineFailure."""
+        self._ask(f"filter {','.join(allowed)} {','.join(denied)}", namespace)
 
     def sockets(self, namespace: int, family: socket.AddressFamily, count: int) -> list[socket.socket]:
         """TCP sockets of that network namespace, neither bound nor connected. Raises EngineFailure."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 from shoal_local.network.modes import Network
+from shoal_local.network.outward import RESOLVER
 
 
 def files(network: Network | None) -> dict[str, str]:
@@ -13,4 +14,5 @@ def files(network: Network | None) -> dict[str, str]:
         return {}
     host = socket.gethostname()
     hosts = f"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.0.1\t{host}\n"
-    return {"hosts": hosts, "resolv.conf": "# This sandbox has no way out.\n"}
+    resolver = f"nameserver {RESOLVER}\n" if network.mode == "internet" else "# This sandbox has no way out.\n"
+    return {"hosts": hosts, "resolv.conf": resolver}

@@ -44,6 +44,14 @@ def find_tools() -> Tools:
     return Tools(shell, which("unshare"), which("mount"), which("setpriv"), which("stat"), which("bwrap"))
 
 
+class Impossible(ConfigError):
+    """No form of isolation works here; ``tried`` says why not, for each."""
+
+    def __init__(self, tried: list[str]) -> None:
+        super().__init__(f"the local runtime cannot isolate sandboxes here ({'; '.join(tried)}): {_HELP}")
+        self.tried = tried
+
+
 class Verdict(Struct, frozen=True):
     """How sandboxes are kept in, and what may be wrong about that.
 
@@ -94,7 +102,7 @@ def choose(
             return Verdict(isolation, tuple(doubts))
         doubts.append(f"{name}: {problem}")
         tried.append(doubts[-1])
-    raise ConfigError(f"the local runtime cannot isolate sandboxes here ({'; '.join(tried)}): {_HELP}")
+    raise Impossible(tried)
 
 
 def _candidates(settings: LocalSettings) -> Iterator[tuple[Method, bool, bool]]:

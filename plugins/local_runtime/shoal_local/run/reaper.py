@@ -96,7 +96,7 @@ def _frame(box: Box) -> list[int]:
     """Pids that belong to the sandbox for certain: recorded ones that still match, else what /proc shows of it."""
     started = box.started()
     if started is not None:
-        found = [p.pid for p in (started.init, started.top) if p is not None and p.alive()]
+        found = [p.pid for p in (started.init, started.top, started.net) if p is not None and p.alive()]
         if found or not box.locked():
             return found + _strays(box) if started.init is None else found
     return _strays(box) if box.locked() or started is None else []

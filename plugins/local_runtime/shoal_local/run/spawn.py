@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shoal.errors import EngineFailure
 from shoal_local.confine.files import Confinement
@@ -22,7 +23,7 @@ from shoal_local.image.cache import RootFs
 from shoal_local.limit import disk
 from shoal_local.limit.cgroups import Cgroups
 from shoal_local.limit.limits import Limits
-from shoal_local.network import namespace
+from shoal_local.network import namespace, outward
 from shoal_local.network.modes import Network
 from shoal_local.network.names import files
 from shoal_local.root.assembly import Root
@@ -126,21 +127,22 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
     )
     started = _spawn(box, isolation, command)
     if isolation.network is not None and not isolation.staged and isolation.method == "bubblewrap":
-        _finish_network(started, isolation.network)
+        started = _finish_network(box, started, isolation.network)
     for name in SCRATCH:
         (box.path / name).unlink(missing_ok=True)  # they hold the environment
     box.write_started(started)
     return started
 
 
-def _finish_network(started: Started, network: Network) -> None:
+def _finish_network(box: Box, started: Started, network: Network) -> Started:
     """bwrap made the namespace, and brought the loopback interface up, but leaves ports below 1024 closed."""
     if started.init is not None and started.init.alive():
         handle = namespace.of(started)
         try:
-            network.broker.set_up(handle)
+            return replace(started, net=_connect_network(box, network, handle))
         finally:
             os.close(handle)
+    return started
 
 
 def _resolved(order: Order) -> Workload:
@@ -263,7 +265,7 @@ def _posix_spawn(box: Box, command: list[str], lock: int, log: int, status: int)
 def _wait(box: Box, isolation: Isolation, pid: int, reader: int) -> Started:
     """Read the status pipe until ``ready``, or until it closes."""
     deadline = time.monotonic() + START_SECONDS
-    said, asked = b"", f"{NETWORK}\n".encode()
+    said, asked, net = b"", f"{NETWORK}\n".encode(), None
     with ExitStack() as opened:
         while READY.encode() + b"\n" not in said:
             data = _read(reader, deadline)
@@ -272,27 +274,38 @@ def _wait(box: Box, isolation: Isolation, pid: int, reader: int) -> Started:
             said = (said + data)[-_ERROR_LIMIT:]
             if said.startswith(asked) and isolation.network is not None:
                 said = said[len(asked) :]
-                _set_up_network(box, isolation.network, pid, opened)
+                net = _set_up_network(box, isolation.network, pid, opened)
         else:
-            return _frame(isolation, pid, box)
+            return replace(_frame(isolation, pid, box), net=net)
     if isolation.method == "bubblewrap" and not said.strip():
-        return _wait_for_bubblewrap(box, isolation, pid, deadline)
+        return replace(_wait_for_bubblewrap(box, isolation, pid, deadline), net=net)
     raise _failure(box, said)
 
 
-def _set_up_network(box: Box, network: Network, pid: int, opened: ExitStack) -> None:
-    """Set up the new namespace that the process is in, and let the stage go on; ``opened`` holds until it has read."""
+def _set_up_network(box: Box, network: Network, pid: int, opened: ExitStack) -> Process | None:
+    """Set up the new namespace that the process is in, and let the stage go on; ``opened`` holds until it has read.
+
+    Returns the process that connects it, if any does.
+    """
     handle = namespace.open_namespace(pid)
     if handle is None:
         raise EngineFailure(CODE, "cannot start: the sandbox got no network of its own")
     try:
-        network.broker.set_up(handle)
+        process = _connect_network(box, network, handle)
     finally:
         os.close(handle)
     # Opened for both, it waits for no reader, and what is written stays for as long as it is open.
     fifo = os.open(box.path / NETWORK, os.O_RDWR | os.O_CLOEXEC)
     opened.callback(os.close, fifo)
     os.write(fifo, b"up\n")
+    return process
+
+
+def _connect_network(box: Box, network: Network, handle: int) -> Process | None:
+    network.broker.set_up(handle)
+    if network.pasta is None:
+        return None
+    return outward.connect(network.pasta, network.broker, handle, network.allowed, box.path)
 
 
 def _read(reader: int, deadline: float) -> bytes:

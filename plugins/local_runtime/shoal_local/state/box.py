@@ -64,13 +64,14 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
 class Started(Struct, omit_defaults=True):
     """The frame of a running sandbox. ``top`` outlives ``init``, which takes every other process with it.
 
-    ``since`` is when it was last paused or resumed, if ever.
+    ``since`` is when it was last paused or resumed, if ever; ``net`` connects it to the internet, beside the frame.
     """
 
     top: Process
     init: Process | None
     at: datetime
     since: datetime | None = None
+    net: Process | None = None
 
 
 class Event(Struct, omit_defaults=True):
