@@ -24,6 +24,12 @@ NOT_STARTED = 255
 class Command:
     """What clients know by its id. `finished` is called once, when it has ended."""
 
+    __slots__ = (
+        "_begun", "_code", "_finished", "_flush", "_heard", "_held", "_pipes", "_splitters", "_timer", "background",
+        "content", "error", "exit_code", "finished_at", "group", "id", "journal", "output_file", "output_start",
+        "started_at",
+    )  # fmt: skip
+
     def __init__(self, identifier: str, content: str, background: bool, finished: Callable[[Command], None]) -> None:
         self.id = identifier
         self.content = content
@@ -148,5 +154,5 @@ class Command:
         if not self.background:
             self.journal.append(last)
             self.journal.finish()
-        self._splitters.clear()
+        self._splitters, self._pipes, self._timer, self._flush = {}, {}, None, None
         self._finished(self)

@@ -22,6 +22,8 @@ TEXTS = {
 class Group:
     """The processes of one run: a session of its own, named by the pid of its leader."""
 
+    __slots__ = ("_led", "_over", "pid")
+
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._over = False

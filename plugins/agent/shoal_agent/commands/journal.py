@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from shoal_agent.commands import events
@@ -28,11 +27,15 @@ class Journal:
     is held up: a run whose client is gone goes on, and the last `KEPT` bytes wait for its return.
     """
 
+    __slots__ = (
+        "_chunks", "_followers", "_held", "_hold", "_kept", "_release", "_waiters", "end", "ended", "start",
+    )  # fmt: skip
+
     def __init__(self, hold: Callable[[], None], release: Callable[[], None]) -> None:
         self._hold, self._release = hold, release
-        self._chunks: deque[bytes] = deque()
+        self._chunks: list[bytes] = []
         self._followers: dict[object, int] = {}
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._waiters: list[asyncio.Future[bool]] = []
         self._held = False
         self._kept = KEPT
         self.start = 0
@@ -51,6 +54,7 @@ class Journal:
     def finish(self) -> None:
         """Nothing follows."""
         self.ended = True
+        self._chunks = [b"".join(self._chunks)]
         self._wake()
 
     def forget(self) -> None:
@@ -66,8 +70,12 @@ class Journal:
     def _trim(self) -> None:
         keep = min(self._followers.values(), default=self.end)
         keep = min(keep, self.end - self._kept)
-        while self._chunks and self.start + len(self._chunks[0]) <= keep:
-            self.start += len(self._chunks.popleft())
+        count = 0
+        while count < len(self._chunks) and self.start + len(self._chunks[count]) <= keep:
+            self.start += len(self._chunks[count])
+            count += 1
+        if count:
+            del self._chunks[:count]
 
     def _regulate(self) -> None:
         behind = self.end - min(self._followers.values(), default=self.end)
@@ -117,12 +125,12 @@ class Journal:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bool] = loop.create_future()
         timer = loop.call_later(seconds, _expire, waiter)
-        self._waiters.add(waiter)
+        self._waiters.append(waiter)
         try:
             return await waiter
         finally:
             timer.cancel()
-            self._waiters.discard(waiter)
+            self._waiters.remove(waiter)
 
 
 def _expire(waiter: asyncio.Future[bool]) -> None:
