@@ -157,3 +157,15 @@ def test_not_more_workers_than_are_allowed(start_agent: StartAgent) -> None:
             assert http.get(f"/v1/filesystem/{uid}/{uid}/files/info?path=/").status_code == 200
     while len(workers(agent)) > 16:
         time.sleep(0.01)
+
+
+@as_root
+def test_root_without_its_privileges_serves_itself(start_agent: StartAgent) -> None:
+    """As in a container that was started without capabilities."""
+    without = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    if subprocess.run([*without, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("takes setpriv and the right to drop privileges")
+    agent = start_agent(prefix=without)
+    with agent.client() as http:
+        assert http.get("/v1/filesystem/0/0/files/info?path=/").status_code == 200
+        refused(http.get("/v1/filesystem/1234/1234/files/info?path=/"), 403, "PERMISSION_DENIED")

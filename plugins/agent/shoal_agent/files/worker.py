@@ -37,8 +37,13 @@ class Credentials(NamedTuple):
 
     def take(self) -> None:
         """Raises OSError where this process may not. An agent that has these credentials needs no privilege."""
-        if (self.uid, self.gid) != (os.geteuid(), os.getegid()) or os.geteuid() == 0:
+        own = (self.uid, self.gid) == (os.geteuid(), os.getegid())
+        try:
             os.setgroups(self.groups)
+        except PermissionError:
+            if not own:
+                raise
+        if not own:
             os.setresgid(self.gid, self.gid, self.gid)
             os.setresuid(self.uid, self.uid, self.uid)
         os.chdir("/")
