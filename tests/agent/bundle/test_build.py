@@ -90,3 +90,15 @@ def test_the_modules_that_an_agent_may_need_are_there(bundle: Path) -> None:
     ]
     done = subprocess.run([*alone(bundle), *python], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("['sqlite3']\n", "")
+
+
+@pytest.mark.needs("bubblewrap")
+def test_every_module_of_the_agent_can_be_imported(bundle: Path) -> None:
+    (package,) = bundle.glob("agent/lib/python*/shoal_agent")
+    inside = [path.relative_to(package.parent).with_suffix("") for path in package.rglob("*.pyc")]
+    names = {".".join(path.parts).removesuffix(".__init__") for path in inside} - {"shoal_agent.__main__"}
+    code = f"import importlib\nfor name in {sorted(names)}: importlib.import_module(name)"
+    python = [f"{PLACE}/agent/python", "-ISBXutf8", "-c", code]
+    done = subprocess.run([*alone(bundle), *python], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "shoal_agent.main" in names

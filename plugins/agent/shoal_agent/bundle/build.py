@@ -34,7 +34,7 @@ FORMAT: Final = 1
 FLAGS: Final = "-ISBXutf8"
 """Isolated, without ``site``, writing no bytecode, in UTF-8 whatever the image's locale."""
 PACKAGE: Final = Path(shoal_agent.__file__).parent
-NOT_INSIDE: Final = frozenset({"hooks.py", "placement.py", "bundle", "__pycache__"})
+NOT_INSIDE: Final = frozenset({"hooks.py", "placement.py", "bundle"})
 """What of this package runs in the server alone."""
 AS_TEXT: Final = ("code/pydriver/*.py", "code/driver.js")
 """What the sandbox's own interpreters run: it is placed as it is."""
@@ -170,7 +170,7 @@ def _agent_sources() -> dict[str, Path]:
     texts = set(_texts())
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE)
-        if path not in texts and NOT_INSIDE.isdisjoint(inside.parts):
+        if path not in texts and inside.parts[0] not in NOT_INSIDE:
             found[f"{PACKAGE.name}/{inside}"] = path
     return found
 
