@@ -118,6 +118,8 @@ class ClusterWorld:
         return self._holdings.alive()
 
     def held(self) -> set[str]:
+        if self._controller is not None:
+            self._controller.check()
         return self._holdings.held()
 
     def images(self) -> set[str]:

@@ -47,6 +47,11 @@ class Controller:
         else:
             self._process = self._started()
 
+    def check(self) -> None:
+        """Raise AssertionError if it ended without being asked: nothing settles then, and nobody would know why."""
+        code = self._process.poll()
+        assert code is None, f"the controller ended by itself ({code}): {self._log.read_text(errors='replace')[-2000:]}"
+
     def close(self) -> None:
         self._kill()
 
