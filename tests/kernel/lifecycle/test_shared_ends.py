@@ -145,3 +145,29 @@ async def test_what_the_engine_starts_again_is_pending_meanwhile(two: Two) -> No
     assert two.one.lifecycle.sandboxes.entry(sandbox_id).record.message == "It ended."
     two.world.change(sandbox_id, Phase.RUNNING)
     await until(lambda: two.one.state(sandbox_id) is two.other.state(sandbox_id) is State.RUNNING)
+
+
+async def test_what_others_removed_and_something_holds_is_stopping_and_nobody_hurries_it(two: Two) -> None:
+    sandbox_id = await running(two)
+    two.world.change(sandbox_id, Phase.STOPPING)
+    for server in (two.one, two.other):
+        await until(lambda server=server: server.state(sandbox_id) is State.STOPPING)  # type: ignore[misc]  # bound now
+    with pytest.raises(Conflict):
+        await two.other.lifecycle.pause(sandbox_id)
+    await two.one.__aexit__(None, None, None)
+    async with Server(two.world, two.one.disk, runtimes={"memory": two.runtimes[0]}) as again:
+        assert again.state(sandbox_id) is State.STOPPING
+        await again.lifecycle._core.lanes.run(sandbox_id, lambda: asyncio.sleep(0))  # after what was taken up
+        assert sandbox_id in two.world.workloads
+        two.world.vanish(sandbox_id)
+        await unknown(again, sandbox_id)
+        await unknown(two.other, sandbox_id)
+
+
+async def test_one_that_others_removed_is_deleted_by_a_caller_all_the_same(two: Two) -> None:
+    sandbox_id = await running(two)
+    two.world.change(sandbox_id, Phase.STOPPING)
+    await until(lambda: two.other.state(sandbox_id) is State.STOPPING)
+    await two.other.lifecycle.delete(sandbox_id)
+    assert two.other.state(sandbox_id) is None
+    await unknown(two.one, sandbox_id)
