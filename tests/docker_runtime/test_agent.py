@@ -19,6 +19,7 @@ from tests.servers import ServerProcess
 from shoal.errors import EngineFailure
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
+from shoal_agent.bundle.build import build
 from shoal_docker.execd import VOLUME
 from shoal_docker.runtime import DockerRuntime
 
@@ -169,15 +170,29 @@ async def test_a_platform_that_it_has_no_files_for(
             assert bench.container(plan.id).attrs["Config"]["Entrypoint"] == plan.command
 
 
+@pytest.fixture(scope="module")
+def builtin(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Settings for the real agent, so that servers with homes of their own need not build it each."""
+    folder = tmp_path_factory.mktemp("builtin") / "bundle"
+    build(folder)
+    return f'[agent]\nbundle = "{folder}"\n'
+
+
+def created(client: httpx.Client, bench: Bench, image: str, entrypoint: list[str]) -> str:
+    """The sandbox's id, and the path of its agent behind the server's proxy."""
+    body = {"image": {"uri": image}, "entrypoint": entrypoint, "resourceLimits": {}, "timeout": 600}
+    sandbox: str = client.post("/v1/sandboxes", json=body).json()["id"]
+    bench.ids.add(sandbox)
+    return sandbox
+
+
 def test_the_default_agent_answers_at_the_first_try_and_wants_its_token(
-    tmp_path: Path, bench: Bench, docker_server: Callable[..., ServerProcess]
+    builtin: str, bench: Bench, docker_server: Callable[..., ServerProcess]
 ) -> None:
-    """The real one, through the server's own proxy and at its published port."""
-    server = docker_server(execd=None)
+    """Through the server's own proxy and at its published port."""
+    server = docker_server(builtin, execd=None)
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
-        body = {"image": {"uri": IMAGE}, "entrypoint": ["sleep", "600"], "resourceLimits": {}, "timeout": 600}
-        sandbox = client.post("/v1/sandboxes", json=body).json()["id"]
-        bench.ids.add(sandbox)
+        sandbox = created(client, bench, IMAGE, ["sleep", "600"])
         assert client.get(f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}/ping").status_code == 200
         assert client.get(f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}/no/such/route").status_code == 404
         endpoint = client.get(f"/v1/sandboxes/{sandbox}/endpoints/{AGENT_PORT}").json()
@@ -191,3 +206,20 @@ def test_the_default_agent_answers_at_the_first_try_and_wants_its_token(
         server.start()
         assert client.get(f"/v1/sandboxes/{sandbox}/endpoints/{AGENT_PORT}").json()["headers"] == endpoint["headers"]
         assert token not in server.log.read_text()
+
+
+def test_the_default_agent_in_an_image_with_nothing_but_a_program(
+    builtin: str, bench: Bench, docker_server: Callable[..., ServerProcess]
+) -> None:
+    """No shell: the agent starts the command, whose end is the sandbox's."""
+    server = docker_server(builtin, execd=None)
+    program = bench.image("COPY --from=shoal-test/busybox:latest /bin/busybox /busybox", base="scratch")
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        sandbox = created(client, bench, program, ["/busybox", "sleep", "600"])
+        agent = f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}"
+        assert client.get(f"{agent}/ping").status_code == 200
+        told = client.post(f"{agent}/command", json={"argv": ["/busybox", "id", "-u"]}).text
+        assert '"text":"0"' in told
+        ending = created(client, bench, program, ["/busybox", "false"])
+        waited = client.get(f"/v1/sandboxes/{ending}", params={"wait": "Terminated", "timeout": 30}).json()
+        assert waited["status"]["state"] == "Failed", waited

@@ -57,7 +57,7 @@ async def _serve(agent: Agent, listener: socket.socket) -> int:
     for start in agent.on_start:
         await start()
     await server.start(listener)
-    _LOG.info("listening on %s:%d", *listener.getsockname()[:2])
+    _LOG.debug("listening on %s:%d", *listener.getsockname()[:2])
     status = await _until_the_end(agent)
     await server.stop(agent.options.graceful_shutdown)
     for finish in agent.on_stop:
