@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 
 from shoal_agent.agent import Agent
 from shoal_agent.code import events
 from shoal_agent.code.interpreter import Interpreter, Unavailable
-from shoal_agent.code.jupyter.kernel import Kernel
 from shoal_agent.code.languages import Languages
 from shoal_agent.code.run import Run
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, RUNTIME_ERROR, ApiError
@@ -46,7 +44,7 @@ class Contexts:
     async def create(self, language: str, directory: str | None) -> Context:
         """A context whose interpreter has started. Raises `ApiError` 400, 500, 501."""
         interpreter = await self._languages.make(language, directory)
-        identifier = interpreter.session if isinstance(interpreter, Kernel) else _identifier()
+        identifier = interpreter.identifier or _identifier()
         context = Context(identifier, language, interpreter)
         self._contexts[identifier] = context
         return context
@@ -120,11 +118,7 @@ class Contexts:
     async def close(self) -> None:
         """At the agent's end."""
         for context in self.all():
-            if isinstance(context.interpreter, Kernel):
-                context.interpreter.abandon()  # its server's own end decides on it
-                continue
-            with contextlib.suppress(ApiError):
-                await self.delete(context)
+            await context.interpreter.abandon()
 
 
 def _identifier() -> str:

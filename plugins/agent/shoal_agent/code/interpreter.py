@@ -33,6 +33,8 @@ class Interpreter(abc.ABC):
     """Keeps the state of one context. One run at a time."""
 
     language: str
+    identifier = ""
+    """The id that its context is to have; empty for any."""
 
     @abc.abstractmethod
     async def prepare(self) -> None:
@@ -48,7 +50,11 @@ class Interpreter(abc.ABC):
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Ends it and its processes."""
+        """Ends it and its processes. Raises `Unavailable` where another server refuses."""
+
+    async def abandon(self) -> None:
+        """At the agent's end: ends it if it is the agent's own."""
+        await self.close()
 
 
 class Local(Interpreter):

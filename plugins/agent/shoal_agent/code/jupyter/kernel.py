@@ -12,9 +12,8 @@ from shoal_agent.code import events
 from shoal_agent.code.events import Emit
 from shoal_agent.code.interpreter import Interpreter, Unavailable
 from shoal_agent.code.jupyter import messages
-from shoal_agent.code.jupyter.http import JupyterError
+from shoal_agent.code.jupyter.http import Address, JupyterError, request
 from shoal_agent.code.jupyter.messages import Message
-from shoal_agent.code.jupyter.server import Server
 from shoal_agent.code.jupyter.websocket import WebSocket
 from shoal_agent.code.shell import quoted
 from shoal_agent.code.texts import split
@@ -31,12 +30,10 @@ CHANGES_DIRECTORY = {
 
 
 class Kernel(Interpreter):
-    """One session of the server. `directory` is the context's own, None for the server's."""
+    """One session of the server, which also makes its `identifier`. `directory` None is the server's own."""
 
-    def __init__(self, server: Server, language: str, name: str, directory: str | None) -> None:
+    def __init__(self, server: Address, language: str, name: str, directory: str | None) -> None:
         self.language = language
-        self.session = ""
-        """The server's id of the session."""
         self._server = server
         self._name = name
         self._directory = directory
@@ -53,7 +50,7 @@ class Kernel(Interpreter):
 
     async def prepare(self) -> None:
         try:
-            if not self.session:
+            if not self.identifier:
                 await self._create()
             if self._socket is None:
                 await self._connect()
@@ -65,15 +62,18 @@ class Kernel(Interpreter):
     async def _create(self) -> None:
         folder = (self._directory or "").strip("/")
         path = f"{folder}/{os.urandom(8).hex()}.ipynb".lstrip("/")
-        made = await self._server.request(
-            "POST", "/api/sessions", {"name": path, "path": path, "type": "notebook", "kernel": {"name": self._name}}
+        made = await request(
+            self._server,
+            "POST",
+            "/api/sessions",
+            {"name": path, "path": path, "type": "notebook", "kernel": {"name": self._name}},
         )
-        self.session, self._kernel = str(made["id"]), str(made["kernel"]["id"])
+        self.identifier, self._kernel = str(made["id"]), str(made["kernel"]["id"])
 
     async def _connect(self) -> None:
-        path = f"/api/kernels/{self._kernel}/channels?session_id={self.session}"
+        path = f"/api/kernels/{self._kernel}/channels?session_id={self.identifier}"
         try:
-            self._socket = await WebSocket.connect(self._server.address, path)
+            self._socket = await WebSocket.connect(self._server, path)
         except JupyterError as error:
             if error.status != 404:
                 raise
@@ -85,7 +85,8 @@ class Kernel(Interpreter):
 
     async def _replace(self) -> None:
         """The kernel is gone for good: the session gets another."""
-        made = await self._server.request("PATCH", f"/api/sessions/{self.session}", {"kernel": {"name": self._name}})
+        path = f"/api/sessions/{self.identifier}"
+        made = await request(self._server, "PATCH", path, {"kernel": {"name": self._name}})
         self._kernel, self._fresh = str(made["kernel"]["id"]), True
 
     async def _enter_directory(self) -> None:
@@ -118,12 +119,12 @@ class Kernel(Interpreter):
     async def _run(self, code: str, emit: Emit, *, silent: bool = False) -> events.Event | None:
         if self._socket is None:
             raise JupyterError("the connection to the kernel is gone")
-        request = messages.execute_request(code, self.session, silent=silent)
+        message = messages.execute_request(code, self.identifier, silent=silent)
         self._messages = asyncio.Queue(WAITING)
-        self._wanted = request["header"]["msg_id"]
+        self._wanted = message["header"]["msg_id"]
         self._interrupted = False
         try:
-            await self._socket.send(json.dumps(request))
+            await self._socket.send(json.dumps(message))
             return await self._follow(emit)
         finally:
             self._wanted = None
@@ -184,18 +185,18 @@ class Kernel(Interpreter):
         if self._kernel and self._wanted is not None:
             self._interrupted = True
             with contextlib.suppress(JupyterError):
-                await self._server.request("POST", f"/api/kernels/{self._kernel}/interrupt", {})
+                await request(self._server, "POST", f"/api/kernels/{self._kernel}/interrupt", {})
 
     async def close(self) -> None:
-        if self.session:
+        if self.identifier:
             try:
-                await self._server.request("DELETE", f"/api/sessions/{self.session}")
+                await request(self._server, "DELETE", f"/api/sessions/{self.identifier}")
             except JupyterError as error:
                 if error.status != 404:
                     raise Unavailable(str(error)) from None
-        self.abandon()
+        await self.abandon()
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Lets go of the server without ending the session. A run that goes on ends as one without a connection."""
         if self._reader is not None:
             self._reader.cancel()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from shoal_agent.code.interpreter import Interpreter, Unavailable
 from shoal_agent.code.jupyter.http import Address, JupyterError, request
+from shoal_agent.code.jupyter.kernel import Kernel
 
 PATIENCE = 30.0
 """Seconds that a server which does not listen yet is waited for."""
@@ -16,14 +18,19 @@ class Server:
     """Where `JUPYTER_HOST` points."""
 
     def __init__(self, address: Address) -> None:
-        self.address = address
+        self._address = address
 
-    async def request(self, method: str, path: str, body: Any = None) -> Any:
-        """As `http.request`."""
-        return await request(self.address, method, path, body)
+    @classmethod
+    def at(cls, url: str, token: str | None) -> Server:
+        """Raises ValueError for a URL that is neither http nor https."""
+        return cls(Address(url, token))
+
+    def kernel(self, language: str, name: str, directory: str | None) -> Interpreter:
+        """A new kernel, by the name that `languages` tells."""
+        return Kernel(self._address, language, name, directory)
 
     async def languages(self) -> dict[str, str]:
-        """Language, in lower case, to the name of its kernel. Waits for a server that starts. Raises `JupyterError`."""
+        """Language, in lower case, to the name of its kernel. Waits for a server that starts. Raises `Unavailable`."""
         answer = await self._patiently("/api/kernelspecs")
         found: dict[str, str] = {}
         for name, entry in sorted(((answer or {}).get("kernelspecs") or {}).items(), key=_python3_last):
@@ -36,10 +43,10 @@ class Server:
         deadline = loop.time() + PATIENCE
         while True:
             try:
-                return await self.request("GET", path)
+                return await request(self._address, "GET", path)
             except JupyterError as error:
                 if error.status or loop.time() > deadline:
-                    raise
+                    raise Unavailable(str(error)) from None
             await asyncio.sleep(POLL)
 
 
