@@ -27,6 +27,8 @@ from shoal_k8s.api.connection import ApiConnection
 
 DEBIAN: Final = "shoal-test/debian:latest"
 """An image with more in it than BusyBox: python3, nftables, curl."""
+JUPYTER: Final = "shoal-test/jupyter:latest"
+"""That with IPython, matplotlib and a Jupyter server."""
 
 
 def _bubblewrap() -> str | None:
@@ -56,15 +58,15 @@ def _engine(variable: str, host: str) -> str | None:
     return reason
 
 
-def _debian() -> str | None:
+def _image(name: str) -> str | None:
     if (reason := _docker()) is not None:
         return reason
     try:
         client = docker.from_env(timeout=5)
-        client.images.get(DEBIAN)
+        client.images.get(name)
         client.close()
     except docker.errors.DockerException:
-        return f"no container engine that has the image {DEBIAN}"
+        return f"no container engine that has the image {name}"
     return None
 
 
@@ -125,10 +127,11 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "bubblewrap": _bubblewrap,
     "chromium": _chromium,
     "compose": functools.cache(_compose),
-    "debian": functools.cache(_debian),
+    "debian": functools.cache(lambda: _image(DEBIAN)),
     "docker": functools.cache(_docker),
     "dockerd": own_engine.missing,
     "helm": _helm,
+    "jupyter": functools.cache(lambda: _image(JUPYTER)),
     "k8s": functools.cache(_k8s),
     "podman": functools.cache(_podman),
     "redis": functools.cache(_redis),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -110,8 +111,5 @@ def _folder() -> str:
 
 
 def _has_inline() -> bool:
-    try:
-        import matplotlib_inline  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    """Looked up, not imported: it would import matplotlib."""
+    return importlib.util.find_spec("matplotlib_inline") is not None
