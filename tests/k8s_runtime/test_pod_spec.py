@@ -19,8 +19,8 @@ from shoal.models.requests import (
     ClaimVolume,
     HostVolume,
     ImageAuth,
-    Lifecycle,
     LifecycleHook,
+    LifecycleHooks,
     NetworkPolicy,
     PlatformSpec,
     Volume,
@@ -120,7 +120,7 @@ async def test_a_windows_guest(client: KubeClient) -> None:
 
 @pytest.mark.needs("k8s")
 async def test_isolation_hooks_and_environment(client: KubeClient) -> None:
-    hook = Lifecycle(pre_start=LifecycleHook(command=["true"]))
+    hook = LifecycleHooks(pre_start=LifecycleHook(command=["true"]))
     plan = new_plan(
         extensions={"bootstrap.execd.isolation": "enable"},
         lifecycle=hook,

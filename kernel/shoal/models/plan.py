@@ -12,7 +12,7 @@ from datetime import datetime
 from msgspec import Struct, field
 
 from shoal.models.entrypoint import words
-from shoal.models.requests import ImageAuth, Lifecycle, NetworkPolicy, PlatformSpec, Volume
+from shoal.models.requests import ImageAuth, LifecycleHooks, NetworkPolicy, PlatformSpec, Volume
 
 
 class Probe(Struct, kw_only=True, omit_defaults=True):
@@ -120,7 +120,7 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
     volumes: list[Volume] = []
     network: NetworkPlan = field(default_factory=NetworkPlan)
     sidecars: list[Sidecar] = []
-    lifecycle: Lifecycle | None = None
+    lifecycle: LifecycleHooks | None = None
     credential_proxy: bool = False
     secure_access: bool = False
     metadata: dict[str, str] = {}

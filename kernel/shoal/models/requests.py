@@ -135,7 +135,7 @@ class PeriodicHook(Wire, forbid_unknown_fields=True):
     timeout_seconds: Annotated[int, Meta(ge=1, le=300)] | None = None
 
 
-class Lifecycle(Wire, forbid_unknown_fields=True):
+class LifecycleHooks(Wire, forbid_unknown_fields=True):
     pre_start: LifecycleHook | None = None
     periodic: list[PeriodicHook] | None = None
 
@@ -158,7 +158,7 @@ class CreateSandbox(Wire):
     secure_access: bool = False
     volumes: list[Volume] | None = None
     sidecars: list[SidecarSpec] | None = None
-    lifecycle: Lifecycle | None = None
+    lifecycle: LifecycleHooks | None = None
     extensions: dict[str, str] | None = None
 
 

@@ -25,7 +25,7 @@ from shoal.models.opensandbox import (
     RENEW_EXTENSION,
     RESERVED_PREFIX,
 )
-from shoal.models.requests import CreateSandbox, Lifecycle, MetadataPatch, PlatformSpec, Volume
+from shoal.models.requests import CreateSandbox, LifecycleHooks, MetadataPatch, PlatformSpec, Volume
 from shoal.models.sidecars import check_sidecars, sidecar_problems
 
 MOST_ITEMS = 10_000
@@ -149,7 +149,7 @@ def _volume_problems(volumes: list[Volume]) -> Iterator[FieldProblem]:
                 yield _problem("volumes", "is needed and must not be empty", index, "ossfs", "accessKeySecret")
 
 
-def _lifecycle_problems(lifecycle: Lifecycle | None) -> Iterator[FieldProblem]:
+def _lifecycle_problems(lifecycle: LifecycleHooks | None) -> Iterator[FieldProblem]:
     if lifecycle is None:
         return
     if lifecycle.pre_start is not None and not lifecycle.pre_start.command[0].strip():

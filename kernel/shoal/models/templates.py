@@ -15,7 +15,7 @@ class TemplateResources(Wire, forbid_unknown_fields=True):
     disk: str | None = None
 
 
-class Readiness(Wire, forbid_unknown_fields=True):
+class TemplateReadiness(Wire, forbid_unknown_fields=True):
     probe: str | None = None
     warmup_seconds: Annotated[int, Meta(ge=0)] | None = None
 
@@ -29,5 +29,5 @@ class CreateTemplate(Wire, forbid_unknown_fields=True):
     entrypoint: Command | None = None
     env: dict[str, str] | None = None
     metadata: dict[str, str] | None = None
-    readiness: Readiness | None = None
+    readiness: TemplateReadiness | None = None
     format: Literal["overlaybd", "native"] = "overlaybd"

@@ -20,11 +20,11 @@ from shoal.web.resources.sandboxes import SandboxRoutes
 from shoal.web.resources.server import ServerRoutes
 from shoal.web.resources.snapshots import SnapshotRoutes
 from shoal.web.resources.templates import TemplateRoutes
-from shoal.web.seam import Access, Lifecycle, Proxy, Readiness, SocketProxy
+from shoal.web.seam import Access, LifecycleApi, Proxy, Readiness, SocketProxy
 from shoal.web.table import RouteTable
 
 
-def own_resources(lifecycle: Lifecycle, settings: Settings, readiness: Readiness, version: str) -> list[Resources]:
+def own_resources(lifecycle: LifecycleApi, settings: Settings, readiness: Readiness, version: str) -> list[Resources]:
     """The groups of routes that every server has, in the order of the document."""
     return [
         SandboxRoutes(lifecycle.sandboxes, lifecycle.snapshots, settings),

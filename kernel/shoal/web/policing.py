@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from shoal.proxy.asgi import Scope
     from shoal.proxy.target import ProxyTarget
     from shoal.web.exchange import Exchange
-    from shoal.web.seam import Lifecycle
+    from shoal.web.seam import LifecycleApi
 
 log = structlog.get_logger("shoal.web")
 
@@ -30,7 +30,7 @@ POOL_ITEM: Final = "/pools/{name}"
 class PolicyGuard:
     """Every policy of one server, of which there is one at least: where there is none, nothing is asked."""
 
-    def __init__(self, policies: Sequence[Policy], lifecycle: Lifecycle) -> None:
+    def __init__(self, policies: Sequence[Policy], lifecycle: LifecycleApi) -> None:
         self._policies = policies
         self._lifecycle = lifecycle
 

@@ -25,7 +25,7 @@ Readiness = Callable[[], Awaitable[dict[str, str | None]]]
 """Each component as ``plugin/family/name``, and why it cannot work now; None if it can."""
 
 
-class PoolKeeper(Protocol):
+class PoolsApi(Protocol):
     """The pools of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     async def create(self, request: CreatePool) -> Pool:
@@ -53,7 +53,7 @@ class PoolKeeper(Protocol):
         ...
 
 
-class Sandboxes(Protocol):
+class SandboxesApi(Protocol):
     """The sandboxes of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     async def create(
@@ -107,7 +107,7 @@ class Sandboxes(Protocol):
         ...
 
 
-class Snapshots(Protocol):
+class SnapshotsApi(Protocol):
     """The snapshots of the lifecycle. Every method raises a ShoalError and nothing else on purpose."""
 
     async def create(self, sandbox_id: str, name: str | None) -> SnapshotRecord:
@@ -131,7 +131,7 @@ class Snapshots(Protocol):
         ...
 
 
-class Diagnostics(Protocol):
+class DiagnosticsApi(Protocol):
     """Text about one sandbox. Every method raises a ShoalError and nothing else on purpose."""
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
@@ -147,7 +147,7 @@ class Diagnostics(Protocol):
         ...
 
 
-class Reach(Protocol):
+class ReachApi(Protocol):
     """How sandboxes' ports are reached. Every method raises a ShoalError and nothing else on purpose."""
 
     async def endpoint(
@@ -161,31 +161,31 @@ class Reach(Protocol):
         ...
 
 
-class Lifecycle(Protocol):
+class LifecycleApi(Protocol):
     """The lifecycle, by what is asked of it."""
 
     @property
-    def sandboxes(self) -> Sandboxes:
+    def sandboxes(self) -> SandboxesApi:
         """Creates, reads and changes."""
         ...
 
     @property
-    def snapshots(self) -> Snapshots:
+    def snapshots(self) -> SnapshotsApi:
         """Snapshots."""
         ...
 
     @property
-    def pools(self) -> PoolKeeper:
+    def pools(self) -> PoolsApi:
         """Warm pools."""
         ...
 
     @property
-    def diagnostics(self) -> Diagnostics:
+    def diagnostics(self) -> DiagnosticsApi:
         """Logs, events, descriptions."""
         ...
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> ReachApi:
         """Endpoints, and where network policies are kept."""
         ...
 

@@ -111,7 +111,7 @@ CREATE: Final[Schemas] = {
             "accessKeySecret": "Secret of the access key. It is never returned.",
         },
     ),
-    "Lifecycle": (
+    "LifecycleHooks": (
         "Commands besides the sandbox's own.",
         {"preStart": "Command to run before the sandbox's own.", "periodic": "Commands to run on a schedule."},
     ),

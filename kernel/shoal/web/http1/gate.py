@@ -22,7 +22,7 @@ _NEWS_SECONDS: Final = 10.0
 """Between two log lines about the same kind of refusal: attackers do not fill the log."""
 
 
-class Member(Protocol):
+class GatedConnection(Protocol):
     """A connection, as the gate sees it.
 
     Attributes:
@@ -47,7 +47,7 @@ class Site:
 
     def __init__(self) -> None:
         self.count = 0
-        self.idle: dict[Member, None] = {}
+        self.idle: dict[GatedConnection, None] = {}
 
     @property
     def busy(self) -> int:
@@ -69,13 +69,13 @@ class ConnectionGate:
         self._per_address = limits.part(limits.connections)
         self._requests_per_address = limits.part(limits.requests)
         self._sites: dict[str, Site] = {}
-        self._places: dict[Member, tuple[str, Site] | None] = {}
-        self._idle: dict[Member, None] = {}
+        self._places: dict[GatedConnection, tuple[str, Site] | None] = {}
+        self._idle: dict[GatedConnection, None] = {}
         self._switched: dict[asyncio.BaseTransport, tuple[str, Site] | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._told: dict[str, float] = {}
 
-    def enter(self, member: Member, peer: str | None) -> bool:
+    def enter(self, member: GatedConnection, peer: str | None) -> bool:
         """Count a new connection, which is idle; False if there is no room, not even in place of an idle one."""
         key = self._trusted.site(peer)
         site = None if key is None else self._sites.get(key) or Site()
@@ -98,38 +98,38 @@ class ConnectionGate:
             self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
         return True
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: GatedConnection) -> None:
         """The connection is gone."""
         if member in self._places:
             self.busy(member)
             self._release(self._places.pop(member))
 
-    def idle(self, member: Member) -> None:
+    def idle(self, member: GatedConnection) -> None:
         """It has no request in flight."""
         self._idle[member] = None
         place = self._places[member]
         if place is not None:
             place[1].idle[member] = None
 
-    def busy(self, member: Member) -> None:
+    def busy(self, member: GatedConnection) -> None:
         """It has one."""
         self._idle.pop(member, None)
         place = self._places[member]
         if place is not None:
             place[1].idle.pop(member, None)
 
-    def replace(self, old: Member, new: Member) -> None:
+    def replace(self, old: GatedConnection, new: GatedConnection) -> None:
         """The connection goes on as another member, and is no longer idle."""
         if old in self._places:
             self.busy(old)
             self._places[new] = self._places.pop(old)
 
-    def switch(self, member: Member, transport: asyncio.BaseTransport) -> None:
+    def switch(self, member: GatedConnection, transport: asyncio.BaseTransport) -> None:
         """The connection speaks another protocol from now on: it is counted until its transport closes."""
         self.busy(member)
         self._switched[transport] = self._places.pop(member)
 
-    def exceeds(self, member: Member, requests: int) -> bool:
+    def exceeds(self, member: GatedConnection, requests: int) -> bool:
         """Whether a request of a busy connection is one too many, with ``requests`` of all in flight."""
         limit = self.limits.requests
         if not limit:
@@ -147,7 +147,7 @@ class ConnectionGate:
             self._told[what] = now
             log.warning("limit met", of=what, connections=len(self._places) + len(self._switched))
 
-    def _evict(self, idle: dict[Member, None], what: str) -> bool:
+    def _evict(self, idle: dict[GatedConnection, None], what: str) -> bool:
         self.tell(what)
         oldest = next(iter(idle), None)
         if oldest is None:

@@ -21,7 +21,7 @@ from shoal.models import codes
 from shoal.models.requests import Wire
 from shoal.plugin.interfaces import TEXT, LogQuery, Operation, Resources, Route, query_parameter
 from shoal.web.resources.sandboxes import ITEM
-from shoal.web.seam import Diagnostics, Sandboxes
+from shoal.web.seam import DiagnosticsApi, SandboxesApi
 
 log = structlog.get_logger("shoal.web.diagnostics")
 
@@ -57,7 +57,7 @@ class DiagnosticsRoutes(Resources):
 
     name = "diagnostics"
 
-    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
+    def __init__(self, sandboxes: SandboxesApi, diagnostics: DiagnosticsApi) -> None:
         self._sandboxes = sandboxes
         self._diagnostics = diagnostics
 
@@ -74,7 +74,7 @@ class DiagnosticsRoutes(Resources):
 class Logs:
     """``/sandboxes/{sandbox_id}/diagnostics/logs``"""
 
-    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
+    def __init__(self, sandboxes: SandboxesApi, diagnostics: DiagnosticsApi) -> None:
         self._sandboxes = sandboxes
         self._diagnostics = diagnostics
 
@@ -119,7 +119,7 @@ class Logs:
 class Events:
     """``/sandboxes/{sandbox_id}/diagnostics/events``"""
 
-    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
+    def __init__(self, sandboxes: SandboxesApi, diagnostics: DiagnosticsApi) -> None:
         self._sandboxes = sandboxes
         self._diagnostics = diagnostics
 
@@ -156,7 +156,7 @@ class Events:
 class Inspect:
     """``/sandboxes/{sandbox_id}/diagnostics/inspect``"""
 
-    def __init__(self, diagnostics: Diagnostics) -> None:
+    def __init__(self, diagnostics: DiagnosticsApi) -> None:
         self._diagnostics = diagnostics
 
     @Operation(
@@ -173,7 +173,7 @@ class Inspect:
 class Summary:
     """``/sandboxes/{sandbox_id}/diagnostics/summary``"""
 
-    def __init__(self, sandboxes: Sandboxes, diagnostics: Diagnostics) -> None:
+    def __init__(self, sandboxes: SandboxesApi, diagnostics: DiagnosticsApi) -> None:
         self._sandboxes = sandboxes
         self._diagnostics = diagnostics
 

@@ -14,7 +14,7 @@ from shoal.plugin.interfaces import Endpoint, Operation, Resources, Route, query
 from shoal.web import agents
 from shoal.web.resources.sandboxes import ITEM
 from shoal.web.resources.waiting import unless_left
-from shoal.web.seam import Reach, Sandboxes
+from shoal.web.seam import ReachApi, SandboxesApi
 
 _MADE = frozenset(State) - {State.PENDING}
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
@@ -25,7 +25,7 @@ class EndpointRoutes(Resources):
 
     name = "endpoints"
 
-    def __init__(self, sandboxes: Sandboxes, reach: Reach, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, reach: ReachApi, settings: Settings) -> None:
         self._lookup = EndpointLookup(sandboxes, reach, settings)
 
     def routes(self) -> list[Route]:
@@ -36,7 +36,7 @@ class EndpointRoutes(Resources):
 class EndpointLookup:
     """``/sandboxes/{sandbox_id}/endpoints/{port}``"""
 
-    def __init__(self, sandboxes: Sandboxes, reach: Reach, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, reach: ReachApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._reach = reach
         self._wait_limit = settings.lifecycle.wait_limit_seconds

@@ -10,7 +10,7 @@ from shoal.http.parse import Body
 from shoal.models.requests import RenewExpiration
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web.resources.sandboxes import ITEM
-from shoal.web.seam import Sandboxes
+from shoal.web.seam import SandboxesApi
 
 _renew: Body[RenewExpiration] = Body(RenewExpiration)
 
@@ -20,7 +20,7 @@ class ChangeRoutes(Resources):
 
     name = "changes"
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._settings = settings
 
@@ -29,14 +29,14 @@ class ChangeRoutes(Resources):
         return [
             Route(f"{ITEM}/pause", Pause(self._sandboxes)),
             Route(f"{ITEM}/resume", Resume(self._sandboxes)),
-            Route(f"{ITEM}/renew-expiration", Renewal(self._sandboxes, self._settings)),
+            Route(f"{ITEM}/renew-expiration", SandboxRenewal(self._sandboxes, self._settings)),
         ]
 
 
 class Pause:
     """``/sandboxes/{sandbox_id}/pause``; a body is ignored."""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: SandboxesApi) -> None:
         self._sandboxes = sandboxes
 
     @Operation(
@@ -54,7 +54,7 @@ class Pause:
 class Resume:
     """``/sandboxes/{sandbox_id}/resume``; a body is ignored."""
 
-    def __init__(self, sandboxes: Sandboxes) -> None:
+    def __init__(self, sandboxes: SandboxesApi) -> None:
         self._sandboxes = sandboxes
 
     @Operation(name="resumeSandbox", summary="Resume a paused sandbox.", status=202, errors=(400, 404, 409, 429, 501))
@@ -64,10 +64,10 @@ class Resume:
         resp.status = 202
 
 
-class Renewal:
+class SandboxRenewal:
     """``/sandboxes/{sandbox_id}/renew-expiration``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 

@@ -14,7 +14,7 @@ from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.proxy.target import ProxyTarget
 from shoal.web.forward import Forward
 from shoal.web.resources.sandboxes import ITEM
-from shoal.web.seam import Reach
+from shoal.web.seam import ReachApi
 
 NetworkRules = list[NetworkRule]
 Targets = list[NonEmpty]
@@ -34,7 +34,7 @@ class NetworkPolicyRoutes(Resources):
 
     name = "network-policy"
 
-    def __init__(self, reach: Reach, settings: Settings) -> None:
+    def __init__(self, reach: ReachApi, settings: Settings) -> None:
         self._item = NetworkPolicyItem(reach, settings)
 
     def routes(self) -> list[Route]:
@@ -45,7 +45,7 @@ class NetworkPolicyRoutes(Resources):
 class NetworkPolicyItem:
     """``/sandboxes/{sandbox_id}/networkpolicy``"""
 
-    def __init__(self, reach: Reach, settings: Settings) -> None:
+    def __init__(self, reach: ReachApi, settings: Settings) -> None:
         self._reach = reach
         self._limit = settings.server.max_body_bytes
 

@@ -48,7 +48,7 @@ def redoc() -> bytes:
     return packaged("redoc.standalone.js").replace(_LOGO, _NO_PICTURE)
 
 
-class Page:
+class StaticPage:
     """One file, read when it is first asked for."""
 
     def __init__(self, media_type: str, read: Callable[[], bytes]) -> None:
@@ -79,6 +79,6 @@ FILES: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
 """Path → media type, and what reads the file."""
 
 
-def pages() -> dict[str, Page]:
+def pages() -> dict[str, StaticPage]:
     """A resource for each path."""
-    return {path: Page(media_type, read) for path, (media_type, read) in FILES.items()}
+    return {path: StaticPage(media_type, read) for path, (media_type, read) in FILES.items()}

@@ -11,7 +11,7 @@ from shoal.http.parse import Body
 from shoal.http.reader import problem
 from shoal.models.pools import CreatePool, Pool, PoolList, UpdatePool
 from shoal.plugin.interfaces import Operation, Resources, Route
-from shoal.web.seam import PoolKeeper
+from shoal.web.seam import PoolsApi
 
 _create: Body[CreatePool] = Body(CreatePool)
 _update: Body[UpdatePool] = Body(UpdatePool)
@@ -22,7 +22,7 @@ class PoolRoutes(Resources):
 
     name = "pools"
 
-    def __init__(self, pools: PoolKeeper, settings: Settings) -> None:
+    def __init__(self, pools: PoolsApi, settings: Settings) -> None:
         self._pools = pools
         self._settings = settings
 
@@ -37,7 +37,7 @@ class PoolRoutes(Resources):
 class PoolCollection:
     """``/pools``"""
 
-    def __init__(self, pools: PoolKeeper, settings: Settings) -> None:
+    def __init__(self, pools: PoolsApi, settings: Settings) -> None:
         self._pools = pools
         self._limit = settings.server.max_body_bytes
 
@@ -77,7 +77,7 @@ class PoolCollection:
 class PoolItem:
     """``/pools/{name}``"""
 
-    def __init__(self, pools: PoolKeeper, settings: Settings) -> None:
+    def __init__(self, pools: PoolsApi, settings: Settings) -> None:
         self._pools = pools
         self._limit = settings.server.max_body_bytes
 

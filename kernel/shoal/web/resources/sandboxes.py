@@ -23,7 +23,7 @@ from shoal.plugin.interfaces import Operation, Resources, Route, query_parameter
 from shoal.view.entry import Entry
 from shoal.view.listing import ListQuery
 from shoal.web.resources.waiting import exchange_of, unless_left
-from shoal.web.seam import Sandboxes, Snapshots
+from shoal.web.seam import SandboxesApi, SnapshotsApi
 
 ITEM = "/sandboxes/{sandbox_id}"
 DEFAULT_WAIT_SECONDS = 30.0
@@ -66,7 +66,7 @@ class SandboxRoutes(Resources):
 
     name = "sandboxes"
 
-    def __init__(self, sandboxes: Sandboxes, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, snapshots: SnapshotsApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._snapshots = snapshots
         self._settings = settings
@@ -83,7 +83,7 @@ class SandboxRoutes(Resources):
 class SandboxCollection:
     """``/sandboxes``"""
 
-    def __init__(self, sandboxes: Sandboxes, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, snapshots: SnapshotsApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._snapshots = snapshots
         self._limit = settings.server.max_body_bytes
@@ -158,7 +158,7 @@ class SandboxCollection:
 class SandboxItem:
     """``/sandboxes/{sandbox_id}``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._wait_limit = settings.lifecycle.wait_limit_seconds
         self._fresh_wait = settings.lifecycle.fresh_read_wait_seconds
@@ -224,7 +224,7 @@ class SandboxItem:
 class SandboxMetadata:
     """``/sandboxes/{sandbox_id}/metadata``"""
 
-    def __init__(self, sandboxes: Sandboxes, settings: Settings) -> None:
+    def __init__(self, sandboxes: SandboxesApi, settings: Settings) -> None:
         self._sandboxes = sandboxes
         self._limit = settings.server.max_body_bytes
 

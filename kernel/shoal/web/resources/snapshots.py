@@ -13,7 +13,7 @@ from shoal.http.parse import Body, Query
 from shoal.models.requests import CreateSnapshot, Wire
 from shoal.plugin.interfaces import Operation, Resources, Route, SnapshotRecord, query_parameter
 from shoal.web.resources.sandboxes import ITEM, PAGE_PARAMETERS, STATE_PARAMETER, Pagination, page_of, pagination
-from shoal.web.seam import Snapshots
+from shoal.web.seam import SnapshotsApi
 
 _create: Body[CreateSnapshot] = Body(CreateSnapshot, optional=True)
 
@@ -47,7 +47,7 @@ class SnapshotRoutes(Resources):
 
     name = "snapshots"
 
-    def __init__(self, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(self, snapshots: SnapshotsApi, settings: Settings) -> None:
         self._snapshots = snapshots
         self._settings = settings
 
@@ -63,7 +63,7 @@ class SnapshotRoutes(Resources):
 class SandboxSnapshots:
     """``/sandboxes/{sandbox_id}/snapshots``"""
 
-    def __init__(self, snapshots: Snapshots, settings: Settings) -> None:
+    def __init__(self, snapshots: SnapshotsApi, settings: Settings) -> None:
         self._snapshots = snapshots
         self._limit = settings.server.max_body_bytes
 
@@ -92,7 +92,7 @@ class SandboxSnapshots:
 class SnapshotCollection:
     """``/snapshots``"""
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: SnapshotsApi) -> None:
         self._snapshots = snapshots
 
     @Operation(
@@ -129,7 +129,7 @@ class SnapshotCollection:
 class SnapshotItem:
     """``/snapshots/{snapshot_id}``"""
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: SnapshotsApi) -> None:
         self._snapshots = snapshots
 
     @Operation(name="getSnapshot", summary="Read a snapshot.", answers=(Snapshot,), errors=(404,))
