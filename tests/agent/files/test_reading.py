@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import pwd
 from pathlib import Path
@@ -83,6 +84,32 @@ def test_search_goes_on_where_it_may_not_read(place: Place) -> None:
     found = get(place, "/files/search", path=str(place.folder), pattern="{b,c}.t?t").json()
     assert [Path(info["path"]).name for info in found] == ["b.txt", "c.txt"]
     assert get(place, "/files/search", path=place.path("a"), pattern="*").json()[0]["path"] == place.path("a")
+
+
+@pytest.mark.parametrize("count", [0, 1, 199, 200, 201, 1000])
+def test_lists_of_any_length(place: Place, count: int) -> None:
+    names = sorted(f"f{number}" for number in range(count))
+    for name in names:
+        (place.folder / name).touch()
+    for route in ("/files/search", "/directories/list"):
+        answer = get(place, route, path=str(place.folder))
+        assert [Path(info["path"]).name for info in answer.json()] == names
+        assert ("content-length" in answer.headers) == (count < 200)
+
+
+def test_a_long_search_costs_no_memory_and_holds_nobody_up(place: Place) -> None:
+    for folder in range(20):
+        for number in range(1000):
+            place.write(f"d{folder}/{'x' * 100}{number}")
+    before = place.agent.memory()
+    with place.http.stream("GET", "/files/search", params={"path": str(place.folder)}) as answer:
+        pieces = answer.iter_raw()
+        text = next(pieces)
+        with place.agent.client() as other:
+            assert other.get("/ping").status_code == 200
+        text += b"".join(pieces)
+    assert len(json.loads(text)) == 20_000
+    assert place.agent.memory() - before < 5_000_000
 
 
 def test_search_refuses(place: Place) -> None:

@@ -11,6 +11,7 @@ from shoal_agent.files import move, permissions, replace, tree
 from shoal_agent.files.download import download, whole_number
 from shoal_agent.files.failures import reported
 from shoal_agent.files.info import Describer, FileInfo
+from shoal_agent.files.rows import array
 from shoal_agent.files.threads import Threads
 from shoal_agent.files.upload import Upload
 from shoal_agent.http.errors import invalid_body
@@ -62,7 +63,7 @@ class Files:
     async def search(self, request: Request) -> Answer:
         path = self._paths.resolve(request.required_query("path"))
         pattern = request.query("pattern") or ""
-        return await self._threads.run(lambda: json_response(tree.search(path, pattern, self._accounts)))
+        return await array(lambda: tree.search(path, pattern, self._accounts), self._threads)
 
     async def download(self, request: Request) -> Answer:
         return await download(request, self._paths.resolve(request.required_query("path")), self._threads)
@@ -117,7 +118,7 @@ class Files:
     async def listing(self, request: Request) -> Answer:
         path = self._paths.resolve(request.required_query("path"))
         depth = whole_number("depth", request.query("depth") or "1", 0)
-        return await self._threads.run(lambda: json_response(tree.listing(path, depth, self._accounts)))
+        return await array(lambda: tree.listing(path, depth, self._accounts), self._threads)
 
     async def make(self, request: Request) -> None:
         changes = await self._per_path(request, lambda fields: permissions.parse(fields, self._accounts))

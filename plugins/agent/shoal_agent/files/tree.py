@@ -15,32 +15,31 @@ from shoal_agent.files.permissions import Change
 from shoal_agent.http.errors import INVALID_FILE, INVALID_REQUEST_BODY, ApiError
 
 
-def search(root: str, pattern: str, accounts: Accounts) -> list[FileInfo]:
+def search(root: str, pattern: str, accounts: Accounts) -> Iterator[FileInfo]:
     """All that is no directory below `root` and whose base name fits `pattern` (empty: any), by name.
 
     A root that is no directory is itself the result. Folders that cannot be read are skipped.
-    Raises `ApiError` 400 for a bad pattern, 404.
+    Raises `ApiError` 400 for a bad pattern, 404, at once.
     """
     try:
         glob = Glob(pattern) if pattern else None
     except ValueError as error:
         raise ApiError(400, INVALID_REQUEST_BODY, f"invalid pattern {pattern!r}: {error}") from None
-    describer = Describer(accounts)
     with reported(root):
         os.stat(root)  # a dangling link is missing
         status = os.lstat(root)
         if stat.S_ISDIR(status.st_mode):
             os.scandir(root).close()  # the root itself must be readable
-    if not stat.S_ISDIR(status.st_mode):
-        return [describer.describe(root, status)] if glob is None or glob.matches(os.path.basename(root)) else []
-    found = []
-    for path, status in _walk(root, None):
-        if not stat.S_ISDIR(status.st_mode) and (glob is None or glob.matches(os.path.basename(path))):
-            found.append(describer.describe(path, status))
-    return found
+    found = _walk(root, None) if stat.S_ISDIR(status.st_mode) else iter([(root, status)])
+    describer = Describer(accounts)
+    return (
+        describer.describe(path, status)
+        for path, status in found
+        if not stat.S_ISDIR(status.st_mode) and (glob is None or glob.matches(os.path.basename(path)))
+    )
 
 
-def listing(root: str, depth: int, accounts: Accounts) -> list[FileInfo]:
+def listing(root: str, depth: int, accounts: Accounts) -> Iterator[FileInfo]:
     """What is below the directory `root`, `depth` levels deep; parents before children, by name. Raises `ApiError`."""
     with reported(root):
         status = os.lstat(root)
@@ -49,16 +48,16 @@ def listing(root: str, depth: int, accounts: Accounts) -> list[FileInfo]:
     if not stat.S_ISDIR(status.st_mode):
         raise ApiError(400, INVALID_REQUEST_BODY, f"{root} is not a directory")
     if depth == 0:
-        return []
+        return iter(())
     with reported(root):
         os.scandir(root).close()
     describer = Describer(accounts)
-    return [describer.describe(path, status) for path, status in _walk(root, depth)]
+    return (describer.describe(path, status) for path, status in _walk(root, depth))
 
 
 def _walk(root: str, depth: int | None) -> Iterator[tuple[str, os.stat_result]]:
     """Entries in order of their names' bytes; what vanishes or cannot be read meanwhile is left out."""
-    pending = [iter(_entries(root))]
+    pending = [_entries(root)]
     while pending:
         entry = next(pending[-1], None)
         if entry is None:
@@ -67,22 +66,21 @@ def _walk(root: str, depth: int | None) -> Iterator[tuple[str, os.stat_result]]:
         yield entry
         path, status = entry
         if stat.S_ISDIR(status.st_mode) and (depth is None or len(pending) < depth):
-            pending.append(iter(_entries(path)))
+            pending.append(_entries(path))
 
 
-def _entries(directory: str) -> list[tuple[str, os.stat_result]]:
+def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
     try:
-        with os.scandir(directory) as scan:
-            entries = sorted(scan, key=lambda entry: os.fsencode(entry.name))
+        names = sorted(os.listdir(directory), key=os.fsencode)
     except OSError:
-        return []
-    found = []
-    for entry in entries:
+        return
+    for name in names:
+        path = f"{directory.rstrip('/')}/{name}"
         try:
-            found.append((entry.path, entry.stat(follow_symlinks=False)))
+            status = os.lstat(path)
         except OSError:
             continue
-    return found
+        yield path, status
 
 
 def make_all(changes: dict[str, Change]) -> None:
