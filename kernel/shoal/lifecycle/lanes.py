@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from shoal.errors import ShoalError, Unavailable
+from shoal.errors import InternalError, ShoalError, Unavailable
 from shoal.models import codes
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Lanes:
 
     def _start(self, sandbox_id: str, entry: _Job) -> None:
         job, future, context = entry
-        task = asyncio.get_running_loop().create_task(job(), context=context)
+        task = asyncio.get_running_loop().create_task(_without_exit(job), context=context)
         self._running[sandbox_id] = task
         task.add_done_callback(lambda done: self._finish(sandbox_id, done, future))
 
@@ -108,6 +108,15 @@ class Lanes:
             _fail(future, error)
         elif not future.done():
             future.set_result(task.result())
+
+
+async def _without_exit(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What the job returns or raises; SystemExit, which would end the event loop, as InternalError."""
+    try:
+        return await job()
+    except SystemExit as error:
+        log.exception("a plugin tried to end the server")
+        raise InternalError(codes.INTERNAL_ERROR, "A plugin tried to end the server.") from error
 
 
 def _fail(future: asyncio.Future[Any], error: BaseException) -> None:

@@ -22,6 +22,7 @@ from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Tunnel, Workload
+from shoal.plugin.calls import PluginBug, contained
 from shoal.plugin.interfaces import (
     AGENT_PORT,
     AGENT_TOKEN_HEADER,
@@ -60,6 +61,7 @@ class Reach:
         self._ingresses = components.ingresses
         self._signing = [ingress for ingress in components.ingresses if ingress.signs]
         self._renewals = components.renewals
+        self._components = components
         self._telling = Telling(components)
         self._agents = AgentStarts(view, hosts, settings.lifecycle.agent_wait_seconds)
 
@@ -275,8 +277,8 @@ class Reach:
         """The entry after the renewal plugins were asked to wake it; one that wants to sleep on is as it was."""
         try:
             async with asyncio.timeout(self._wait):
-                for renewal in self._renewals:
-                    if await renewal.wake(entry.record):
+                for renewal in self._awake():
+                    if await self._wakes(renewal, entry):
                         break
         except TimeoutError:
             raise NotFound(codes.ADDRESS_NOT_READY, "The sandbox is being resumed; ask again.") from None
@@ -284,6 +286,18 @@ class Reach:
         if now is None:
             raise self._deleted(entry)
         return now
+
+    def _awake(self) -> list[Renewal]:
+        """The renewal plugins that have started."""
+        return [renewal for renewal in self._renewals if id(renewal) not in self._components.down]
+
+    async def _wakes(self, renewal: Renewal, entry: Entry) -> bool:
+        """Whether a plugin has woken it; one that fails has not. Raises what resuming it raises."""
+        try:
+            with contained(self._components.part("renewal", renewal)):
+                return await renewal.wake(entry.record)
+        except PluginBug:
+            return False
 
     def _require_runtime(self, entry: Entry) -> None:
         """Raises Unavailable at once where only a runtime that is not there could tell an address."""

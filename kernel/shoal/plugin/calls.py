@@ -57,21 +57,31 @@ async def bounded(part: Part, method: str, call: Callable[[], Awaitable[T]], sec
     raise ComponentFailure(f"{part} failed in {method}: {described(error)}", _public(error)) from error
 
 
+class PluginBug(InternalError):
+    """What a plugin raised or answered is its mistake; it is logged, with the plugin's name."""
+
+
+def ends_this_task(error: BaseException) -> bool:
+    """Whether it is KeyboardInterrupt, or the cancellation of this very task; nothing else may end it."""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling() > 0)
+    return cancelled or isinstance(error, KeyboardInterrupt)
+
+
 @contextmanager
 def contained(part: Part) -> Iterator[None]:
     """Let only ShoalErrors, and the cancellation of this task, out of a call of a component.
 
     Anything else is a bug of the plugin: it is logged with its name. SystemExit ends nothing, and the CancelledError of
     a task that the component cancelled itself is no cancellation of this one, which would end without a trace. Raises
-    InternalError for those.
+    PluginBug for those.
     """
     try:
         yield
     except ShoalError:
         raise
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if ends_this_task(error):
             raise
         raise _bug(part, error, "cancelled its own work") from None
     except SystemExit as error:
@@ -80,16 +90,16 @@ def contained(part: Part) -> Iterator[None]:
         raise _bug(part, error, "failed in an unforeseen way") from error
 
 
-def wrong(part: Part, told: str) -> InternalError:
+def wrong(part: Part, told: str) -> PluginBug:
     """The error for an answer of a component that cannot be used; logged with the plugin's name."""
     log.error("a plugin answered wrongly", plugin=part.plugin, error=f"{part} {told}")
-    return InternalError(codes.INTERNAL_ERROR, f"The {part.family} gave an answer that cannot be used.")
+    return PluginBug(codes.INTERNAL_ERROR, f"The {part.family} gave an answer that cannot be used.")
 
 
-def _bug(part: Part, error: BaseException, did: str) -> InternalError:
+def _bug(part: Part, error: BaseException, did: str) -> PluginBug:
     traceback = error if isinstance(error, Exception) else None
     log.error("a plugin failed", plugin=part.plugin, error=f"{part} {did}: {described(error)}", exc_info=traceback)
-    return InternalError(codes.INTERNAL_ERROR, f"The {part.family} {did}.")
+    return PluginBug(codes.INTERNAL_ERROR, f"The {part.family} {did}.")
 
 
 def described(error: BaseException) -> str:
@@ -108,14 +118,9 @@ async def _outcome(call: Callable[[], Awaitable[T]]) -> tuple[T | None, BaseExce
     """What the call returned or raised; raises nothing but this task's own cancellation and KeyboardInterrupt."""
     try:
         return await call(), None
-    except KeyboardInterrupt:
-        raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        return None, error
     except BaseException as error:
+        if ends_this_task(error):
+            raise
         return None, error
 
 

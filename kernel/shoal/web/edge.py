@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 import structlog
 
 from shoal.errors import NotSupported, ShoalError
+from shoal.plugin.calls import ends_this_task
 from shoal.proxy.asgi import Message, Receive, Scope, Send
 from shoal.proxy.failures import ResponseCut
 from shoal.proxy.target import ProxyTarget
@@ -82,7 +83,9 @@ class Edge:
             await _fail(scope, exchange, error)
         except ResponseCut as cut:
             log.warning("answer cut off", sandbox_id=exchange.sandbox_id, cause=repr(cut.__cause__ or cut))
-        except Exception:
+        except BaseException as error:
+            if ends_this_task(error):
+                raise
             log.exception("request failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
             await _fail(scope, exchange, render.internal())
         finally:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import structlog
 
 from shoal.errors import Forbidden, InvalidRequest, RateLimited, ShoalError, Unauthenticated
 from shoal.models import codes
+from shoal.plugin.calls import ends_this_task
 from shoal.proxy.asgi import Receive, Scope, Send
 from shoal.proxy.target import ProxyTarget
 from shoal.proxy.websocket import SOCKET, ClientSocket, UpstreamRefused
@@ -56,10 +55,10 @@ class WebSockets:
             exchange.complete = exchange.close_code != ABNORMAL
         except ShoalError as error:
             self._refuse(socket, exchange, error)
-        except asyncio.CancelledError:
-            exchange.status = exchange.status if socket is not None and socket.accepted else 0
-            raise
-        except Exception:
+        except BaseException as error:
+            if ends_this_task(error):
+                exchange.status = exchange.status if socket is not None and socket.accepted else 0
+                raise
             log.exception("WebSocket failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
             self._refuse(socket, exchange, render.internal())
         finally:
