@@ -44,8 +44,8 @@ async def test_a_record_and_its_plan_survive_reopening(store: SqliteStore, path:
 async def test_secrets_in_a_plan_survive_reopening(store: SqliteStore, path: Path, sandbox: NewSandbox) -> None:
     record, plan = sandbox()
     bucket = OssVolume(bucket="data", endpoint="oss.example.com", access_key_secret=Secret("key-secret"))
-    plan.image_auth = ImageAuth(username="robot", password=Secret("registry-password"))
-    plan.volumes = [Volume(name="data", mount_path="/data", ossfs=bucket)]
+    plan = replace(plan, volumes=[Volume(name="data", mount_path="/data", ossfs=bucket)])
+    plan = replace(plan, image_auth=ImageAuth(username="robot", password=Secret("registry-password")))
     await store.add(record, plan, None)
     again = await reopened(store, path)
     read = await again.plan(record.id)
@@ -60,7 +60,7 @@ async def test_forgetting_a_plan_leaves_nothing_of_its_secrets_in_the_files(
     store: SqliteStore, path: Path, sandbox: NewSandbox
 ) -> None:
     record, plan = sandbox()
-    plan.image_auth = ImageAuth(username="robot", password=Secret("registry-password"))
+    plan = replace(plan, image_auth=ImageAuth(username="robot", password=Secret("registry-password")))
     await store.add(record, plan, None)
     running = replace(record, state=State.RUNNING)
     await store.save(running, forget_plan=True)
@@ -166,7 +166,7 @@ async def test_a_call_sees_what_was_called_before_it(store: SqliteStore, sandbox
 
 async def test_a_record_that_cannot_be_read_is_named(store: SqliteStore, path: Path, sandbox: NewSandbox) -> None:
     record, plan = sandbox()
-    plan.image_auth = ImageAuth(username="robot", password=Secret("registry-password"))
+    plan = replace(plan, image_auth=ImageAuth(username="robot", password=Secret("registry-password")))
     await store.add(record, plan, None)
     await store.stop()
     with sqlite3.connect(path) as connection:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from shoal.errors import Unavailable
 from shoal.models.plan import WorkloadPlan
@@ -28,7 +29,7 @@ async def fill(store: SqliteStore, sandbox: NewSandbox) -> tuple[set[str], set[s
 
     async def add() -> None:
         record, plan = sandbox()
-        plan.env = {"PADDING": "x" * 2000}
+        plan = replace(plan, env={"PADDING": "x" * 2000})
         try:
             await store.add(record, plan, None)
         except Unavailable as error:

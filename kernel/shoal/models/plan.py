@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from msgspec import Struct, field
+from msgspec import field
 
 from shoal.models.entrypoint import words
+from shoal.models.frozen import EMPTY_DICT, EMPTY_LIST, Frozen
 from shoal.models.requests import ImageAuth, LifecycleHooks, NetworkPolicy, PlatformSpec, Volume
 
 
-class Probe(Struct, kw_only=True, omit_defaults=True):
+class Probe(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     """``GET :{port}{path}`` from the server; ready once it answers 2xx, within ``timeout_seconds`` in all."""
 
     port: int
     path: str
-    headers: dict[str, str] = {}
+    headers: dict[str, str] = EMPTY_DICT
     timeout_seconds: float = 30.0
 
 
-class SecretFile(Struct, kw_only=True):
+class SecretFile(Frozen, kw_only=True, frozen=True):
     """One entry of a secret that the engine itself keeps, as a file to read; for engines that keep secrets."""
 
     secret: str
@@ -32,7 +33,7 @@ class SecretFile(Struct, kw_only=True):
     path: str
 
 
-class Sidecar(Struct, kw_only=True, omit_defaults=True):
+class Sidecar(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     """A container beside the sandbox that shares its network and lives, pauses and dies with it.
 
     Attributes:
@@ -56,26 +57,26 @@ class Sidecar(Struct, kw_only=True, omit_defaults=True):
     image: str
     image_auth: ImageAuth | None = None
     command: list[str] | None = None
-    env: dict[str, str] = {}
-    ports: list[int] = []
-    resource_limits: dict[str, str] = {}
-    resource_requests: dict[str, str] = {}
-    capabilities: list[str] = []
+    env: dict[str, str] = EMPTY_DICT
+    ports: list[int] = EMPTY_LIST
+    resource_limits: dict[str, str] = EMPTY_DICT
+    resource_requests: dict[str, str] = EMPTY_DICT
+    capabilities: list[str] = EMPTY_LIST
     trusted: bool = False
     first: bool = False
     ready: Probe | None = None
-    sysctls: dict[str, str] = {}
-    volumes: list[Volume] = []
-    secret_files: list[SecretFile] = []
+    sysctls: dict[str, str] = EMPTY_DICT
+    volumes: list[Volume] = EMPTY_LIST
+    secret_files: list[SecretFile] = EMPTY_LIST
     shares_runtime_dir: bool = False
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = EMPTY_DICT
 
     def __repr__(self) -> str:
         """Only what identifies it: env may hold secrets."""
         return f"Sidecar(name={self.name!r}, image={self.image!r})"
 
 
-class NetworkPlan(Struct, kw_only=True, omit_defaults=True):
+class NetworkPlan(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     """How the workload is attached; every field is a wish that a networking plugin may change.
 
     Attributes:
@@ -86,10 +87,10 @@ class NetworkPlan(Struct, kw_only=True, omit_defaults=True):
 
     mode: str | None = None
     policy: NetworkPolicy | None = None
-    publish: list[int] = []
+    publish: list[int] = EMPTY_LIST
 
 
-class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
+class WorkloadPlan(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     """One sandbox, ready to be realised.
 
     Attributes:
@@ -113,21 +114,21 @@ class WorkloadPlan(Struct, kw_only=True, omit_defaults=True):
     image_auth: ImageAuth | None = None
     snapshot_id: str | None = None
     snapshot_image: str | None = None
-    env: dict[str, str | None] = {}
-    resource_limits: dict[str, str] = {}
-    resource_requests: dict[str, str] = {}
+    env: dict[str, str | None] = EMPTY_DICT
+    resource_limits: dict[str, str] = EMPTY_DICT
+    resource_requests: dict[str, str] = EMPTY_DICT
     platform: PlatformSpec | None = None
-    volumes: list[Volume] = []
+    volumes: list[Volume] = EMPTY_LIST
     network: NetworkPlan = field(default_factory=NetworkPlan)
-    sidecars: list[Sidecar] = []
+    sidecars: list[Sidecar] = EMPTY_LIST
     lifecycle: LifecycleHooks | None = None
     credential_proxy: bool = False
     secure_access: bool = False
-    metadata: dict[str, str] = {}
-    extensions: dict[str, str] = {}
-    drop_capabilities: list[str] = []
-    labels: dict[str, str] = {}
-    warnings: list[str] = []
+    metadata: dict[str, str] = EMPTY_DICT
+    extensions: dict[str, str] = EMPTY_DICT
+    drop_capabilities: list[str] = EMPTY_LIST
+    labels: dict[str, str] = EMPTY_DICT
+    warnings: list[str] = EMPTY_LIST
 
     @property
     def argv(self) -> list[str]:

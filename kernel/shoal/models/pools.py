@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from shoal.models.requests import DNS_LABEL, Wire
+from shoal.models.frozen import Frozen
+from shoal.models.requests import DNS_LABEL, FrozenWire, Wire
 
 Count = Annotated[int, Meta(ge=0)]
 
 
-class CapacitySpec(Wire, omit_defaults=False):
+class CapacitySpec(FrozenWire, omit_defaults=False, frozen=True):
     """How many members; the four numbers are not compared with one another.
 
     Attributes:
@@ -94,7 +95,7 @@ class PoolPlace(Struct, kw_only=True, frozen=True, omit_defaults=True):
     idle: bool = False
 
 
-class PoolRecord(Struct, kw_only=True, frozen=True):
+class PoolRecord(Frozen, kw_only=True, frozen=True):
     """The durable record of a pool that the kernel keeps; ``template`` may hold secrets (registry, environment)."""
 
     id: str

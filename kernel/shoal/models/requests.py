@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from shoal.models.frozen import EMPTY_LIST, freeze_fields
 from shoal.models.secret import Secret
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
@@ -25,7 +26,15 @@ class Wire(Struct, rename="camel", omit_defaults=True, kw_only=True):
     """Base of every wire type: camelCase names, nulls and defaults omitted."""
 
 
-class ImageAuth(Wire):
+class FrozenWire(Struct, rename="camel", omit_defaults=True, kw_only=True, frozen=True):
+    """Base of those that become a part of a plan or a record, which are immutable through and through."""
+
+    def __post_init__(self) -> None:
+        """Freeze dicts and lists."""
+        freeze_fields(self)
+
+
+class ImageAuth(FrozenWire, frozen=True):
     """Registry credentials, for this create only: kept until the image is there, never answered."""
 
     username: str
@@ -39,25 +48,25 @@ class ImageSpec(Wire):
     auth: ImageAuth | None = None
 
 
-class PlatformSpec(Wire):
+class PlatformSpec(FrozenWire, frozen=True):
     """Checked by `shoal.models.rules.normalize_platform`: linux or windows, amd64 or arm64."""
 
     os: str
     arch: str
 
 
-class NetworkRule(Wire):
+class NetworkRule(FrozenWire, frozen=True):
     """``action`` is for whoever keeps the policy to say; ``target`` a domain, address or range."""
 
     action: str
     target: NonEmpty
 
 
-class NetworkPolicy(Wire):
+class NetworkPolicy(FrozenWire, frozen=True):
     """Rules in order; ``default_action`` absent means deny, so that an empty policy denies everything."""
 
     default_action: str | None = None
-    egress: list[NetworkRule] = []
+    egress: list[NetworkRule] = EMPTY_LIST
 
 
 class CredentialProxy(Wire):
@@ -81,11 +90,11 @@ class SidecarSpec(Wire, forbid_unknown_fields=True):
     resource_limits: dict[str, str] | None = None
 
 
-class HostVolume(Wire):
+class HostVolume(FrozenWire, frozen=True):
     path: Annotated[str, Meta(pattern=r"^(/|[A-Za-z]:[\\/])")]
 
 
-class ClaimVolume(Wire):
+class ClaimVolume(FrozenWire, frozen=True):
     """A named volume, as the runtime understands it: a claim of a cluster, a volume of an engine."""
 
     claim_name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=253)]
@@ -96,7 +105,7 @@ class ClaimVolume(Wire):
     access_modes: list[str] | None = None
 
 
-class OssVolume(Wire):
+class OssVolume(FrozenWire, frozen=True):
     """An object-storage bucket mounted by ossfs."""
 
     bucket: Annotated[str, Meta(min_length=3, max_length=63)]
@@ -107,7 +116,7 @@ class OssVolume(Wire):
     access_key_secret: Secret | None = None
 
 
-class Volume(Wire):
+class Volume(FrozenWire, frozen=True):
     """Exactly one of the three backends; ``sub_path`` stays inside it."""
 
     name: Annotated[str, Meta(pattern=DNS_LABEL, max_length=63)]
@@ -119,14 +128,14 @@ class Volume(Wire):
     ossfs: OssVolume | None = None
 
 
-class LifecycleHook(Wire, forbid_unknown_fields=True):
+class LifecycleHook(FrozenWire, forbid_unknown_fields=True, frozen=True):
     """A command that runs before the sandbox's own; ``timeout_seconds`` 1..10800."""
 
     command: Command
     timeout_seconds: Annotated[int, Meta(ge=1, le=10800)] | None = None
 
 
-class PeriodicHook(Wire, forbid_unknown_fields=True):
+class PeriodicHook(FrozenWire, forbid_unknown_fields=True, frozen=True):
     """A command on a schedule; ``timeout_seconds`` 1..300; names are unique within a request."""
 
     name: NonEmpty
@@ -135,7 +144,7 @@ class PeriodicHook(Wire, forbid_unknown_fields=True):
     timeout_seconds: Annotated[int, Meta(ge=1, le=300)] | None = None
 
 
-class LifecycleHooks(Wire, forbid_unknown_fields=True):
+class LifecycleHooks(FrozenWire, forbid_unknown_fields=True, frozen=True):
     pre_start: LifecycleHook | None = None
     periodic: list[PeriodicHook] | None = None
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from shoal.models.frozen import EMPTY_DICT, Frozen
 from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX
 from shoal.models.pools import PoolPlace
 from shoal.models.requests import PlatformSpec, Wire
@@ -83,7 +84,7 @@ class Failure(Struct, frozen=True):
     status: int
 
 
-class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
+class SandboxRecord(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     """The durable record of one sandbox. The lifecycle replaces it, on that sandbox's lane, and nobody else
     does.
 
@@ -112,8 +113,8 @@ class SandboxRecord(Struct, kw_only=True, omit_defaults=True, frozen=True):
     image: str | None = None
     snapshot_id: str | None = None
     platform: PlatformSpec | None = None
-    metadata: dict[str, str] = {}
-    extensions: dict[str, str] = {}
+    metadata: dict[str, str] = EMPTY_DICT
+    extensions: dict[str, str] = EMPTY_DICT
     owner: str | None = None
     pool: PoolPlace | None = None
 

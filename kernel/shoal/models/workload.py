@@ -6,8 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from msgspec import Struct
-
+from shoal.models.frozen import EMPTY_DICT, Frozen
 from shoal.models.requests import PlatformSpec
 
 
@@ -32,7 +31,7 @@ class Phase(StrEnum):
     """Somebody else had the engine remove it, and something holds it there; it never runs again."""
 
 
-class Adoption(Struct, kw_only=True):
+class Adoption(Frozen, kw_only=True, frozen=True):
     """What the engine holds of a sandbox that the store has no record of (another server made it, a store was lost).
 
     Attributes:
@@ -48,8 +47,8 @@ class Adoption(Struct, kw_only=True):
     image: str | None = None
     snapshot_id: str | None = None
     platform: PlatformSpec | None = None
-    metadata: dict[str, str] = {}
-    extensions: dict[str, str] = {}
+    metadata: dict[str, str] = EMPTY_DICT
+    extensions: dict[str, str] = EMPTY_DICT
 
 
 class Tunnel(NamedTuple):
@@ -59,7 +58,7 @@ class Tunnel(NamedTuple):
     port: int
 
 
-class Workload(Struct, kw_only=True):
+class Workload(Frozen, kw_only=True, frozen=True):
     """One workload, as last seen.
 
     Attributes:
@@ -83,14 +82,14 @@ class Workload(Struct, kw_only=True):
     message: str | None = None
     since: datetime | None = None
     host: str | None = None
-    ports: dict[int, str] = {}
+    ports: dict[int, str] = EMPTY_DICT
     proxy: str | None = None
     tunnelled: bool = False
     public_host: str | None = None
-    public_ports: dict[int, str] = {}
+    public_ports: dict[int, str] = EMPTY_DICT
     public_proxy: str | None = None
-    headers: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    headers: dict[str, str] = EMPTY_DICT
+    labels: dict[str, str] = EMPTY_DICT
     pool: str | None = None
     adoption: Adoption | None = None
 
@@ -115,7 +114,7 @@ class Workload(Struct, kw_only=True):
         return f"Workload(id={self.id!r}, phase={self.phase.value!r}, reason={self.reason!r})"
 
 
-class WorkloadGone(Struct, kw_only=True):
+class WorkloadGone(Frozen, kw_only=True, frozen=True):
     """A watch's word that a workload no longer exists on the engine."""
 
     id: str

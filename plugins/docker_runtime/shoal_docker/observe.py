@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal_docker import labels
@@ -126,8 +127,7 @@ def workload(
         labels=labels.reserved(found),
         adoption=adoption,
     )
-    _locate(seen, family, found, surroundings)
-    return seen
+    return _locate(seen, family, found, surroundings)
 
 
 def _phase(main: Summary, ended: Mapping[str, ContainerEnd]) -> tuple[Phase, str, str]:
@@ -160,13 +160,12 @@ def _outcome(how: ContainerEnd | None) -> tuple[Phase, str, str]:
     return Phase.FAILED, "CONTAINER_EXITED_ERROR", f"The sandbox's command ended with exit code {how.code}{why}"
 
 
-def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: Surroundings) -> None:
-    """The addresses, taken from the container and not from the present configuration."""
+def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: Surroundings) -> Workload:
+    """The same with its addresses, taken from the container and not from the present configuration."""
     assert family.main is not None  # noqa: S101 - as in `workload`
     if _mode(family.main) == "host":
-        seen.host = LOOPBACK if surroundings.direct else surroundings.hosts.proxy
-        seen.public_host = surroundings.hosts.public
-        return
+        host = LOOPBACK if surroundings.direct else surroundings.hosts.proxy
+        return replace(seen, host=host, public_host=surroundings.hosts.public)
     hosts = surroundings.mapped
     owner = _network_owner(family)
     mapped = {port: number for port in PUBLISHED if (number := labels.port(found, _LABEL_OF[port])) is not None}
@@ -174,16 +173,18 @@ def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundin
     proxy_port = mapped.pop(EXECD_PORT, None)
     if proxy_port is not None and owner is not None and _keeps_policy(owner) and _has_execd(found):
         mapped.pop(EGRESS_PORT, None)  # secrets are taken over loopback only; the published port is for the probe
-    seen.public_ports = {port: joined(hosts.public, number) for port, number in mapped.items()}
-    if proxy_port is not None:
-        seen.public_proxy = f"{joined(hosts.public, proxy_port)}/proxy"
+
+    def at(host: str) -> tuple[dict[int, str], str | None]:
+        ports = {port: joined(host, number) for port, number in mapped.items()}
+        return ports, None if proxy_port is None else f"{joined(host, proxy_port)}/proxy"
+
+    public_ports, public_proxy = at(hosts.public)
+    seen = replace(seen, public_ports=public_ports, public_proxy=public_proxy)
     address = address_of(family.main)
     if surroundings.direct and address is not None:
-        seen.host = address
-        return
-    seen.ports = {port: joined(hosts.proxy, number) for port, number in mapped.items()}
-    if proxy_port is not None:
-        seen.proxy = f"{joined(hosts.proxy, proxy_port)}/proxy"
+        return replace(seen, host=address)
+    ports, proxy = at(hosts.proxy)
+    return replace(seen, ports=ports, proxy=proxy)
 
 
 _LABEL_OF: Final = {EXECD_PORT: labels.PROXY_PORT, HTTP_PORT: labels.HTTP_PORT}

@@ -174,8 +174,7 @@ class Keeper:
         box = self.state.box(record.id)
         spec = box.spec()
         if spec is not None:
-            spec.adoption.expires_at = record.expires_at
-            spec.adoption.metadata = record.metadata
+            spec.adoption = replace(spec.adoption, expires_at=record.expires_at, metadata=record.metadata)
             try:
                 box.write_spec(spec)
             except OSError as error:  # a full disk: the store has it

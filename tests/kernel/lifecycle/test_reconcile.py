@@ -135,14 +135,15 @@ async def test_a_list_that_is_older_than_an_operation_decides_nothing() -> None:
     async with Server() as server:
         first = await server.running()
         old = list(server.world.workloads.values())
-        held = asyncio.Event()
+        held, asked = asyncio.Event(), asyncio.Event()
 
         async def stale_list() -> list[Workload]:
+            asked.set()
             await held.wait()
             return old
 
         server.runtime.list = stale_list  # type: ignore[method-assign]  # an engine that answers late
-        await asyncio.sleep(0.1)
+        await asked.wait()
         second = await server.running()
         await server.lifecycle.pause(first)
         del server.runtime.list  # the next list is a true one again

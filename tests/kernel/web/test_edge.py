@@ -193,13 +193,17 @@ async def test_access_entry(client: httpx.AsyncClient, web: Web) -> None:
 
 
 async def test_a_caller_that_leaves_is_logged_as_such(web: Web) -> None:
-    async def cancelled(*_: object) -> None:
-        raise asyncio.CancelledError
+    begun = asyncio.Event()
 
-    web.sandboxes.page = cancelled  # type: ignore[method-assign,assignment]  # stands for a task that is cancelled
-    web.proxy.failure = asyncio.CancelledError()  # type: ignore[assignment]  # the same
+    async def receive() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    asking = asyncio.create_task(_call(web, "/sandboxes/x/proxy/80/", receive=receive))
+    await begun.wait()
+    asking.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await _call(web, "/sandboxes/x/proxy/80/")
+        await asking
     assert (web.access.entries[-1].status, web.access.entries[-1].complete) == (499, False)
 
 

@@ -34,7 +34,7 @@ class IdempotencyKey(Struct, kw_only=True, frozen=True):
     expires_at: datetime
 
 
-class SnapshotRecord(Struct, kw_only=True):
+class SnapshotRecord(Struct, kw_only=True, frozen=True):
     """The durable record of one snapshot (docs/wire/docker.md section 11); ``image`` is the runtime's own reference."""
 
     id: str
