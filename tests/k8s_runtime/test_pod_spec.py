@@ -26,6 +26,7 @@ from shoal.models.requests import (
     Volume,
 )
 from shoal.models.secret import Secret
+from shoal.plugin.interfaces import AGENT_TOKEN_LABEL
 from shoal_k8s.api import KubeClient
 from shoal_k8s.pods import placement, spec
 from shoal_k8s.pods.defaults import PodDefaults
@@ -244,3 +245,13 @@ async def test_the_template_file_counts_at_the_check(client: KubeClient, namespa
 def test_one_word_with_a_space_is_a_command_line() -> None:
     made = spec.pod_spec(new_plan(command=["sleep '6 0'"]), DEFAULTS)
     assert made["containers"][0]["command"][-2:] == ["sleep", "6 0"]
+
+
+def test_an_agents_token_is_told_as_what_the_agent_makes_of_it() -> None:
+    plan = new_plan(env={"DIGEST": "mine"}, labels={AGENT_TOKEN_LABEL: "t0k3n"})
+    told = {"name": "DIGEST", "value": "of 5"}
+    given = PodDefaults(execd_image="execd:1", token_environment=lambda token: {"DIGEST": f"of {len(token)}"})
+    made = spec.pod_spec(plan, given)["containers"][0]["env"]
+    assert told in made
+    assert "t0k3n" not in str(made)
+    assert told not in spec.pod_spec(plan, DEFAULTS)["containers"][0]["env"]

@@ -63,6 +63,8 @@ class KubernetesSettings(Section):
     sidecar_zero_limits: bool = True
     """Sidecars of the operator's without limits say zero, so that a quota takes them. False leaves them as they are."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    agent_token: bool = False
+    """Whether the image's execd is shoal's agent, so that each sandbox's can be given an access token of its own."""
     leader_election: bool = True
     """Several servers may share the namespace: the holder of the Lease ``shoal`` ends what is over. False = one."""
     fastpath_endpoint: str = "fast-sandbox-fastpath.opensandbox.svc:9090"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from shoal.config.settings import DEFAULT_AGENT
 from shoal.errors import ConfigError
 from shoal.plugin import ConfigSection, hookimpl
 from shoal_k8s.config import (
@@ -56,5 +57,6 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
             context.section(KubernetesRuntimeClassSettings),
             context.section(AgentSandboxSettings),
             context.section(PoolTemplateSettings),
+            context.agents.get(DEFAULT_AGENT),
         )
     ]

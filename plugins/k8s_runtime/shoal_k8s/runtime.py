@@ -21,7 +21,7 @@ from shoal.kit import Feed
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
-from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
+from shoal.plugin.interfaces import Agent, Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
 from shoal_k8s.api import ApiError, ApiStatus, KubeClient
 from shoal_k8s.api.connection import ApiConnection
@@ -58,7 +58,11 @@ _SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/na
 
 
 class KubernetesRuntime(Runtime):
-    """Sandboxes on one namespace of one cluster."""
+    """Sandboxes on one namespace of one cluster.
+
+    Args:
+        given: the agent that the image of ``runtime.execd_image`` holds, if ``agent_token`` says so.
+    """
 
     name = "kubernetes"
     scope = "KUBERNETES"
@@ -72,6 +76,7 @@ class KubernetesRuntime(Runtime):
         secure: KubernetesRuntimeClassSettings,
         agent: AgentSandboxSettings | None = None,
         pool_templates: PoolTemplateSettings | None = None,
+        given: Agent | None = None,
     ) -> None:
         self._agent = agent or AgentSandboxSettings()
         self._pool_policy = TemplatePolicy(
@@ -82,6 +87,7 @@ class KubernetesRuntime(Runtime):
         self._runtime_class = secure.runtime_class
         self._kind = provider(kubernetes.workload_provider or DEFAULT_PROVIDER)
         execd_image = settings.runtime.execd_image if settings.runtime.execd_image != NO_AGENT else None
+        self.agent, self.agent_starts = given if kubernetes.agent_token else None, execd_image is not None
         self._defaults = PodDefaults(
             execd_image=execd_image,
             execd_as_init=settings.runtime.execd_run_as_init,
@@ -90,6 +96,7 @@ class KubernetesRuntime(Runtime):
             zero_limits=kubernetes.sidecar_zero_limits,
             runtime_class=secure.runtime_class,
             gvisor=secure.type == "gvisor",
+            token_environment=None if self.agent is None else self.agent.environment,
         )
         self.resync_interval = float(kubernetes.informer_resync_seconds)
         self.capabilities = Capabilities(

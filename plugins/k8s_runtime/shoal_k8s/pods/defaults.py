@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ class PodDefaults(Struct, frozen=True):
     Attributes:
         init_resources: of init containers; empty: those of the sandbox's own container, which cost a pod nothing.
         zero_limits: whether a sidecar of the operator's gets limits of zero where it has none.
+        token_environment: from an agent's access token to the variables that its process gets; None for no tokens.
         gvisor: whether ``secure_runtime.type`` says so, whatever its class is called.
     """
 
@@ -26,3 +28,4 @@ class PodDefaults(Struct, frozen=True):
     zero_limits: bool = True
     runtime_class: str | None = None
     gvisor: bool = False
+    token_environment: Callable[[str], dict[str, str]] | None = None

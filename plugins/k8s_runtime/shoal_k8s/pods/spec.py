@@ -13,6 +13,7 @@ import msgspec
 from shoal.errors import InvalidRequest
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
+from shoal.plugin.interfaces import AGENT_TOKEN_LABEL
 from shoal_k8s.pods import gate, installer, placement, quantities, sidecars, storage, windows
 from shoal_k8s.pods.defaults import RUNTIME_DIR, PodDefaults
 from shoal_k8s.pods.secrets import pull_secret, pull_secret_name
@@ -122,6 +123,9 @@ def _environment(plan: WorkloadPlan, defaults: PodDefaults) -> list[dict[str, st
     if plan.lifecycle is not None:
         env["OPENSANDBOX_LIFECYCLE"] = msgspec.json.encode(plan.lifecycle).decode()
     env["OPENSANDBOX_ID"] = plan.id
+    token = plan.labels.get(AGENT_TOKEN_LABEL)
+    if token and defaults.token_environment is not None:
+        env |= defaults.token_environment(token)
     if defaults.execd_as_init:
         env["EXECD_INIT"] = "1"
     if defaults.execd_image is not None:
