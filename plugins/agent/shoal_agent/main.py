@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
@@ -36,14 +36,14 @@ def main(arguments: Sequence[str]) -> int:
     return run(given, listener)
 
 
-def run(given: options.Options, listener: socket.socket) -> int:
+def run(given: options.Options, listener: socket.socket, environ: Mapping[str, str] | None = None) -> int:
     """Serves on a bound socket until SIGTERM or SIGINT. Returns the exit status. Call it in the main thread.
 
-    A warm parent that forks an agent calls this in the child.
+    A warm parent that forks an agent calls this in the child, with the variables of the sandbox.
     """
     _start_log(given)
     signals.reset()
-    agent = Agent(given, Environment(of_process()))
+    agent = Agent(given, Environment(of_process() if environ is None else environ))
     if given.access_token:
         os.environ.pop("EXECD_ACCESS_TOKEN", None)
         conceal((given.access_token,))

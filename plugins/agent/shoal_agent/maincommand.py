@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 
 from shoal_agent.children import Children
+from shoal_agent.commands.spec import program
 from shoal_agent.environment import encoded
 
 FORWARDED = tuple(
@@ -20,7 +20,6 @@ FORWARDED = tuple(
 HIDDEN = frozenset({"EXECD_ACCESS_TOKEN", "EXECD_LIFECYCLE_CONFIG", "EXECD_RUNTIME_INIT", "OPENSANDBOX_LIFECYCLE"})
 """Variables of the agent that the command does not see."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class MainCommand:
@@ -51,8 +50,7 @@ class MainCommand:
         return done
 
     def _file(self) -> str:
-        found = shutil.which(self._argv[0], path=self._environment.get("PATH") or DEFAULT_PATH)
-        return found or self._argv[0]
+        return program(self._argv[0], self._environment, os.getcwd()) or self._argv[0]
 
     def forward(self, number: int) -> None:
         """Passes a signal on."""

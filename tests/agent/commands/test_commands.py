@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.agent.commands.streams import parse, run
+from tests.agent.commands.streams import Run, parse, run
 from tests.agent.conftest import StartAgent
 from tests.agent.program import USER, AgentProcess
 
@@ -243,3 +243,32 @@ def test_a_name_service_is_not_asked(client: httpx.Client) -> None:
 def _until(true: Any) -> None:
     while not true():
         time.sleep(0.02)
+
+
+def test_half_a_surrogate_pair_is_no_failure(client: httpx.Client) -> None:
+    body = b'{"argv": ["printf", "%s", "a\\ud800b\\ud83d\\ude00"], "envs": {"X": "\\udfff"}}'
+    done = Run(client.post("/command", content=body).content)
+    assert done.texts() == ["a\ufffdb\U0001f600"]
+
+
+def test_a_body_that_is_asked_for(agent: AgentProcess) -> None:
+    body = b'{"command": "echo asked"}'
+    head = b"POST /command HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with agent.connect() as connection:
+        connection.sendall(head)
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        answer = b""
+        while not answer.endswith(b"\r\n0\r\n\r\n"):
+            answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b'"text":"asked"' in answer
+
+
+def test_a_client_of_http_1_0_gets_a_stream_without_chunks(agent: AgentProcess) -> None:
+    with agent.connect() as connection:
+        connection.sendall(b'POST /command HTTP/1.0\r\nContent-Length: 22\r\n\r\n{"command":"echo one"}')
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert Run(body).texts() == ["one"]

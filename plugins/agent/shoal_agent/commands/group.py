@@ -63,14 +63,21 @@ class Group:
 
     async def terminate(self) -> None:
         """SIGTERM, and SIGKILL to what is left after `PATIENCE`. Returns when nothing runs any more."""
-        loop = asyncio.get_running_loop()
         self.signal(signal.SIGTERM)
-        deadline = loop.time() + PATIENCE
+        if not await self._gone(PATIENCE):
+            self.kill()
+            await self._gone(PATIENCE)
+
+    async def _gone(self, seconds: float) -> bool:
+        """Waits until nothing of the group runs. Returns False after `seconds`."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
         while self.runs():
-            if loop.time() >= deadline:
-                self.kill()
-                break
-            await asyncio.sleep(POLL if loop.time() + POLL < deadline else max(deadline - loop.time(), 0))
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            await asyncio.sleep(min(POLL, left))
+        return True
 
 
 def _any_runs(group: int) -> bool:

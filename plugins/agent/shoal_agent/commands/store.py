@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 
 from shoal_agent.http.errors import RUNTIME_ERROR, ApiError
 
@@ -58,7 +57,7 @@ class OutputStore:
     def remove(self) -> None:
         """All of it."""
         if self._path is not None:
-            shutil.rmtree(self._path, ignore_errors=True)
+            _remove(self._path)
             self._path = None
 
 
@@ -77,7 +76,15 @@ def _sweep(base: str, own: str) -> None:
             if path == own or not name.startswith(PREFIX) or not pid.isdigit() or os.path.exists(f"/proc/{pid}"):
                 continue
             if os.lstat(path).st_uid == os.geteuid():
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
+
+
+def _remove(directory: str) -> None:
+    """A directory of files, as far as it can be removed."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
 
 
 def _unusable(candidates: list[str], error: OSError | None) -> ApiError:

@@ -49,6 +49,9 @@ class Commands:
             self._launch(command, spec, output)
         except StartError as error:
             command.not_started(str(error))
+        except BaseException:
+            del self._commands[identifier]  # it neither runs nor has ended
+            raise
         finally:
             if output is not None:
                 os.close(output[1])
