@@ -32,4 +32,4 @@ def shoal_register_runtimes(context: PluginContext) -> list[Runtime]:
     """The runtime ``local``."""
     from shoal_local.runtime import LocalRuntime
 
-    return [LocalRuntime(context.settings, context.section(LocalSettings), context.source)]
+    return [LocalRuntime(context.settings, context.section(LocalSettings), context.source, context.agent())]

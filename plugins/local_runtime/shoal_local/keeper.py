@@ -201,6 +201,15 @@ class Keeper:
             raise NotFound("LOCAL::SANDBOX_NOT_FOUND", f"there is no running sandbox {sandbox_id}")
         return started
 
+    def groups_of(self, sandbox_id: str) -> list[Path]:
+        """The files by which a process joins a sandbox's control groups."""
+        return self._groups.joined(sandbox_id)
+
+    def entry(self) -> Path | None:
+        """The program that puts the filter of system calls on; None = there is no filter."""
+        confinement = None if self._isolation is None else self._isolation.confinement
+        return None if confinement is None else confinement.entry
+
     def events(self, box: Box, limit: int) -> str:
         """Text for the events route. Raises NotFound."""
         workload, spec = self.see(box), box.spec()

@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 import structlog
 
 from shoal.config.settings import Settings
-from shoal.errors import Unavailable
+from shoal.errors import ShoalError, Unavailable
 from shoal.kit import BoundedThreads, Feed
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
-from shoal.plugin.interfaces import Capabilities, LogQuery, Progress, Runtime
+from shoal.plugin.interfaces import AGENT_PORT, Agent, Capabilities, LogQuery, Progress, Runtime
+from shoal_local.agent.starter import Starter
 from shoal_local.config import LocalSettings
 from shoal_local.image.oci import architecture
 from shoal_local.keeper import Keeper
@@ -53,7 +54,9 @@ class LocalRuntime(Runtime):
     name: ClassVar[str] = "local"
     scope: ClassVar[str] = "LOCAL"
 
-    def __init__(self, settings: Settings, local: LocalSettings, config: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, local: LocalSettings, config: Path | None = None, agent: Agent | None = None
+    ) -> None:
         platforms = frozenset({f"linux/{architecture()}"})
         self.capabilities = Capabilities(
             pause=True, secure_access=True, volumes=frozenset({"host"}), platforms=platforms
@@ -65,6 +68,13 @@ class LocalRuntime(Runtime):
         self._feed = Feed()
         self._handles: dict[str, int] = {}
         self._dialler = Dialler(self._keeper.broker, self._keeper.started, self._handles.__contains__)
+        self.agent, self.agent_starts = agent, agent is not None
+        self._starter: Starter | None = None
+        if agent is not None:
+            keeper = self._keeper
+            self._starter = Starter(
+                agent, keeper.broker, keeper.state.box, keeper.groups_of, self._dialler.connect, keeper.entry
+            )
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: BoundedThreads | None = None
 
@@ -73,6 +83,7 @@ class LocalRuntime(Runtime):
         self._pool = BoundedThreads(self.concurrency + SPARE_THREADS, "local-runtime")
         for box, started in await self._call(self._keeper.open):
             self._follow(box, started)
+        self._task(self._prepare_agent())
         self._task(self._tend_logs())
         self._task(self._sweep())
         self._task(self._revise())
@@ -114,7 +125,7 @@ class LocalRuntime(Runtime):
         def tell(reason: str, message: str) -> None:
             loop.call_soon_threadsafe(progress, reason, message)
 
-        started = await self._call(self._maker().make, box, plan, tell)
+        started = await self._call(self._maker().make, box, plan, tell, await self._agent_folder())
         self._follow(box, started)
         return await self._call(self._keeper.see, box)
 
@@ -140,7 +151,24 @@ class LocalRuntime(Runtime):
         return self._feed.subscribe()
 
     async def connect(self, sandbox_id: str, port: int) -> socket:
+        try:
+            return await self._dialler.connect(sandbox_id, port)
+        except ConnectionRefusedError:
+            if port != AGENT_PORT or self._starter is None:
+                raise
+        await self._starter.ensure(sandbox_id)
         return await self._dialler.connect(sandbox_id, port)
+
+    async def _agent_folder(self) -> Path | None:
+        """The agent's files; without them a sandbox runs all the same."""
+        if self.agent is None:
+            return None
+        try:
+            files = await self.agent.files(f"linux/{architecture()}")
+        except ShoalError as error:
+            log.warning("sandboxes get no agent", error=error.message)
+            return None
+        return None if files is None else files.folder
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         return await self._call(self._logs.text, self._box(sandbox_id), query)
@@ -201,6 +229,10 @@ class LocalRuntime(Runtime):
         workload = await self._call(self._keeper.ended, box, pid)
         if workload is not None:
             self._feed.publish(workload)
+
+    async def _prepare_agent(self) -> None:
+        """Making the files may take seconds; the first create is not to wait for them."""
+        await self._agent_folder()
 
     async def _revise(self) -> None:
         for pause in REVISIONS:

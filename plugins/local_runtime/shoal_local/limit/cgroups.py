@@ -61,6 +61,11 @@ class Cgroups:
                     folders.append(folder)
         return [folder / "cgroup.procs" for folder in folders]
 
+    def joined(self, sandbox_id: str) -> list[Path]:
+        """The files by which a process joins the groups that a sandbox has."""
+        folders = dict.fromkeys(hierarchy.base / sandbox_id for hierarchy in self.hierarchies.values())
+        return [folder / "cgroup.procs" for folder in folders if folder.is_dir()]
+
     def pids(self, sandbox_id: str) -> list[int] | None:
         """Every process of the sandbox, in this process's pid namespace; None where no group tells."""
         hierarchy = self.hierarchies.get("freezer")

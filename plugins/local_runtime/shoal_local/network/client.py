@@ -8,11 +8,13 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import structlog
+from msgspec import Struct
 
 from shoal.errors import EngineFailure
 
@@ -22,6 +24,25 @@ CODE: Final = "LOCAL::NETWORK_FAILED"
 PROGRAM: Final = Path(__file__).with_name("broker.py")
 ANSWER_SECONDS: Final = 10.0
 _MAX_SOCKETS: Final = 16
+
+
+class Job(Struct, frozen=True):
+    """A program to run in a sandbox.
+
+    Attributes:
+        groups: files by which it joins the sandbox's control groups.
+        network: the sandbox has a network namespace of its own.
+        privileged: it keeps the capabilities of root in the sandbox's user namespace.
+        keyctl: the number of that system call, to get a session keyring of its own; 0 = it gets none.
+    """
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    groups: list[str]
+    network: bool
+    privileged: bool
+    keyctl: int
 
 
 class Broker:
@@ -47,17 +68,26 @@ class Broker:
             each.setblocking(False)
         return found
 
+    def run(self, pidfd: int, entry: Path | None, job: Job) -> None:
+        """Start a program in the namespaces of a process, through the entry program. Raises EngineFailure."""
+        with ExitStack() as opened:
+            handles = [pidfd]
+            if entry is not None:
+                handles.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
+                opened.callback(os.close, handles[1])
+            self._ask(f"run {msgspec.json.encode(job).decode()}", *handles)
+
     def close(self) -> None:
         """End the broker; the next request starts another."""
         with self._lock:
             self._end()
 
-    def _ask(self, request: str, namespace: int) -> list[int]:
+    def _ask(self, request: str, *descriptors: int) -> list[int]:
         with self._lock:
             for last in (False, True):
                 channel = self._channel or self._start()
                 try:
-                    socket.send_fds(channel, [request.encode()], [namespace])
+                    socket.send_fds(channel, [request.encode()], descriptors)
                     data, handles, _, _ = socket.recv_fds(channel, 256, _MAX_SOCKETS, socket.MSG_CMSG_CLOEXEC)
                 except OSError as error:
                     data, handles = b"", []
@@ -70,7 +100,7 @@ class Broker:
                 if last:
                     break
         text = data.decode(errors="replace") or "the broker of network namespaces has gone"
-        raise EngineFailure(CODE, f"the sandbox's network cannot be entered: {text}")
+        raise EngineFailure(CODE, f"the sandbox cannot be entered: {text}")
 
     def _start(self) -> socket.socket:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -11,6 +11,7 @@ from typing import Final
 
 from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
+from shoal_local.agent.placement import FOLDER
 from shoal_local.image.cache import RootFs
 from shoal_local.root.binds import Bind, direct, make_aside, mounts
 from shoal_local.root.blueprint import EMPTY, PRIVATE, Blueprint, Drawer, make_all
@@ -34,10 +35,11 @@ class Root:
         self.places: list[str] = []
         """Where the volumes go, without links; known after `mounts`."""
 
-    def mounts(self, binds: Sequence[Bind], workdir: str, *, staged: bool) -> list[Mount]:
+    def mounts(self, binds: Sequence[Bind], workdir: str, *, staged: bool, agent: Path | None = None) -> list[Mount]:
         """Make the directories; return the steps in order. Sources and targets may hold `shoal_local.root.mounts.BOX`.
 
-        ``staged``: is the root built by mount(8), before the sandbox's own command is started in it?
+        ``agent`` is the folder of its files. ``staged``: is the root built by mount(8), before the sandbox's own
+        command is started in it?
         """
         make_all(self._box, self._blueprint.folders, self._blueprint.links, self._place.owner)
         steps = [*self._blueprint.mounts, Mount("proc", "/proc", options="nosuid,nodev,noexec")]
@@ -49,6 +51,8 @@ class Root:
         else:
             steps += self._own_names()
         self._ensure(workdir, directory=True)
+        if agent is not None:
+            steps.append(Mount("bind", self._ensure(FOLDER, directory=True), str(agent), read_only=True))
         self.places = [
             bind.target if bind.covers is not None else self._ensure(bind.target, directory=bind.directory)
             for bind in binds

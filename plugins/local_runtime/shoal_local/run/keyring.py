@@ -13,6 +13,7 @@ from shoal.errors import EngineFailure
 
 _CALLS: Final = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271, "s390x": 280}
 """keyctl(2)'s number by architecture, from the kernel's system call tables."""
+JOIN_CALL: Final = _CALLS.get(platform.machine())
 _JOIN_SESSION_KEYRING: Final = 1
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _own: Final = threading.local()

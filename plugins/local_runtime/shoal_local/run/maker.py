@@ -85,16 +85,21 @@ class Maker:
     def _limits(self, plan: WorkloadPlan) -> Limits:
         return limit_rules.parse(plan.resource_limits, self._local.pids_limit, self._local.disk_limit)
 
-    def make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
-        """Make the sandbox run, or find it running. Raises EngineFailure or InvalidRequest."""
+    def make(
+        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: Path | None = None
+    ) -> Started:
+        """Make the sandbox run, or find it running; ``agent`` is the folder of the agent's files.
+
+        Raises EngineFailure or InvalidRequest.
+        """
         try:
-            return beside_moving_mounts(lambda: self._make(box, plan, tell))
+            return beside_moving_mounts(lambda: self._make(box, plan, tell, agent))
         except OSError as error:
             if no_space(error):
                 raise DiskFull from None
             raise
 
-    def _make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> Started:
+    def _make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: Path | None) -> Started:
         if box.path.exists():
             started = box.started()
             if started is not None and box.spec() is not None and alive(box, started):
@@ -107,16 +112,24 @@ class Maker:
         rootfs = self._images.get(source)
         limits = self._limits(plan)
         with self._volumes.prepared(plan.volumes) as binds:
-            return self._start(box, plan, rootfs, limits, binds)
+            return self._start(box, plan, rootfs, limits, binds, None if self._isolation.method == "none" else agent)
 
-    def _start(self, box: Box, plan: WorkloadPlan, rootfs: RootFs, limits: Limits, binds: tuple[Bind, ...]) -> Started:
+    def _start(
+        self,
+        box: Box,
+        plan: WorkloadPlan,
+        rootfs: RootFs,
+        limits: Limits,
+        binds: tuple[Bind, ...],
+        agent: Path | None,
+    ) -> Started:
         box.path.mkdir(mode=0o700)
         workload = self._workload(box, plan, rootfs)
         if self._isolation.method == "none":
             self._make_home(Path(workload.cwd))
-        box.write_spec(self._spec(plan, workload, limits))
+        box.write_spec(self._spec(plan, workload, limits, agent=agent is not None))
         box.add_event("created")
-        started = start(Order(box, rootfs, workload, binds, limits), self._isolation, self._drawer, self._groups)
+        started = start(Order(box, rootfs, workload, binds, limits, agent), self._isolation, self._drawer, self._groups)
         box.add_event("started", at=started.at)
         return started
 
@@ -134,7 +147,7 @@ class Maker:
         workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
         return Workload(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
 
-    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits) -> Spec:
+    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits, *, agent: bool) -> Spec:
         drop = self._isolation.drop
         uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
         return Spec(
@@ -158,6 +171,7 @@ class Maker:
             enforced=self._enforced(limits),
             env=masked(workload.env),
             labels=plan.labels,
+            agent=agent,
             network="host" if self._isolation.network is None else self._isolation.network.mode,
             volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
         )

@@ -112,6 +112,7 @@ class Order(Struct, frozen=True):
     workload: Workload
     binds: tuple[Bind, ...]
     limits: Limits
+    agent: Path | None = None
 
 
 def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -> Started:
@@ -175,7 +176,7 @@ def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload:
         layers = box / disk.FOLDER
         layers.mkdir(mode=0o755)
     root = Root(layers, order.rootfs, drawer)
-    mounts = root.mounts(order.binds, workload.cwd, staged=staged)
+    mounts = root.mounts(order.binds, workload.cwd, staged=staged, agent=order.agent)
     own, confined = isolation.network is not None, isolation.confinement
     seccomp = None if confined is None else confined.filter
     if not staged:

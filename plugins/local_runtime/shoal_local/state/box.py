@@ -42,6 +42,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
         env: names and values as they may be shown.
         volumes: one line each.
         network: ``host`` for one that shares this machine's, as all did once; else ``internet`` or ``none``.
+        agent: are the agent's files in it?
         groups: did it get control groups?
         labels: what plugins had attached; may be secret, as the file is, and not shown.
     """
@@ -58,6 +59,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
     env: dict[str, str] = {}
     volumes: list[str] = []
     network: str = "host"
+    agent: bool = False
     labels: dict[str, str] = {}
 
 

@@ -1,0 +1,7 @@
+"""The agent in a sandbox: started with the first need of it.
+
+::
+
+    placement.py  where its files lie in a sandbox
+    starter.py    starting it, in the sandbox's namespaces
+"""

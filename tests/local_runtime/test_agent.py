@@ -1,0 +1,216 @@
+"""The agent in local sandboxes: the real one, out of its bundle, started with the first need of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tests.local_runtime.machine import PATIENCE, eventually, ignore, link, local, plan, processes_of, settings
+
+from shoal.models.plan import WorkloadPlan
+from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_LABEL, Agent
+from shoal_local.agent.placement import FOLDER
+from shoal_local.runtime import LocalRuntime
+
+placement = pytest.importorskip("shoal_agent.placement", reason="the agent is not installed")
+TOKEN = "t0k3n"
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Agent:
+    """Built once."""
+    bundle = tmp_path_factory.mktemp("agent") / "bundle"
+    subprocess.run([sys.executable, "-m", "shoal_agent.bundle", str(bundle)], check=True, capture_output=True)
+    found: Agent = placement.BuiltinAgent(placement.AgentSettings(bundle=str(bundle)))
+    return found
+
+
+def made(base: Path, isolation: str, agent: Agent | None) -> LocalRuntime:
+    return LocalRuntime(settings(base), local(isolation=isolation, network="none"), None, agent)
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, isolation: str, agent: Agent) -> AsyncIterator[LocalRuntime]:
+    runtime = made(tmp_path, isolation, agent)
+    await runtime.start()
+    yield runtime
+    for workload in await runtime.list():
+        await runtime.delete(workload.id)
+    await runtime.stop()
+
+
+def wanted(**more: object) -> WorkloadPlan:
+    found = plan("sleep", "1000", env={"GREETING": "good 'morning'\nto you"}, **more)  # type: ignore[arg-type]
+    return replace(found, labels={AGENT_TOKEN_LABEL: TOKEN})
+
+
+async def ask(runtime: LocalRuntime, sandbox_id: str, path: str, body: object = None, token: str = TOKEN) -> bytes:
+    """The raw answer to one request."""
+    loop = asyncio.get_running_loop()
+    data = b"" if body is None else json.dumps(body).encode()
+    method = "GET" if body is None else "POST"
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-EXECD-ACCESS-TOKEN: {token}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    with await runtime.connect(sandbox_id, AGENT_PORT) as sock:
+        await loop.sock_sendall(sock, head.encode() + data)
+        found = b""
+        async with asyncio.timeout(PATIENCE):
+            while piece := await loop.sock_recv(sock, 65536):
+                found += piece
+    return found
+
+
+async def shell(runtime: LocalRuntime, sandbox_id: str, command: str) -> str:
+    """The standard output of a command that the agent runs."""
+    answer = await ask(runtime, sandbox_id, "/command", {"command": command})
+    events = [json.loads(line) for line in answer.decode().splitlines() if line.startswith("{")]
+    return "\n".join(event["text"].rstrip("\n") for event in events if event["type"] == "stdout")
+
+
+def agents(sandbox_id: str) -> list[int]:
+    """Processes of the agent in a sandbox."""
+    found = []
+    for pid in processes_of(sandbox_id):
+        with suppress(OSError):
+            if FOLDER in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(pid)
+    return found
+
+
+async def test_it_starts_with_the_first_need_and_once(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    assert agents(plan.id) == []
+    answers = await asyncio.gather(*(ask(runtime, plan.id, "/ping") for _ in range(8)))
+    assert {answer.split(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert len(agents(plan.id)) == 1
+
+
+async def test_commands_run_inside(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    first = await shell(runtime, plan.id, 'id -u; echo "$GREETING"; pwd; readlink /proc/self/ns/net')
+    assert first.splitlines()[:4] == ["0", "good 'morning'", "to you", "/root"]
+    assert first.splitlines()[4] != link("/proc/self/ns/net")
+    await shell(runtime, plan.id, "echo mine >/root/file")
+    assert await shell(runtime, plan.id, "cat /root/file; touch /.opensandbox/x || echo kept") == "mine\nkept"
+
+
+async def test_it_is_as_confined_as_the_sandboxs_command(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    look = "for p in $(pidof sleep) self; do grep -E 'Seccomp:|NoNew|Cap' /proc/$p/status; done"
+    inside = await shell(runtime, plan.id, look)
+    lines = inside.splitlines()
+    command, child = lines[: len(lines) // 2], lines[len(lines) // 2 :]
+    assert len(command) >= 6
+    assert child == command
+    for kind in ("user", "mnt", "pid", "ipc", "uts", "net"):
+        both = await shell(runtime, plan.id, f"readlink /proc/self/ns/{kind} /proc/$(pidof sleep)/ns/{kind}")
+        assert len(set(both.splitlines())) == 1, kind
+
+
+async def test_nobody_without_the_token(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    refused = await ask(runtime, plan.id, "/command", {"command": "echo x"}, token="wrong")
+    assert refused.startswith(b"HTTP/1.1 401")
+    assert TOKEN not in await shell(runtime, plan.id, "cat /proc/*/environ | tr '\\0' '\\n'")
+
+
+async def test_it_outlives_the_server_and_ends_with_the_sandbox(tmp_path: Path, isolation: str, agent: Agent) -> None:
+    plan = wanted()
+    first = made(tmp_path, isolation, agent)
+    await first.start()
+    await first.create(plan, ignore)
+    await shell(first, plan.id, "sleep 1000 & echo $! >/root/pid")
+    (before,) = agents(plan.id)
+    await first.stop()
+    second = made(tmp_path, isolation, agent)
+    await second.start()
+    assert await shell(second, plan.id, "echo again") == "again"
+    assert agents(plan.id) == [before]
+    await second.delete(plan.id)
+    assert processes_of(plan.id) == []
+    await second.stop()
+
+
+async def test_a_killed_agent_is_started_again(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    await ask(runtime, plan.id, "/ping")
+    (before,) = agents(plan.id)
+    os.kill(before, signal.SIGKILL)
+
+    async def gone() -> bool | None:
+        return before not in agents(plan.id) or None
+
+    await eventually(gone)
+    assert await shell(runtime, plan.id, "echo back") == "back"
+    assert agents(plan.id) != [before]
+
+
+async def test_it_is_paused_with_the_sandbox(runtime: LocalRuntime) -> None:
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    await ask(runtime, plan.id, "/ping")
+    await runtime.pause(plan.id)
+    asking = asyncio.create_task(ask(runtime, plan.id, "/ping"))
+    await asyncio.sleep(0.3)
+    assert not asking.done()
+    await runtime.resume(plan.id)
+    assert (await asking).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_sandbox_from_before_has_none(tmp_path: Path, isolation: str, agent: Agent) -> None:
+    plan = wanted()
+    first = made(tmp_path, isolation, None)
+    await first.start()
+    await first.create(plan, ignore)
+    await first.stop()
+    second = made(tmp_path, isolation, agent)
+    await second.start()
+    with pytest.raises(ConnectionRefusedError):
+        await second.connect(plan.id, AGENT_PORT)
+    await second.delete(plan.id)
+    await second.stop()
+
+
+def bare_image(image: Path) -> Path | None:
+    """A root file system of busybox alone; None where there is none."""
+    busybox = next((path for path in ("/bin/busybox", "/usr/bin/busybox") if Path(path).exists()), None)
+    if busybox is None:
+        return None
+    (image / "bin").mkdir(parents=True)
+    for folder in ("proc", "dev", "tmp", "etc", "root"):
+        (image / folder).mkdir()
+    (image / "bin/busybox").write_bytes(Path(busybox).read_bytes())
+    (image / "bin/busybox").chmod(0o755)
+    for name in ("sh", "sleep", "echo"):
+        (image / "bin" / name).symlink_to("busybox")
+    return image
+
+
+@pytest.mark.parametrize("overlay", ["auto", "off"])
+async def test_an_image_without_anything(tmp_path: Path, isolation: str, agent: Agent, overlay: str) -> None:
+    """One static program is all that it has."""
+    image = bare_image(tmp_path / "image")
+    if image is None:
+        pytest.skip("needs busybox")
+    chosen = local(isolation=isolation, overlay=overlay, network="none", image_roots=[str(image.parent)])
+    runtime = LocalRuntime(settings(tmp_path), chosen, None, agent)
+    await runtime.start()
+    plan = wanted(image=f"dir:{image}")
+    await runtime.create(plan, ignore)
+    assert await shell(runtime, plan.id, "echo from busybox") == "from busybox"
+    await runtime.delete(plan.id)
+    await runtime.stop()
