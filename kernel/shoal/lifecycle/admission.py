@@ -18,7 +18,6 @@ from shoal.models import codes
 from shoal.models.opensandbox import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
-from shoal.models.rules import normalize_platform
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
 from shoal.models.secret import encode_hook
 from shoal.plugin.interfaces import (
@@ -81,7 +80,7 @@ def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
 def _refuse_platform(request: CreateSandbox, can: Capabilities, name: str) -> None:
     if request.platform is None:
         return
-    platform = normalize_platform(request.platform)
+    platform = request.platform
     if f"{platform.os}/{platform.arch}" not in can.platforms:
         offered = ", ".join(sorted(can.platforms)) or "none"
         raise InvalidRequest(
@@ -100,7 +99,7 @@ def _volume_kinds(volumes: Sequence[Volume]) -> list[tuple[int, str]]:
 
 
 def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None) -> WorkloadPlan:
-    """The runtime-neutral plan of a request that passed every rule."""
+    """The runtime-neutral plan of a request that passed every rule (`check_create`)."""
     now = utcnow()
     restored = snapshot is not None
     plan = WorkloadPlan(
@@ -109,14 +108,14 @@ def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None)
         created_at=now,
         command=request.entrypoint or list(DEFAULT_ENTRYPOINT),
         expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
-        image=None if restored or request.image is None else request.image.uri.strip(),
+        image=None if restored or request.image is None else request.image.uri,
         image_auth=None if request.image is None else request.image.auth,
         snapshot_id=snapshot.id if snapshot else None,
         snapshot_image=snapshot.image if snapshot else None,
         env=_environment(request),
         resource_limits=request.resource_limits or {},
         resource_requests=request.resource_requests or {},
-        platform=None if request.platform is None else normalize_platform(request.platform),
+        platform=request.platform,
         volumes=request.volumes or [],
         network=NetworkPlan(policy=request.network_policy),
         sidecars=[_sidecar(spec) for spec in request.sidecars or []],
@@ -165,7 +164,7 @@ def _environment(request: CreateSandbox) -> dict[str, str | None]:
 def _sidecar(spec: SidecarSpec) -> Sidecar:
     return Sidecar(
         name=spec.name,
-        image=spec.image.uri.strip(),
+        image=spec.image.uri,
         image_auth=spec.image.auth,
         command=spec.command,
         env=spec.env or {},

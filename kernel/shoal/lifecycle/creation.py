@@ -49,11 +49,11 @@ class Creation:
 
     async def create(self, request: CreateSandbox, principal: Principal | None, idempotency_key: str | None) -> Entry:
         """The sandbox, or the one that this key made before. Raises as `Sandboxes.create`."""
-        check_create(request, longest_timeout=self._longest)
+        checked = check_create(request, longest_timeout=self._longest)
         if idempotency_key is None:
-            return await self._admit(request, principal, None)
+            return await self._admit(checked, principal, None)
         name, fingerprint = self._keys.name(idempotency_key, principal), admission.fingerprint(request)
-        return await self._lanes.run(name, lambda: self._create_once(request, principal, name, fingerprint))
+        return await self._lanes.run(name, lambda: self._create_once(checked, principal, name, fingerprint))
 
     async def _create_once(
         self, request: CreateSandbox, principal: Principal | None, name: str, fingerprint: str

@@ -25,7 +25,7 @@ from shoal.models.opensandbox import (
     RENEW_EXTENSION,
     RESERVED_PREFIX,
 )
-from shoal.models.requests import CreateSandbox, LifecycleHooks, MetadataPatch, PlatformSpec, Volume
+from shoal.models.requests import CreateSandbox, ImageSpec, LifecycleHooks, MetadataPatch, PlatformSpec, Volume
 from shoal.models.sidecars import check_sidecars, sidecar_problems
 
 MOST_ITEMS = 10_000
@@ -187,16 +187,16 @@ def _text(value: str | None) -> str | None:
 # --- Beyond the schema: 400 ------------------------------------------------------------------------------------------
 
 
-def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) -> None:
-    """Raise InvalidRequest for the first broken rule that holds for every runtime, in the API's order.
+def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) -> CreateSandbox:
+    """The request in the form that everything after it uses: platform in lower case, platform and images trimmed.
 
-    ``longest_timeout`` bounds ``timeout``, in seconds; None leaves it unbounded.
+    ``longest_timeout`` bounds ``timeout``, in seconds; None leaves it unbounded. Raises InvalidRequest for the first
+    broken rule that holds for every runtime, in the API's order.
     """
     _check_renewal(request.extensions or {})
     for key, value in (request.metadata or {}).items():
         _check_label(key, value)
-    if request.platform is not None:
-        normalize_platform(request.platform)
+    platform = None if request.platform is None else normalize_platform(request.platform)
     _check_timeout(request.timeout, longest_timeout)
     for name in request.env or {}:
         if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
@@ -205,6 +205,13 @@ def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) 
         words(request.entrypoint)
     _check_volumes(request.volumes or [])
     check_sidecars(request.sidecars or [])
+    image = None if request.image is None else _trimmed(request.image)
+    sidecars = request.sidecars and [replace(each, image=_trimmed(each.image)) for each in request.sidecars]
+    return replace(request, platform=platform, image=image, sidecars=sidecars)
+
+
+def _trimmed(image: ImageSpec) -> ImageSpec:
+    return replace(image, uri=image.uri.strip())
 
 
 def check_metadata_patch(patch: MetadataPatch) -> None:

@@ -14,6 +14,7 @@ from shoal.lifecycle.hosts import Host, Hosts
 from shoal.lifecycle.networks import Networks
 from shoal.models.plan import Sidecar, WorkloadPlan
 from shoal.models.requests import CredentialProxy, ImageAuth, ImageSpec, NetworkPolicy, SidecarSpec
+from shoal.models.rules import check_create
 from shoal.models.secret import Secret
 from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Capabilities, Networking
@@ -73,7 +74,7 @@ def test_what_a_runtime_does_not_declare_is_refused(
 
 
 def test_a_sidecar_of_a_request_is_not_trusted() -> None:
-    [drawn] = admission.draw_up(request(sidecars=[DB]), host(), None).sidecars
+    [drawn] = admission.draw_up(check_create(request(sidecars=[DB])), host(), None).sidecars
     assert drawn == Sidecar(name="db", image="postgres:17", env={"A": "1"}, ports=[5432])
     assert (drawn.trusted, drawn.first, drawn.shares_runtime_dir) == (False, False, False)
 

@@ -7,10 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.kernel.lifecycle.fakes import Server, fails, request, until
 
 from shoal.errors import ConfigError, Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
 from shoal.lifecycle.ledger import utcnow
+from shoal.models import rules
+from shoal.models.pools import CapacitySpec, CreatePool
+from shoal.models.requests import ImageSpec, PlatformSpec
 from shoal.models.sandbox import Failure, SandboxRecord, State
 from shoal.models.workload import Phase, Workload
 from shoal.plugin.interfaces import Principal
@@ -338,3 +342,27 @@ async def test_a_bug_while_the_outcome_is_written_is_no_store_that_is_away(monke
         failed = await server.lifecycle.sandboxes.wait(made, frozenset({State.FAILED}), 30)
         assert failed.record.reason == "INTERNAL_ERROR"
         assert server.world.workloads == {}
+
+
+async def test_a_create_is_checked_and_its_platform_normalized_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[PlatformSpec] = []
+    normalize = rules.normalize_platform
+
+    def noted(platform: PlatformSpec) -> PlatformSpec:
+        seen.append(platform)
+        return normalize(platform)
+
+    monkeypatch.setattr(rules, "normalize_platform", noted)
+    async with Server() as server:
+        server.runtime.capabilities = replace(server.runtime.capabilities, platforms=frozenset({"linux/amd64"}))
+        pool = CreatePool(
+            name="warm",
+            template={"image": {"uri": "host"}, "entrypoint": ["sleep", "1"]},
+            capacity_spec=CapacitySpec(buffer_min=0, buffer_max=0, pool_min=0, pool_max=1),
+        )
+        await server.lifecycle.pools.create(pool)
+        wanted = request(image=ImageSpec(uri=" host "), platform=PlatformSpec(os=" Linux ", arch="AMD64"))
+        entry = await server.lifecycle.sandboxes.create(wanted)
+    assert entry.record.platform == PlatformSpec(os="linux", arch="amd64")
+    assert entry.record.image == "host"
+    assert len(seen) == 1

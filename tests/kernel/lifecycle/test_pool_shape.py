@@ -10,6 +10,7 @@ from tests.kernel.lifecycle.fakes import request
 from shoal.errors import InvalidRequest, ValidationFailed
 from shoal.lifecycle.pools.shape import fingerprint, misfit, understand
 from shoal.models.requests import CreateSandbox, ImageAuth, ImageSpec, PlatformSpec
+from shoal.models.rules import check_create
 from shoal.models.secret import Secret
 
 TEMPLATE: dict[str, Any] = {
@@ -34,7 +35,7 @@ def test_a_template_is_what_a_create_of_the_same_fields_is() -> None:
         metadata={"a": "b"},
         extensions={"access.renew.extend.seconds": "300", "opensandbox.extensions.x": "y", "runtime": "memory"},
     )
-    assert understand(TEMPLATE).fingerprint == fingerprint(same)
+    assert understand(TEMPLATE).fingerprint == fingerprint(check_create(same))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,6 @@ from shoal.models.opensandbox import POOL_EXTENSION
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import check_create
 from shoal.plugin.interfaces import Principal
 from shoal.plugin.interfaces.pools import NativePools
 from shoal.view.entry import Entry
@@ -58,7 +57,6 @@ class Pools:
         self._store = core.store
         self._hosts = core.hosts
         self._lanes = core.lanes
-        self._longest_timeout = core.settings.server.max_sandbox_timeout_seconds
         self._keeper = keeper
         self._taking = taking
 
@@ -135,7 +133,6 @@ class Pools:
             match_creates=request.match_creates,
         )
         shape = understand(record.template)
-        check_create(shape.request, longest_timeout=self._longest_timeout)
         admission.refuse_unsupported(shape.request, host)
         await self._keeper.plan(PoolState(record, shape), str(uuid.uuid4()))
         await self._store.save_pool(record)

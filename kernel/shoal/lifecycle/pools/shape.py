@@ -21,7 +21,7 @@ from shoal.lifecycle.hosts import RUNTIME_EXTENSION
 from shoal.models import codes
 from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX, POOL_EXTENSION
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import normalize_create, normalize_platform, schema_problems
+from shoal.models.rules import check_create, normalize_create, schema_problems
 from shoal.models.secret import decode_hook, encode_hook
 
 T = TypeVar("T")
@@ -75,6 +75,7 @@ def understand(template: Mapping[str, Any]) -> Shape:
     for key in request.extensions or {}:
         if not _shapes(key):
             raise _unfit(f"extensions: {key[:64]!r} belongs to a create, not to a pool")
+    request = check_create(request)
     return Shape(request, fingerprint(request))
 
 
@@ -84,8 +85,7 @@ def fingerprint(request: CreateSandbox) -> str:
     shaping.pop(RUNTIME_EXTENSION, None)  # a pool is looked for on one runtime
     plain = replace(
         request,
-        image=None if request.image is None else replace(request.image, uri=request.image.uri.strip(), auth=None),
-        platform=None if request.platform is None else normalize_platform(request.platform),
+        image=None if request.image is None else replace(request.image, auth=None),
         timeout=None,
         metadata=None,
         extensions=shaping or None,
@@ -142,11 +142,11 @@ def _without_defaults(request: CreateSandbox) -> CreateSandbox:
 
 def _comparable(request: CreateSandbox) -> dict[str, Any]:
     return {
-        "image": None if request.image is None else request.image.uri.strip(),
+        "image": None if request.image is None else request.image.uri,
         "entrypoint": request.entrypoint,
         "resourceLimits": request.resource_limits,
         "resourceRequests": request.resource_requests,
-        "platform": None if request.platform is None else normalize_platform(request.platform),
+        "platform": request.platform,
         "volumes": request.volumes,
         "sidecars": request.sidecars,
         "networkPolicy": request.network_policy,
