@@ -6,6 +6,7 @@ import asyncio
 import json
 import select
 import socket
+import time
 
 import pytest
 from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, ok, until
@@ -53,6 +54,29 @@ def test_addresses() -> None:
     assert destination("10.0.0.1:80") == Destination("10.0.0.1", 80, b"10.0.0.1:80", b"")
     assert destination("[::1]:80/a/b/") == Destination("::1", 80, b"[::1]:80", b"/a/b")
     assert destination("name.test:80/") == Destination("name.test", 80, b"name.test:80", b"")
+
+
+def _service_with_two_writes(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        while connection.recv(65536):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            connection.sendall(b"ok")
+
+
+async def test_head_and_body_written_apart_do_not_wait_for_each_other() -> None:
+    """The kernel's delayed acknowledgement would make each answer on a used connection 40 ms late."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        service = asyncio.create_task(asyncio.to_thread(_service_with_two_writes, listener))
+        async with front(s=f"127.0.0.1:{listener.getsockname()[1]}") as server:
+            seconds = []
+            for _ in range(100):
+                began = time.monotonic()
+                assert (await server.get(PROXY))[2] == b"ok"
+                seconds.append(time.monotonic() - began)
+            assert server.proxy.pool.open == 1
+        await service
+    assert min(seconds[50:]) < 0.015
 
 
 async def test_one_connection_serves_many_requests() -> None:
