@@ -63,6 +63,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         packages(home)
         (home / "Dockerfile").write_text(
             "FROM shoal-test/debian:latest\nCOPY site /opt/shoal\nENV PYTHONPATH=/opt/shoal PYTHONUNBUFFERED=1\n"
+            "RUN python3 -m shoal_agent.bundle /usr/share/shoal/agent\n"
             'USER 10001:10001\nENTRYPOINT ["python3", "-m", "shoal.cli.main"]\nCMD ["serve"]\n'
         )
         tag = f"shoal-test/compose:{uuid.uuid4().hex[:8]}"
@@ -79,7 +80,7 @@ class Composed:
         self.name = f"shoaltest{uuid.uuid4().hex[:8]}"
         config = home / "compose.toml"
         text = (ROOT / "deploy" / "compose.toml").read_text()
-        config.write_text(text.replace("opensandbox/execd:v1.1.0", "shoal-test/execd"))
+        config.write_text(text)
         self.env = {
             **os.environ,
             "SHOAL_IMAGE": image,
@@ -133,6 +134,7 @@ def test_a_sandbox_is_made_reached_and_kept_over_a_new_container(composed: Compo
             while (page := http.get(f"/v1/sandboxes/{made}/proxy/8000/passwd")).status_code == 502:
                 pass
             assert "root" in page.text
+            assert http.get(f"/v1/sandboxes/{made}/proxy/44772/ping").status_code == 200
             composed.run("up", "-d", "--force-recreate")
             composed.wait()
             assert http.get(f"/v1/sandboxes/{made}").json()["expiresAt"] == seen["expiresAt"]
