@@ -88,7 +88,8 @@ class Holdings:
 
 
 def _paused(thing: Object) -> bool:
-    return bool(thing["spec"].get("pause")) or thing["spec"].get("operatingMode") == "Suspended"
+    paused = thing["spec"].get("pause") or thing.get("status", {}).get("phase") == "Paused"
+    return bool(paused) or thing["spec"].get("operatingMode") == "Suspended"
 
 
 def _allocated(thing: Object) -> list[str]:

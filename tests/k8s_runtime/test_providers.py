@@ -164,6 +164,20 @@ async def test_expiry_is_on_the_object_and_its_controller_acts_on_it(site: Site)
     watching.cancel()
 
 
+async def test_what_is_paused_and_renewed_is_resumed(site: Site) -> None:
+    """A controller that acts on any new version of a wish would pause it once more, without a pod to be kept."""
+    plan = await site.create(expires_at=datetime.now(UTC) + timedelta(minutes=10))
+    await site.runtime.pause(plan.id)
+    await site.until(plan, Phase.PAUSED)
+    later = datetime.now(UTC) + timedelta(minutes=20)
+    assert site.runtime.truth is not None
+    await site.runtime.truth.edit(plan.id, lambda held: Held(expires_at=later, metadata=held.metadata))
+    if site.resource is BATCH:
+        assert "pause" not in (await site.object(plan))["spec"]
+    await site.runtime.resume(plan.id)
+    await site.until(plan, Phase.RUNNING)
+
+
 async def test_creating_twice_is_one(site: Site) -> None:
     plan = await site.create()
     first = await site.object(plan)

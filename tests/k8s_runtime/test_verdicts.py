@@ -80,6 +80,8 @@ def wish(pause: bool, phase: str, seen: int | None, *conditions: dict[str, str])
         (wish(True, "Succeed", None), Phase.PAUSING, "PAUSING"),
         (wish(True, "Succeed", 1, condition("PauseFailed")), Phase.PAUSING, "PAUSING"),  # from the wish before this one
         (wish(True, "Succeed", 2, condition("PauseFailed")), Phase.RUNNING, "PAUSE_FAILED"),
+        (wish(True, "Succeed", 2), Phase.RUNNING, "PAUSE_FAILED"),  # lost
+        (wish(False, "Paused", 2), Phase.PAUSED, "RESUME_FAILED"),  # likewise
         (wish(True, "Paused", 2), Phase.PAUSED, "PAUSED"),
         (wish(False, "Paused", 1), Phase.RESUMING, "RESUMING"),
         (wish(False, "Paused", 2, condition("ResumeFailed")), Phase.PAUSED, "RESUME_FAILED"),
@@ -91,6 +93,24 @@ def test_what_was_asked_for_shows_before_the_controller_has_seen_it(
 ) -> None:
     verdict = BATCH.verdict(thing, None)
     assert (verdict.phase, verdict.reason) == (phase, reason)
+
+
+@pytest.mark.parametrize(
+    ("thing", "taken_back"),
+    [
+        (wish(True, "Paused", 2), True),
+        (wish(True, "Paused", None), True),
+        (wish(False, "Succeed", 2), True),
+        (wish(True, "Paused", 1), False),
+        (wish(True, "Succeed", 1), False),
+        (wish(True, "Pausing", 2), False),
+        (wish(False, "Paused", 1), False),
+        (batch({"phase": "Succeed"}), False),
+    ],
+)
+def test_a_renewal_takes_back_a_wish_that_is_done(thing: BatchSandbox, taken_back: bool) -> None:
+    patch = BATCH._renewal(thing, None)["spec"]
+    assert ("pause" in patch, patch.get("pause")) == (taken_back, None)
 
 
 def ended(code: int, at: str = "2026-01-01T00:00:05Z") -> dict[str, Any]:

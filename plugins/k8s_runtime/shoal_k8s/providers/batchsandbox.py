@@ -109,8 +109,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     def verdict(self, thing: BatchSandbox, pod: Pod | None) -> PodVerdict:
         """The table of section 11, first match; a pod's own words while it is on its way, and of its end."""
         status = thing.status
-        seen = (status.pause_observed_generation or thing.metadata.generation) >= thing.metadata.generation
-        moving = transition(thing.spec.pause, status.phase, status.conditions, seen=seen)
+        moving = transition(thing.spec.pause, status.phase, status.conditions, acknowledged=_acknowledged(thing))
         if moving is not None:
             return moving
         said = _task_ended(status) or ended(pod)
@@ -189,10 +188,16 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     def expiry_patch(self, expires_at: datetime | None) -> dict[str, Any]:
         return {"expireTime": None if expires_at is None else names.write_time(expires_at)}
 
+    def settled_wishes(self, thing: BatchSandbox) -> dict[str, Any]:
+        """A pause that is done would be made again by any change of ``spec``, and its images be lost with that."""
+        done = "Paused" if thing.spec.pause else "Succeed"
+        settled = thing.spec.pause is not None and thing.status.phase == done and _acknowledged(thing) is not False
+        return {"pause": None} if settled else {}
+
     async def pause(self, sandbox_id: str) -> None:
         """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, ApiError."""
         thing = self.required(sandbox_id)
-        await self._bridge(thing, "PauseFailed")
+        thing = await self._bridge(thing, "PauseFailed", wish=True)
         refusal = "Only a running sandbox can be paused."
         await self.change_checked(
             thing, {"spec": {"pause": True}}, lambda now: now.status.phase in ("Succeed", "Pausing"), refusal
@@ -201,16 +206,18 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
     async def resume(self, sandbox_id: str) -> None:
         """Likewise."""
         thing = self.required(sandbox_id)
-        await self._bridge(thing, "ResumeFailed")
+        thing = await self._bridge(thing, "ResumeFailed", wish=False)
         refusal = "Only a paused sandbox can be resumed."
         await self.change_checked(
             thing, {"spec": {"pause": False}}, lambda now: now.status.phase in ("Paused", "Resuming"), refusal
         )
 
-    async def _bridge(self, thing: BatchSandbox, failure: str) -> None:
-        """The controller acts on a change only: after a failure the wish is taken back before it is said again."""
-        if true(thing.status.conditions, failure) is not None and thing.spec.pause is not None:
-            await self.change(thing, {"spec": {"pause": None}})
+    async def _bridge(self, thing: BatchSandbox, failure: str, *, wish: bool) -> BatchSandbox:
+        """The controller acts on a change only: what failed or was lost is taken back before it is said again."""
+        before = "Succeed" if wish else "Paused"
+        lost = thing.spec.pause is wish and thing.status.phase == before and _acknowledged(thing) is True
+        failed = true(thing.status.conditions, failure) is not None and thing.spec.pause is not None
+        return await self.change(thing, {"spec": {"pause": None}}) if lost or failed else thing
 
     async def check_snapshot(self, sandbox_id: str) -> None:
         await preflight.check(self.cluster.client, await self.find_pod(sandbox_id))
@@ -224,6 +231,12 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
 
     async def delete_snapshot(self, snapshot_id: str) -> None:
         await self._captures.remove(snapshot_id)
+
+
+def _acknowledged(thing: BatchSandbox) -> bool | None:
+    """Whether its controller has seen the object as it is; None for one that does not say."""
+    seen = thing.status.pause_observed_generation
+    return None if seen is None else seen >= thing.metadata.generation
 
 
 def _running(pool: str | None) -> str:

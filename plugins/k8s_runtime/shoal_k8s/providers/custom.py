@@ -56,9 +56,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             watch_timeout=cluster.watch_timeout,
             first_list=cluster.first_list,
         )
-        self._edits = Edits(
-            cluster.client, self.objects, self.struct, self.expiry, lambda at: {"spec": self.expiry_patch(at)}
-        )
+        self._edits = Edits(cluster.client, self.objects, self.struct, self.expiry, self._renewal)
 
     @abstractmethod
     def manifest(self, plan: WorkloadPlan) -> dict[str, Any]:
@@ -87,6 +85,13 @@ class CustomProvider(WorkloadProvider, Generic[T]):
     @abstractmethod
     def expiry_patch(self, expires_at: datetime | None) -> dict[str, Any]:
         """The merge patch of ``spec`` that moves it."""
+
+    def settled_wishes(self, thing: T) -> dict[str, Any]:
+        """What a change of ``spec`` has to take back with it, for its controller would act on it once more."""
+        return {}
+
+    def _renewal(self, thing: T, expires_at: datetime | None) -> dict[str, Any]:
+        return {"spec": {**self.expiry_patch(expires_at), **self.settled_wishes(thing)}}
 
     async def start(self, changed: Callable[[str], None]) -> None:
         """Follow the objects and their pods. Raises ConfigError if the kind is not installed."""

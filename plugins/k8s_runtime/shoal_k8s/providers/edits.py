@@ -33,7 +33,7 @@ class Edits(Generic[T]):
     Args:
         kind: the struct that an object is decoded into.
         expiry: when the object is to go, as it says.
-        expiry_patch: the merge patch that moves it.
+        expiry_patch: the merge patch of an object that moves it.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Edits(Generic[T]):
         informer: Informer[T],
         kind: type[T],
         expiry: Callable[[T], str | None],
-        expiry_patch: Callable[[datetime | None], dict[str, Any]],
+        expiry_patch: Callable[[T, datetime | None], dict[str, Any]],
     ) -> None:
         self._client = client
         self._informer = informer
@@ -108,7 +108,7 @@ class Edits(Generic[T]):
         gone = {key: None for key in before.metadata if key not in after.metadata}
         patch: dict[str, Any] = {"metadata": {"labels": {**gone, **after.metadata}}}
         if after.expires_at != before.expires_at:
-            for part, fields in self._expiry_patch(after.expires_at).items():
+            for part, fields in self._expiry_patch(thing, after.expires_at).items():
                 patch.setdefault(part, {}).update(fields)
         meta = thing.metadata
         patch["metadata"]["resourceVersion"] = meta.resource_version

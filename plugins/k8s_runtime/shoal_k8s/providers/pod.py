@@ -117,7 +117,7 @@ def _expiry(pod: Pod) -> str | None:
     return pod.metadata.annotations.get(names.EXPIRES)
 
 
-def _expiry_patch(expires_at: datetime | None) -> dict[str, Any]:
+def _expiry_patch(_pod: Pod, expires_at: datetime | None) -> dict[str, Any]:
     return {"metadata": {"annotations": {names.EXPIRES: None if expires_at is None else names.write_time(expires_at)}}}
 
 
