@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Recorder, World, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Recorder, World
+from tests.support.waiting import until
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from opensandbox.config.connection_sync import ConnectionConfigSync
 from opensandbox.sync.sandbox import SandboxSync
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 SHAPE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "env": {"POOLED": "yes"}}
 
@@ -38,13 +38,6 @@ def http(server: ServerProcess) -> Iterator[httpx.Client]:
         for item in client.get("/v1/sandboxes?pageSize=200").json()["items"]:
             client.delete(f"/v1/sandboxes/{item['id']}")
     eventually(lambda: not any((server.state_dir / "sandboxes").glob("*-*-*-*-*")))
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.02)
 
 
 def capacity(low: int = 2, high: int = 2, most: int = 20, least: int = 0) -> dict[str, int]:

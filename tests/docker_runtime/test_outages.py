@@ -18,6 +18,7 @@ import pytest
 from tests.docker_runtime.engines import IMAGE
 from tests.docker_runtime.own_engine import OwnEngine, own_engine
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker", "dockerd"), pytest.mark.timeout(300)]
 
@@ -204,10 +205,3 @@ def remove_all(api: Api) -> None:
         volumes = client.api.volumes()["Volumes"] or []
         assert all(volume["Name"].startswith("opensandbox-execd-") for volume in volumes)
     api.http.close()
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)

@@ -20,6 +20,7 @@ from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.crash.test_kill_pools import Taker
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(600)]
 
@@ -65,10 +66,7 @@ class Bench:
         return {item["id"]: item["status"]["state"] for item in ours}
 
     def eventually(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < deadline, f"it did not come: {self.shown()}, {self.status()}, {self.containers()}"
-            time.sleep(0.1)
+        eventually(condition, told=lambda: (self.shown(), self.status(), self.containers()))
 
 
 @pytest.fixture

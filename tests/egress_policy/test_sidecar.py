@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import httpx
 import pytest
 from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.image import BASE, KINDS, dockerfile, real_image
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 
@@ -80,16 +80,10 @@ def start(image: str, bench: Bench) -> Iterator[Start]:
             sidecar = Sidecar(container)
             stack.callback(sidecar.http.close)
             if wait:
-                until(sidecar.healthy)
+                eventually(sidecar.healthy)
             return sidecar
 
         yield started
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Return once it holds; the test's own time limit is the bound."""
-    while not true():
-        time.sleep(0.05)
 
 
 def refused(answer: httpx.Response) -> int:
@@ -151,7 +145,7 @@ def test_what_it_refuses_changes_nothing(start: Start) -> None:
 
 def test_rules_that_cannot_be_read_are_a_loop_of_restarts(start: Start) -> None:
     sidecar = start({"egress": [{"action": "perhaps", "target": "x"}]}, wait=False)
-    until(lambda: sidecar.container.logs().decode().count("unsupported action") > 2)
+    eventually(lambda: sidecar.container.logs().decode().count("unsupported action") > 2)
     sidecar.container.reload()
     assert sidecar.container.status == "running"
     assert not sidecar.healthy()
@@ -207,7 +201,7 @@ def test_a_crash_loses_what_no_file_keeps_and_filters_on(start: Start, bench: Be
     with beside(sidecar, bench) as sandbox:
         sidecar.inside("kill -9 $(ps -o pid= --ppid 1)")
         assert "opensandbox" in tables(sandbox)
-        until(sidecar.healthy)
+        eventually(sidecar.healthy)
     after = {"defaultAction": "deny", **(RULES if file else {"egress": None})}
     assert sidecar.policy() == after
 

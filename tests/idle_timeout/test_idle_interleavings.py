@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.idle_timeout.clocks import Clock
-from tests.kernel.lifecycle.fakes import MemoryStore, Recorder, Server, World, expire_now, request, until
+from tests.kernel.lifecycle.fakes import MemoryStore, Recorder, Server, World, expire_now, request
+from tests.support.waiting import until
 
 from shoal.config.settings import Settings
 from shoal.errors import ShoalError

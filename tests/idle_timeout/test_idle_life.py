@@ -11,8 +11,9 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.lifecycle.fakes import World, fails, until
+from tests.kernel.lifecycle.fakes import World, fails
 from tests.sites import Site, site
+from tests.support.waiting import until
 
 from shoal.errors import EngineFailure
 from shoal.models.sandbox import State

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.lifecycle.fakes import until
 from tests.local_runtime.machine import can_bubblewrap, can_unshare
 from tests.servers import free_port
+from tests.support.waiting import until
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,11 +32,3 @@ def running(home: Path, config: str) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.stop()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 90.0) -> None:
-    """Wait for something that must come; the bound only turns a hang into a failure."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.05)

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.k8s_runtime.conftest import until
 from tests.k8s_runtime.relay import Relay, of_kubeconfig
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, InvalidRequest
 from shoal.models.requests import ClaimVolume, ImageAuth, Volume

@@ -12,8 +12,9 @@ import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.controllers import AGENT, BATCH, install
-from tests.k8s_runtime.servers import configuration, eventually
+from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 from shoal_k8s.api import ApiError, KubeClient, Resource
 from shoal_k8s.pods.objects import PODS

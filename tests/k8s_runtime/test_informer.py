@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.k8s_runtime.conftest import until
 from tests.k8s_runtime.relay import Relay, of_kubeconfig
+from tests.support.waiting import until
 
 from shoal_k8s.api import ApiError, ApiUnreachable, KubeClient, Resource
 from shoal_k8s.api.client import MERGE_PATCH

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.k8s_runtime.conftest import until
+from tests.support.waiting import until
 
 from shoal_k8s.api import KubeClient
 from shoal_k8s.lease import DURATION, Leadership

@@ -13,8 +13,9 @@ import httpx
 import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
-from tests.k8s_runtime.servers import configuration, eventually, running
+from tests.k8s_runtime.servers import configuration, running
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 from shoal_k8s.api import ApiError, KubeClient
 from shoal_k8s.pods.objects import PODS, SECRETS, Pod

@@ -11,7 +11,8 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from tests.k8s_runtime.servers import configuration, eventually, running
+from tests.k8s_runtime.servers import configuration, running
+from tests.support.waiting import eventually
 
 from shoal.errors import EngineFailure
 from shoal.models.workload import Phase, Workload

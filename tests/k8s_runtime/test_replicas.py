@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.k8s_runtime.servers import configuration, eventually, running
+from tests.k8s_runtime.servers import configuration, running
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually
 
 from shoal_k8s.api import ApiError, KubeClient
 from shoal_k8s.lease import LEASES, LeaseObject

@@ -16,13 +16,12 @@ import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.batch_controller import BatchController
-from tests.k8s_runtime.conftest import until
 from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, install
-from tests.k8s_runtime.servers import eventually
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.k8s_runtime.threads import Runs, in_thread
 from tests.servers import ServerProcess
+from tests.support.waiting import eventually, until
 
 from shoal.errors import Conflict, EngineFailure
 from shoal.models.plan import Sidecar, WorkloadPlan

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.machine import can_bubblewrap, can_unshare, local, settings
+from tests.local_runtime.machine import Start, can_bubblewrap, can_unshare, local, settings
 
 from shoal_local.config import LocalSettings
 from shoal_local.runtime import LocalRuntime
-
-Start = Callable[..., Awaitable[LocalRuntime]]
 
 
 @pytest.fixture(params=["unshare", "bubblewrap"])

@@ -25,6 +25,8 @@ from shoal_local.runtime import LocalRuntime
 
 T = TypeVar("T")
 ROOT = os.geteuid() == 0
+Start = Callable[..., Awaitable[LocalRuntime]]
+"""Makes and starts a runtime, and stops it after the test."""
 PATIENCE = 30.0
 """Seconds after which something that is bound to come has not; never a measure of speed."""
 

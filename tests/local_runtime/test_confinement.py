@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import local, plan, run
+from tests.local_runtime.machine import Start, local, plan, run
 
 from shoal_local.confine import calls, entry, files, program
 from shoal_local.runtime import LocalRuntime

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import layer, layout, tools
-from tests.local_runtime.machine import ROOT, ignore, local, plan, run
+from tests.local_runtime.machine import ROOT, Start, ignore, local, plan, run
 
 from shoal.errors import InvalidRequest
 from shoal.models.workload import Phase

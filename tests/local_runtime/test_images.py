@@ -10,9 +10,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import docker_archive, layer, layout, tools
-from tests.local_runtime.machine import ignore, local, plan, run
+from tests.local_runtime.machine import Start, ignore, local, plan, run
 
 from shoal.cli.init_config import example
 from shoal.errors import ConfigError, EngineFailure, InvalidRequest

@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import ROOT, ignore, link, local, plan, run, there
+from tests.local_runtime.machine import ROOT, Start, ignore, link, local, plan, run, there
 
 from shoal.errors import ConfigError
 from shoal_local.runtime import LocalRuntime

@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
 from tests.local_runtime.machine import (
+    Start,
     below,
     end,
     eventually,

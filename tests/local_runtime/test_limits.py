@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import below, end, groups_of, ignore, local, plan, run
+from tests.local_runtime.machine import Start, below, end, groups_of, ignore, local, plan, run
 
 from shoal.errors import InvalidRequest
 from shoal.models.workload import Phase

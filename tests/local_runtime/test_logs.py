@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import end, eventually, ignore, local, plan
+from tests.local_runtime.machine import Start, end, eventually, ignore, local, plan
 
 from shoal.plugin.interfaces import LogQuery
 from shoal_local.state.box import Box

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import PATIENCE, eventually, ignore, local, plan, run
+from tests.local_runtime.machine import PATIENCE, Start, eventually, ignore, local, plan, run
 
 from shoal.errors import ConfigError, EngineFailure, ShoalError
 from shoal.models.workload import Phase

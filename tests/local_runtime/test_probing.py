@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import eventually, ignore, local, plan
+from tests.local_runtime.machine import Start, eventually, ignore, local, plan
 
 from shoal.errors import EngineFailure, Unavailable
 from shoal.models.workload import Phase

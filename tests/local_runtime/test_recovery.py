@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.local_runtime.conftest import Start
 from tests.local_runtime.machine import (
+    Start,
     below,
     can_bubblewrap,
     can_unshare,

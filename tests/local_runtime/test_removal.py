@@ -7,8 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import eventually, ignore, local, plan, run, there
+from tests.local_runtime.machine import Start, eventually, ignore, local, plan, run, there
 
 from shoal_local.runtime import LocalRuntime
 from shoal_local.state.trees import remove_tree

@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import below, eventually, ignore, local, plan, run, settings, there
+from tests.local_runtime.machine import Start, below, eventually, ignore, local, plan, run, settings, there
 
 from shoal.errors import InvalidRequest
 from shoal.models.requests import HostVolume, Volume

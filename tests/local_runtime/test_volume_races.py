@@ -9,9 +9,8 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
 from tests.local_runtime.layouts import layer, tools
-from tests.local_runtime.machine import ROOT, ignore, local, plan, run
+from tests.local_runtime.machine import ROOT, Start, ignore, local, plan, run
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.kit import walk

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.conftest import Start
-from tests.local_runtime.machine import below, ignore, local, plan, run
+from tests.local_runtime.machine import Start, below, ignore, local, plan, run
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import ClaimVolume, HostVolume, Volume

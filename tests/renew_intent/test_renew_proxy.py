@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
-from tests.kernel.lifecycle.fakes import fails, until
+from tests.kernel.lifecycle.fakes import fails
 from tests.sites import Site, site
+from tests.support.waiting import until
 
 from shoal.errors import EngineFailure
 from shoal.models.sandbox import SandboxRecord, State

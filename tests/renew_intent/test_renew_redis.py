@@ -15,9 +15,9 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
-from tests.kernel.lifecycle.fakes import until
 from tests.renew_intent.redis_process import RedisProcess, installed
 from tests.sites import Site, site
+from tests.support.waiting import until
 
 from shoal.models.secret import Secret
 from shoal_renew.config import RedisSettings

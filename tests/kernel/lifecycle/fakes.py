@@ -453,14 +453,6 @@ def request(**changes: object) -> CreateSandbox:
     return CreateSandbox(**fields)  # type: ignore[arg-type]  # a test's own fields
 
 
-async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for something that must come; the bound only turns a hang into a failure."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, "it did not come"
-        await asyncio.sleep(0.005)
-
-
 def expire_now(server: Server, sandbox_id: str) -> None:
     """Move the expiry of a sandbox into the past, in the store and in the view, and let the scheduler know."""
     lifecycle = server.lifecycle

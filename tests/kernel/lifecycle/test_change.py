@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, fails, request, until
+from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, ShoalError, Unavailable
 from shoal.models.sandbox import State

@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.kernel.lifecycle.fakes import Boundary, Server, StoreContent, World, request, until
+from tests.kernel.lifecycle.fakes import Boundary, Server, StoreContent, World, request
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound
 from shoal.models.sandbox import SandboxRecord, State

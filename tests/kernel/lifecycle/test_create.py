@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import Server, fails, request, until
+from tests.kernel.lifecycle.fakes import Server, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import ConfigError, Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
 from shoal.lifecycle.ledger import utcnow

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kernel.lifecycle.fakes import until
+from tests.support.waiting import until
 
 from shoal.lifecycle import expiry
 from shoal.lifecycle.expiry import ExpiryScheduler

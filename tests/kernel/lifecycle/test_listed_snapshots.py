@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, StoreContent, World, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, StoreContent, World
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, NotFound, Unavailable
 from shoal.lifecycle import sandboxes

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, fails, request, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, RateLimited, Unavailable
 from shoal.lifecycle.pools.pool import PoolState, desired_buffer

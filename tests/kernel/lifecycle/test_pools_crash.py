@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.lifecycle.fakes import Boundary, Killed, Server, StoreContent, World, until
+from tests.kernel.lifecycle.fakes import Boundary, Killed, Server, StoreContent, World
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, Unavailable
 from shoal.models.pools import CapacitySpec, CreatePool

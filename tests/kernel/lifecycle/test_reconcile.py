@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expire_now, fails, request, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expire_now, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import EngineFailure, NotFound, Unavailable
 from shoal.models.sandbox import SandboxRecord, State

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
-from tests.kernel.lifecycle.fakes import Server, World, request, until
+from tests.kernel.lifecycle.fakes import Server, World, request
 from tests.kernel.lifecycle.test_shared_truth import SharedRuntime, Two
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, NotFound, Unavailable
 from shoal.models.sandbox import State

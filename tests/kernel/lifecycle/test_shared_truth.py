@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, fails, request, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, Forbidden, NotFound, Unavailable
 from shoal.models.plan import WorkloadPlan

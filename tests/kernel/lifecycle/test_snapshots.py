@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.lifecycle.fakes import Boundary, MemoryRuntime, Server, StoreContent, World, fails, request, until
+from tests.kernel.lifecycle.fakes import Boundary, MemoryRuntime, Server, StoreContent, World, fails, request
+from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, NotFound, NotSupported, Unavailable
 from shoal.lifecycle import snapshot_rows

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.lifecycle.fakes import Fault, Server, expire_now, request, until
+from tests.kernel.lifecycle.fakes import Fault, Server, expire_now, request
+from tests.support.waiting import until
 
 from shoal.errors import StoreFull
 from shoal.models.sandbox import State

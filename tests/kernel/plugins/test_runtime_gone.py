@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 from structlog.testing import capture_logs
-from tests.kernel.lifecycle.fakes import until
+from tests.support.waiting import until
 
 from shoal.plugin import hookimpl
 from shoal.plugin.interfaces import Runtime

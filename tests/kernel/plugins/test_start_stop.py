@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from structlog.testing import capture_logs
-from tests.kernel.lifecycle.fakes import MemoryRuntime, MemoryStore, StoreContent, World, until
+from tests.kernel.lifecycle.fakes import MemoryRuntime, MemoryStore, StoreContent, World
+from tests.support.waiting import until
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
-from tests.kernel.lifecycle.fakes import until
+from tests.support.waiting import until
 
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload

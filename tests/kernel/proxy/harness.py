@@ -8,10 +8,11 @@ import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import httpx
 import uvicorn
+from tests.support.serving import serving
 
 from shoal.config.settings import ProxySettings
 from shoal.errors import NotFound, ShoalError
@@ -265,22 +266,10 @@ async def front(
         proxy_headers=False,
         server_header=False,
     )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
     try:
-        running = Front(edge, server, sandboxes)
-        async with running.http:
-            yield running
+        async with serving(config) as server:
+            running = Front(edge, server, sandboxes)
+            async with running.http:
+                yield running
     finally:
-        server.force_exit = True
-        await server.shutdown()
         await proxy.aclose()
-
-
-async def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Wait for something that the loop will bring about."""
-    async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event to offer
-            await asyncio.sleep(0.005)

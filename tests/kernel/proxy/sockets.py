@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, header, http_protocol
 from tests.kernel.web.fakes import AccessLog, MemorySandboxes
+from tests.support.serving import serving
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -129,15 +130,10 @@ async def socket_front(
         server_header=False,
         date_header=False,
     )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
     try:
-        yield SocketFront(server, sandboxes, access)
+        async with serving(config) as server:
+            yield SocketFront(server, sandboxes, access)
     finally:
-        server.force_exit = True
-        await server.shutdown()
         await sockets.aclose(PATIENCE)
         await proxy.aclose()
 

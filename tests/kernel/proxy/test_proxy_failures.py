@@ -9,7 +9,8 @@ import socket
 
 import httpx
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, ok
+from tests.support.waiting import until
 
 from shoal.config.settings import ProxySettings
 from shoal.proxy.client import Client, Graces

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, answering, header, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Peer, Sandboxes, Upstream, answering, header, ok
+from tests.support.waiting import until
 
 from shoal.config.settings import ProxySettings
 from shoal.errors import BadGateway, InternalError

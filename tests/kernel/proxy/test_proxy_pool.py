@@ -9,7 +9,8 @@ import socket
 import time
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, ok
+from tests.support.waiting import until
 
 from shoal.config.settings import ProxySettings
 from shoal.errors import BadGateway, InternalError

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, headers, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, answering, front, header, headers, ok
+from tests.support.waiting import until
 
 PROXY = "/sandboxes/s/proxy/80/"
 

@@ -8,7 +8,8 @@ import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Front, Peer, Upstream, front, header, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Front, Peer, Upstream, front, header, ok
+from tests.support.waiting import until
 
 from shoal.proxy.connection import READ_AHEAD, WRITE_AHEAD, UpstreamConnection
 

@@ -6,8 +6,9 @@ import asyncio
 import socket
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Sandboxes, answering, front, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Sandboxes, answering, front, ok
 from tests.kernel.proxy.sockets import service, socket_front
+from tests.support.waiting import until
 
 from shoal.config.settings import ProxySettings
 from shoal.errors import Conflict

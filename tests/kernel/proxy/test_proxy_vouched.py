@@ -8,8 +8,9 @@ import select
 import socket
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, front, header, ok, until
+from tests.kernel.proxy.harness import PATIENCE, Peer, Upstream, front, header, ok
 from tests.kernel.proxy.test_proxy_pool import behind, pool_of
+from tests.support.waiting import until
 
 from shoal.proxy import pool as pooling
 from shoal.proxy.lease import Lease

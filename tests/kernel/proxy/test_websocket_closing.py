@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, until
+from tests.kernel.proxy.harness import PATIENCE
 from tests.kernel.proxy.sockets import ending, masked_frame, raw_client, raw_service, service, socket_front
+from tests.support.waiting import until
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 

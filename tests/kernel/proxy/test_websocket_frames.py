@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kernel.proxy.harness import until
 from tests.kernel.proxy.sockets import RawClient, masked_frame, raw_client, raw_service, service, socket_front
+from tests.support.waiting import until
 
 from shoal.proxy.websocket import relay
 from shoal.proxy.websocket.frames import Control, FrameReader, Violation, masked

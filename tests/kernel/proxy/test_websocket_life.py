@@ -6,8 +6,8 @@ import asyncio
 import time
 
 import pytest
-from tests.kernel.proxy.harness import until
 from tests.kernel.proxy.sockets import masked_frame, raw_client, raw_service, service, socket_front
+from tests.support.waiting import until
 
 from shoal.config.settings import ProxySettings
 from shoal.proxy.websocket import relay

@@ -6,8 +6,9 @@ import asyncio
 
 import aiohttp
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, until
+from tests.kernel.proxy.harness import PATIENCE
 from tests.kernel.proxy.sockets import PATH, masked_frame, raw_client, service, socket_front
+from tests.support.waiting import until
 from websockets.asyncio.server import ServerConnection
 from yarl import URL
 

@@ -6,7 +6,7 @@ import asyncio
 
 import aiohttp
 import pytest
-from tests.kernel.proxy.harness import PATIENCE, Upstream, answering, until
+from tests.kernel.proxy.harness import PATIENCE, Upstream, answering
 from tests.kernel.proxy.sockets import (
     HANDSHAKE,
     PATH,
@@ -16,6 +16,7 @@ from tests.kernel.proxy.sockets import (
     socket_front,
 )
 from tests.kernel.web.fakes import WordAuthenticator
+from tests.support.waiting import until
 from websockets.exceptions import InvalidStatus
 
 from shoal.config.settings import ProxySettings

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import until
 from tests.kernel.web.conftest import Web
+from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings
 from shoal.models.sandbox import ACCEPTED, State

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import until
 from tests.kernel.web.conftest import Web
+from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings
 from shoal.models.sandbox import State

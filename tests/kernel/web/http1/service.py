@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
+from tests.support.serving import serving as served
 
 from shoal.errors import ShoalError
 from shoal.proxy.asgi import Message, Receive, Scope, Send
@@ -168,20 +169,8 @@ async def serving(limits: Limits | None = None, trusted: str = "127.0.0.1") -> A
         proxy_headers=False,
         server_header=False,
     )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    await server.startup()
-    try:
-        yield Server(server, service, gate)
-    finally:
-        service.release.set()
-        server.force_exit = True
-        await server.shutdown()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait for something that the loop will bring about."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - what is waited for has no event to offer
-            await asyncio.sleep(0.005)
+    async with served(config) as server:
+        try:
+            yield Server(server, service, gate)
+        finally:
+            service.release.set()

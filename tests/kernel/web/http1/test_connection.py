@@ -9,7 +9,8 @@ import socket
 import struct
 
 import pytest
-from tests.kernel.web.http1.service import PATIENCE, Server, serving, until
+from tests.kernel.web.http1.service import PATIENCE, Server, serving
+from tests.support.waiting import until
 
 from shoal.web.http1 import Limits
 
