@@ -19,6 +19,7 @@ from shoal.errors import ConfigError
 from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.plugin.components import Components
 from shoal.plugin.manager import PluginManager, PluginStatus, survey
+from shoal.web.app import check_routes
 from shoal.web.guard import refuse_open_start
 
 UNMADE = "made on the first start"
@@ -34,7 +35,9 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     found = survey(loaded)
     _print_plugins(found)
     manager = PluginManager(loaded)
-    components = SandboxLifecycle(manager.settings, manager.register).components
+    lifecycle = SandboxLifecycle(manager.settings, manager.register)
+    components = lifecycle.components
+    check_routes(lifecycle, manager.settings, components.resources)
     server = manager.settings.server
     with capture_logs() as warnings:
         refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)

@@ -48,7 +48,7 @@ class RouteTable:
         self._owners: dict[str, str] = {}
         self._operations: dict[tuple[str | None, str], Operation] = {}
         for group in groups:
-            for route in group.routes():
+            for route in _routes(group):
                 self._add(group.name, route)
         bare = (path for path, route in self.mounted.items() if route.public)
         self.public = frozenset({*_RESERVED, *bare})
@@ -83,3 +83,16 @@ class RouteTable:
             both = f"{self._owners[name]!r} and {group!r}"
             raise ConfigError(f"resources {both} both have the {what} {name!r}")
         self._owners[name] = group
+
+
+def _routes(group: Resources) -> list[Route]:
+    """What a group lists. Raises ConfigError if that fails, or is no list of routes."""
+    try:
+        found = list(group.routes())
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"resources {group.name!r} failed in routes: {type(error).__name__}: {error}") from error
+    if not all(isinstance(route, Route) for route in found):
+        raise ConfigError(f"resources {group.name!r}: routes must return a list of Route")
+    return found

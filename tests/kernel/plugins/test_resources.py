@@ -14,6 +14,7 @@ from tests.kernel.web.fakes import WordAuthenticator
 from tests.support.stranger import installed
 
 from shoal.app import Shoal
+from shoal.cli.main import main
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError
 from shoal.plugin.interfaces import Operation, Resources, Route
@@ -117,3 +118,40 @@ def test_a_route_that_is_not_free_stops_the_start(routes: list[Route], told: str
     with pytest.raises(ConfigError) as caught:
         Web(resources=[Reefs(*routes)]).app()
     assert str(caught.value).startswith(told)
+
+
+class Broken(Resources):
+    name = "broken"
+
+    def __init__(self, answer: object) -> None:
+        self._answer = answer
+
+    def routes(self) -> Sequence[Route]:
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer  # type: ignore[return-value]  # that is what is wrong
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (KeyError("coral"), "resources 'broken' failed in routes: KeyError: 'coral'"),
+        (["/reef"], "resources 'broken': routes must return a list of Route"),
+        (None, "resources 'broken' failed in routes: TypeError: "),
+    ],
+)
+def test_a_group_that_lists_no_routes_is_named(answer: object, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Web(resources=[Broken(answer)]).table()
+    assert str(caught.value).startswith(told)
+
+
+def test_check_config_finds_a_route_that_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = NOTES.replace('"/sandboxes/{sandbox_id}/note"', '"/pools/{name}"')
+    config = tmp_path / "shoal.toml"
+    config.write_text('[server]\nhost = "127.0.0.1"\n[plugins]\nenabled = ["reef", "notes", "sqlite_store"]\n')
+    with installed(tmp_path, monkeypatch, reef=RUNTIME, notes=taken):
+        assert main(["check-config", "--config", str(config)]) == 1
+    assert capsys.readouterr().err == "shoal: resources 'pools' and 'notes' both have the path '/pools/{name}'\n"
