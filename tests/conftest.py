@@ -6,6 +6,7 @@ import functools
 import gc
 import os
 import shutil
+import socket
 import subprocess
 import warnings
 from collections.abc import Callable
@@ -82,6 +83,15 @@ def _redis() -> str | None:
     return None
 
 
+def _mysql() -> str | None:
+    """A sandbox's own server has a root without a password, as a fresh one has."""
+    try:
+        socket.create_connection(("127.0.0.1", 3306), timeout=5).close()
+    except OSError:
+        return "no MySQL server answers at 127.0.0.1:3306"
+    return None
+
+
 def _registry() -> str | None:
     address = os.environ.get("SHOAL_TEST_REGISTRY")
     if not address:
@@ -133,6 +143,7 @@ PROBES: dict[str, Callable[[], str | None]] = {
     "helm": _helm,
     "jupyter": functools.cache(lambda: _image(JUPYTER)),
     "k8s": functools.cache(_k8s),
+    "mysql": functools.cache(_mysql),
     "podman": functools.cache(_podman),
     "redis": functools.cache(_redis),
     "registry": functools.cache(_registry),

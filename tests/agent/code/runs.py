@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -48,10 +49,10 @@ def kinds(run: Run) -> list[str]:
 class Background(threading.Thread):
     """A run of code whose output is awaited while it goes on."""
 
-    def __init__(self, client: httpx.Client, context: str, code: str) -> None:
+    def __init__(self, client: httpx.Client, context: str, code: str, language: str = "") -> None:
         super().__init__(daemon=True)
         self._client = client
-        self._body = {"code": code, "context": {"id": context}}
+        self._body = {"code": code, "context": {"id": context, "language": language}}
         self._received = bytearray()
         self._news = threading.Condition()
         self._over = False
@@ -72,6 +73,10 @@ class Background(threading.Thread):
         with self._news:
             assert self._news.wait_for(lambda: text.encode() in self._received or self._over, 60)
             assert text.encode() in self._received, bytes(self._received)
+
+    def identifier(self) -> str:
+        """Its id, once it has begun."""
+        return str(json.loads(bytes(self._received).split(b"\n")[0])["text"])
 
     def end(self) -> Run:
         """Waits for its end."""

@@ -40,7 +40,8 @@ class Connection:
                     connection.close()
                     raise
         except (OSError, TimeoutError, asyncio.IncompleteReadError, struct.error, ValueError, IndexError) as error:
-            raise DatabaseError(f"no MySQL server answers at {HOST}:{PORT}: {error or 'timeout'}") from None
+            reason = "connection refused" if isinstance(error, ConnectionRefusedError) else str(error) or "timeout"
+            raise DatabaseError(f"no MySQL server answers at {HOST}:{PORT}: {reason}") from None
         return connection
 
     def close(self) -> None:

@@ -21,6 +21,7 @@ class Statements:
         self._agent = agent
         self._running: dict[str, int] = {}
         """The server's thread of each."""
+        self._interrupted: set[str] = set()
 
     def begin(self, code: str) -> Run:
         """Starts `code`. That there is no server is told by an error event."""
@@ -34,6 +35,7 @@ class Statements:
         thread = self._running.get(identifier)
         if thread is None:
             return False
+        self._interrupted.add(identifier)
         with contextlib.suppress(DatabaseError):
             connection = await Connection.open()
             try:
@@ -51,12 +53,17 @@ class Statements:
             self._running[identifier] = connection.thread
             await connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
             await connection.query(f"USE {DATABASE}")
-            name = "DBQueryError"
-            await _show(await connection.query(code), run)
+            name = "DBQueryError" if code.split()[:1] in (["SELECT"], ["select"]) else "DBExecError"
+            found = await connection.query(code)
+            if identifier not in self._interrupted:  # some statements give a result even so
+                await _show(found, run)
         except DatabaseError as error:
             failure = events.failure(name, str(error), [str(error)])
         finally:
             self._running.pop(identifier, None)
+            if identifier in self._interrupted:
+                self._interrupted.discard(identifier)
+                failure = events.interrupted("the statement was interrupted")
             if connection is not None:
                 connection.close()
             run.end(failure)

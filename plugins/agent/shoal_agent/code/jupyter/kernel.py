@@ -227,5 +227,7 @@ def _death(message: Message) -> bool:
 def _failure(content: dict[str, Any]) -> events.Event:
     traceback = content.get("traceback")
     lines = [str(line) for line in traceback] if isinstance(traceback, list) else []
-    evalue = str(content.get("evalue") or "")
-    return events.failure(str(content.get("ename") or "") or "CommandExecError", evalue, lines)
+    ename, evalue = str(content.get("ename") or ""), str(content.get("evalue") or "")
+    if not ename and evalue.isdigit():
+        return events.exit_failure(int(evalue))  # bash's kernel names no error
+    return events.failure(ename or "Error", evalue, lines)
