@@ -16,6 +16,7 @@ import pytest
 from msgspec.structs import replace
 from tests.local_runtime.machine import PATIENCE, eventually, ignore, link, local, plan, processes_of, settings
 
+from shoal.errors import EngineFailure
 from shoal.models.plan import WorkloadPlan
 from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_LABEL, Agent
 from shoal_local.agent.placement import FOLDER
@@ -213,4 +214,21 @@ async def test_an_image_without_anything(tmp_path: Path, isolation: str, agent: 
     await runtime.create(plan, ignore)
     assert await shell(runtime, plan.id, "echo from busybox") == "from busybox"
     await runtime.delete(plan.id)
+    await runtime.stop()
+
+
+async def test_an_environment_that_is_too_large_for_the_agent_is_told(
+    tmp_path: Path, isolation: str, agent: Agent
+) -> None:
+    runtime = made(tmp_path, isolation, agent)
+    await runtime.start()
+    large = replace(wanted(), env={f"V{number}": "x" * 60_000 for number in range(3)})
+    await runtime.create(large, ignore)
+    with pytest.raises(EngineFailure, match="environment is too large"):
+        await runtime.connect(large.id, AGENT_PORT)
+    other = wanted()
+    await runtime.create(other, ignore)
+    assert await shell(runtime, other.id, "echo fine") == "fine"
+    for each in (large, other):
+        await runtime.delete(each.id)
     await runtime.stop()

@@ -59,6 +59,16 @@ async def test_two_sandboxes_listen_on_one_port(runtime: LocalRuntime, port: int
         await runtime.connect(one, port + 1)
 
 
+async def test_a_port_on_which_nobody_listens_is_refused_always(runtime: LocalRuntime) -> None:
+    """A socket that gets the port of its destination as its own is connected to itself, without anybody there."""
+    wanted = plan("sleep", "600")
+    await runtime.create(wanted, ignore)
+    (sock,) = await runtime._dialler._make(wanted.id, socket.AF_INET, 1)
+    sock.bind(("127.0.0.1", 40_000))
+    with pytest.raises(ConnectionRefusedError):
+        await runtime._dialler._connect(wanted.id, sock, 40_000)
+
+
 @needs_python
 async def test_a_port_of_ipv6_alone(runtime: LocalRuntime) -> None:
     made = await serving(runtime, 8080, "six", "AF_INET6", "::1")

@@ -35,13 +35,13 @@ NS_GET_USERNS = 0xB701
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 ALL_NAMESPACES = 0x3C020000
 """Mount, UTS, IPC, user and process namespaces."""
-PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 ENTRY = 4
 """The descriptor at which the entry program expects itself (`shoal_local.confine.entry`)."""
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 """netdevice(7)."""
-SETTINGS = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
-"""Of /proc/sys/net/ipv4: root in a sandbox has no privileges over its network."""
+SETTINGS = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647", "ip_local_reserved_ports": "44772"}
+"""Of /proc/sys/net/ipv4. Root in a sandbox has no privileges over its network; the agent's port is kept for it."""
 MAX_SOCKETS = 16
 MAX_REQUEST = 131072
 
@@ -106,12 +106,17 @@ def answer(channel: socket.socket, request: str, namespace: int) -> None:
         each.close()
 
 
-def run(job: dict[str, Any], descriptors: list[int]) -> bytes:
-    """Start a program in the namespaces of a process; ``ok``, or what went wrong."""
+def run(job: dict[str, Any], descriptors: list[int], channel: socket.socket) -> bytes:
+    """Start a program in the namespaces of a process; ``ok``, or what went wrong.
+
+    Until it executes the program, the child is out of the sandbox's reach: nobody inside may trace it.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            channel.close()
+            _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
             _become(job, descriptors)
         except BaseException as error:
             os.write(writer, str(error).encode()[:200] or b"it failed")
@@ -165,7 +170,7 @@ def serve(channel: socket.socket) -> None:
         if not data:
             return
         if data.startswith(b"run "):
-            channel.send(run(json.loads(data[4:]), descriptors))
+            channel.send(run(json.loads(data[4:]), descriptors, channel))
             for each in descriptors:
                 os.close(each)
             continue

@@ -24,6 +24,8 @@ CODE: Final = "LOCAL::NETWORK_FAILED"
 PROGRAM: Final = Path(__file__).with_name("broker.py")
 ANSWER_SECONDS: Final = 10.0
 _MAX_SOCKETS: Final = 16
+MAX_REQUEST: Final = 128 * 1024
+"""As the broker takes them."""
 
 
 class Job(Struct, frozen=True):
@@ -70,12 +72,15 @@ class Broker:
 
     def run(self, pidfd: int, entry: Path | None, job: Job) -> None:
         """Start a program in the namespaces of a process, through the entry program. Raises EngineFailure."""
+        request = f"run {msgspec.json.encode(job).decode()}"
+        if len(request.encode()) > MAX_REQUEST:
+            raise EngineFailure(CODE, "the sandbox's environment is too large for another program in it")
         with ExitStack() as opened:
             handles = [pidfd]
             if entry is not None:
                 handles.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
                 opened.callback(os.close, handles[1])
-            self._ask(f"run {msgspec.json.encode(job).decode()}", *handles)
+            self._ask(request, *handles)
 
     def close(self) -> None:
         """End the broker; the next request starts another."""

@@ -8,6 +8,7 @@ each, and is closed when the sandbox ends.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -65,6 +66,9 @@ class Dialler:
     async def _connect(self, sandbox_id: str, sock: socket.socket, port: int) -> socket.socket:
         try:
             await asyncio.get_running_loop().sock_connect(sock, (_LOOPBACK[sock.family], port))
+            if sock.getsockname()[:2] == sock.getpeername()[:2]:
+                # Nobody listens, and the kernel picked the very port as the socket's own: it is connected to itself.
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens on the port")
         except BaseException:
             sock.close()
             raise
