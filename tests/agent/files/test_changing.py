@@ -67,6 +67,12 @@ def test_moving_refuses(place: Place) -> None:
     assert (place.names(), (place.folder / "b").read_bytes()) == (["a", "b", "d", "d/x"], b"2")
 
 
+@pytest.mark.parametrize("place", ["user"], indirect=True)
+def test_a_move_that_fails_leaves_no_folder(place: Place) -> None:
+    refused(post(place, "/files/mv", [{"src": "/etc/hostname", "dest": place.path("a/b/c")}]), 403, "PERMISSION_DENIED")
+    assert place.names() == []
+
+
 def test_moving_stops_at_the_first_error(place: Place) -> None:
     for name in "abc":
         place.write(name)

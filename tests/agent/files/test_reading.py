@@ -198,7 +198,10 @@ def test_what_is_no_regular_file(place: Place) -> None:
 def test_files_without_a_size_of_their_own(place: Place) -> None:
     answer = get(place, "/files/download", path="/proc/version")
     assert answer.text == Path("/proc/version").read_text()
-    answer = get(place, "/files/download", path="/proc/kallsyms")  # megabytes
+    large = Path("/proc/kallsyms")  # megabytes where the kernel shows it
+    if not large.exists() or len(large.read_bytes()) < 1_000_001:
+        return
+    answer = get(place, "/files/download", path=str(large))
     assert len(answer.content) > 1_000_000
     assert "content-length" not in answer.headers
 

@@ -172,7 +172,8 @@ def test_what_the_user_may_not_write(place: Place) -> None:
     refused(upload(place, "/etc/passwd", b"x"), 403, "PERMISSION_DENIED")
     kept = place.write("read-only", b"kept", 0o444)
     refused(upload(place, str(kept), b"x"), 403, "PERMISSION_DENIED")
-    refused(upload(place, place.path("new"), b"x", owner="root"), 403, "PERMISSION_DENIED")
+    for name in ("new", "a/b/new"):
+        refused(upload(place, place.path(name), b"x", owner="root"), 403, "PERMISSION_DENIED")
     assert (kept.read_bytes(), place.names()) == (b"kept", ["read-only"])
 
 

@@ -9,7 +9,7 @@ import sys
 
 from shoal_agent.files.failures import FILE_EXISTS, reported
 from shoal_agent.files.permissions import Change
-from shoal_agent.files.tree import make_parents, remove_directory
+from shoal_agent.files.tree import parents_made, remove_directory
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, ApiError
 
 _PIECE = 16 * 1024 * 1024
@@ -28,10 +28,9 @@ def move(source: str, target: str) -> None:
         os.lstat(source)
     if target.startswith(source.rstrip("/") + "/"):
         raise ApiError(400, INVALID_REQUEST_BODY, f"{source} cannot be moved into itself")
-    with reported(target):
-        if os.path.lexists(target):
-            raise ApiError(409, FILE_EXISTS, f"{target} exists already")
-        make_parents(target, Change())
+    if os.path.lexists(target):
+        raise ApiError(409, FILE_EXISTS, f"{target} exists already")
+    with reported(target), parents_made(target, Change()):
         try:
             os.rename(source, target)
         except OSError as error:
@@ -42,6 +41,8 @@ def move(source: str, target: str) -> None:
 
 def _move_by_copy(source: str, target: str) -> None:
     """The copy grows beside the target and gets its name when it is complete; then the source goes."""
+    if not os.access(os.path.dirname(source), os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise PermissionError(errno.EACCES, f"{source} cannot be removed from its folder")
     beside = f"{os.path.dirname(target).rstrip('/')}/.move-{os.urandom(8).hex()}"
     try:
         _Copier().copy(source, beside)

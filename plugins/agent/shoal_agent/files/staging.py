@@ -13,7 +13,7 @@ import stat
 
 from shoal_agent.files.move import copy_attributes, transfer, write_all
 from shoal_agent.files.permissions import Change
-from shoal_agent.files.tree import make_parents
+from shoal_agent.files.tree import parents_made
 
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -130,15 +130,18 @@ class Staged:
         try:
             if self.descriptor == _PARKED and self._name is not None:
                 self.descriptor = os.open(self._name, os.O_RDWR | os.O_NOFOLLOW)
-            make_parents(self.path, parents or Change())
-            existing = _status(self.path)
-            if self._spool is None and existing is None:
-                change.apply(self.descriptor)
-                self._publish()
-            elif self._spool is not None or existing is None or not self._replace(existing, change):
-                self._overwrite(change)
+            with parents_made(self.path, parents or Change()):
+                self._take_place(change)
         finally:
             self.discard()
+
+    def _take_place(self, change: Change) -> None:
+        existing = _status(self.path)
+        if self._spool is None and existing is None:
+            change.apply(self.descriptor)
+            self._publish()
+        elif self._spool is not None or existing is None or not self._replace(existing, change):
+            self._overwrite(change)
 
     def _publish(self) -> None:
         """A new file appears, with all its content."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -91,8 +92,7 @@ def make_all(changes: dict[str, Change]) -> None:
 
 def make(path: str, change: Change) -> None:
     """Like ``mkdir -p``: makes what is missing; `change` is for the last one, and only if it is new."""
-    with reported(path):
-        missing = make_parents(path, Change())
+    with reported(path), parents_made(path, Change()):
         try:
             os.mkdir(path)
         except FileExistsError:
@@ -102,13 +102,34 @@ def make(path: str, change: Change) -> None:
         try:
             change.apply(path)
         except OSError:
-            for made in [path, *reversed(missing)]:
-                os.rmdir(made)
+            os.rmdir(path)
             raise
 
 
-def make_parents(path: str, change: Change) -> list[str]:
-    """Makes the directories above `path` that are missing, with the owner in `change`. Returns those made."""
+@contextlib.contextmanager
+def parents_made(path: str, change: Change) -> Iterator[None]:
+    """Makes the directories above `path` that are missing, with the owner in `change`; they go if what follows fails.
+
+    Raises OSError, `ApiError`.
+    """
+    made: list[str] = []
+    try:
+        for directory in _missing_parents(path):
+            try:
+                os.mkdir(directory)
+            except FileExistsError:
+                continue  # somebody else was faster
+            made.append(directory)
+            change.chown(directory)
+        yield
+    except BaseException:
+        for directory in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+        raise
+
+
+def _missing_parents(path: str) -> list[str]:
     missing: list[str] = []
     parent = os.path.dirname(path)
     while not os.path.isdir(parent):
@@ -116,16 +137,7 @@ def make_parents(path: str, change: Change) -> list[str]:
             raise ApiError(400, INVALID_FILE, f"{parent} is not a directory")
         missing.append(parent)
         parent = os.path.dirname(parent)
-    missing.reverse()
-    made = []
-    for directory in missing:
-        try:
-            os.mkdir(directory)
-        except FileExistsError:
-            continue  # somebody else was faster
-        made.append(directory)
-        change.chown(directory)
-    return made
+    return missing[::-1]
 
 
 def delete_files(paths: list[str]) -> None:
