@@ -28,7 +28,7 @@ BACKOFF_FIRST: Final = 0.5
 BACKOFF_MOST: Final = 15.0
 """Seconds between two tries of a runtime that is away."""
 STARTING: Final = "it is being started"
-MISCONFIGURED: Final = "it cannot be started as it is configured"
+COULD_NOT_START: Final = "it could not be started, and the log of the server says why"
 
 Open = Callable[[Runtime], Awaitable[None]]
 
@@ -114,7 +114,7 @@ class Arrivals:
                 self._opened.add(host.part.key)
             await reconciler.compare(lambda: self._present(reconciler))
         except (ComponentFailure, ConfigError) as error:
-            reason = error.reason if isinstance(error, ComponentFailure) else MISCONFIGURED
+            reason = error.reason if isinstance(error, ComponentFailure) else COULD_NOT_START
             if host.away != reason:
                 log.error("a runtime does not answer, and is tried again", plugin=host.part.plugin, error=str(error))
             self._away(reconciler, reason)

@@ -300,7 +300,7 @@ async def test_a_configuration_error_stops_the_start_where_no_other_runtime_is_u
     site.sick.on_start = misconfigured
     async with site.server() as client:
         reason = (await client.get("http://localhost/ready")).json()["components"]["reef/runtime/sick"]
-        assert reason == "it cannot be started as it is configured"
+        assert reason == "it could not be started, and the log of the server says why"
     site.healthy.start = misconfigured  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match=r"^reef\.depth: too deep\nreef\.depth: too deep$"):
         async with site.server():
