@@ -32,8 +32,8 @@ class ClientWebSocket:
                     **server.headers(),
                     "Connection": "Upgrade",
                     "Upgrade": "websocket",
-                    "Sec-ClientWebSocket-Version": "13",
-                    "Sec-ClientWebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+                    "Sec-WebSocket-Version": "13",
+                    "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
                 },
             )
             answer = self._connection.getresponse()
@@ -78,7 +78,7 @@ class ClientWebSocket:
         if length >= 126:
             length = int.from_bytes(self._read(2 if length == 126 else 8))
         if length > _LONGEST or second & 0x80:
-            raise ClientError("the server sent a malformed ClientWebSocket frame")
+            raise ClientError("the server sent a malformed WebSocket frame")
         return bool(first & 0x80), first & 0x0F, self._read(length)
 
     def _read(self, length: int) -> bytes:

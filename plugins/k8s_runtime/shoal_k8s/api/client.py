@@ -188,7 +188,7 @@ def reaching(request: str) -> Iterator[None]:
 
 
 def read_status(content: bytes) -> ApiStatus:
-    """What the API server said; anything but a ApiStatus (a proxy's page) becomes an empty one."""
+    """What the API server said; anything but an ApiStatus (a proxy's page) becomes an empty one."""
     try:
         return msgspec.json.decode(content, type=ApiStatus)
     except msgspec.DecodeError:
