@@ -64,8 +64,8 @@
   // A script, which an interrupt can end; null for code that is none, such as an `await` at top level.
   function compiled(code, name) {
     const loader = vm.constants && vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
-    const options = { filename: name, importModuleDynamically: loader || ((specifier) => import(specifier)) };
-    if (awaits(code)) return null;
+    const options = loader ? { filename: name, importModuleDynamically: loader } : { filename: name };
+    if (awaits(code) || !loader && /\bimport\s*\(/.test(code)) return null;  // An older vm imports nothing by itself.
     for (const text of /^\s*\{/.test(code) && !/;\s*$/.test(code) ? ['(' + code.trim() + ')', code] : [code]) {
       try { return new vm.Script(text, options); } catch (error) { /* The REPL tells what is wrong. */ }
     }
