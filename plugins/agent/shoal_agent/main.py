@@ -8,7 +8,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
 from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
@@ -51,35 +52,42 @@ def run(given: options.Options, listener: socket.socket, environ: Mapping[str, s
 
 
 async def _serve(agent: Agent, listener: socket.socket) -> int:
+    end = _end_of(agent)  # before anybody can know that it runs: a signal that came earlier would be lost
     agent.children.adopts = os.getpid() == 1
     agent.children.start()
     server = Server(app.build(agent))
     for start in agent.on_start:
         await start()
     await server.start(listener)
-    _LOG.debug("listening on %s:%d", *listener.getsockname()[:2])
-    status = await _until_the_end(agent)
+    _LOG.info("listening on %s:%d", *listener.getsockname()[:2])
+    status = await end
     await server.stop(agent.options.graceful_shutdown)
     for finish in agent.on_stop:
         await finish()
     return status
 
 
-async def _until_the_end(agent: Agent) -> int:
-    """Waits for the end: that of the command with `--init`, else SIGTERM or SIGINT. Returns the exit status."""
+def _end_of(agent: Agent) -> Coroutine[Any, Any, int]:
+    """What waits for the end: that of the command with `--init`, else SIGTERM or SIGINT. Its result is the status."""
     loop = asyncio.get_running_loop()
-    hooks = Lifecycle(agent).start()
     if agent.options.init:
-        if failed := await hooks:
-            return failed
         command = MainCommand(agent.options.init, agent.environment.daemon, agent.children)
         for number in FORWARDED:
             loop.add_signal_handler(number, command.forward, number)
-        return await command.start()
-    agent.run_in_background(hooks)
+        return _end_of_command(agent, command)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    return _end_by_signal(agent, stop)
+
+
+async def _end_of_command(agent: Agent, command: MainCommand) -> int:
+    failed = await Lifecycle(agent).start()
+    return failed or await command.start()
+
+
+async def _end_by_signal(agent: Agent, stop: asyncio.Event) -> int:
+    agent.run_in_background(Lifecycle(agent).start())
     await stop.wait()
     return 0
 

@@ -30,9 +30,11 @@ class MainCommand:
         self._environment = {name: value for name, value in environment.items() if name not in HIDDEN}
         self._children = children
         self._pid: int | None = None
+        self._started = False
 
     def start(self) -> asyncio.Future[int]:
         """Starts it. The future's result is the status to exit with: 128 and its number for a signal."""
+        self._started = True
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         try:
             self._pid, ended = self._children.popen(
@@ -53,7 +55,9 @@ class MainCommand:
         return program(self._argv[0], self._environment, os.getcwd()) or self._argv[0]
 
     def forward(self, number: int) -> None:
-        """Passes a signal on."""
+        """Passes a signal on. One that asks for the end before there is a command ends the agent."""
+        if self._pid is None and not self._started and number in (signal.SIGTERM, signal.SIGINT):
+            raise SystemExit(128 + number)
         if self._pid is not None:
             try:
                 os.kill(self._pid, number)

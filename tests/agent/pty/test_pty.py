@@ -122,7 +122,7 @@ def test_a_shell_on_a_terminal(new: NewSession) -> None:
 def test_ctrl_c_works_whatever_the_agent_inherited(start_agent: StartAgent) -> None:
     agent = start_agent(prefix=["/bin/sh", "-c", 'trap "" INT QUIT; "$@" & wait', "sh"])
     with agent.client() as client, Session(agent, client).socket() as terminal:
-        terminal.type("echo beg''un; sleep 300\n")
+        terminal.type("sh -c 'echo beg\\un; exec sleep 300'\n")  # it says so itself, when it is in the foreground
         terminal.sees("begun")
         terminal.type("\x03")
         terminal.type("echo alive$((3+5))\n")
