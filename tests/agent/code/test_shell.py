@@ -24,8 +24,9 @@ def agent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     programs = home / "bin"
     programs.mkdir()
     (programs / ("bash" if request.param == "bash" else "sh")).symlink_to(shell)
-    for program in ("sleep", "cat", "env", "grep", "seq"):
-        (programs / program).symlink_to(shutil.which(program) or "")
+    for program in ("sleep", "cat", "env", "grep", "sh"):
+        if not (programs / program).exists():
+            (programs / program).symlink_to(shutil.which(program) or "")
     env = {"PATH": str(programs), "EXECD_ACCESS_TOKEN": "s3cret", "ENV": "production", "PROMPT_COMMAND": "echo prompt"}
     started = AgentProcess(home, env=env)
     yield started
@@ -65,11 +66,17 @@ def test_code_that_is_abandoned_leaves_the_shell_usable(client: httpx.Client, co
 
 
 @pytest.mark.parametrize(
-    "code", ["sleep 60", "while :; do :; done", "f() { sleep 60; }; f | cat", "(sleep 60; echo not reached)"]
+    "code",
+    [
+        "env sh -c 'echo ready; exec sleep 60'",
+        "echo ready; while :; do :; done",
+        "f() { env sh -c 'echo ready; exec sleep 60'; }; f | cat",
+        "(env sh -c 'echo ready; exec sleep 60'; echo not reached)",
+    ],
 )
 def test_an_interrupt_ends_the_code_and_keeps_the_state(client: httpx.Client, context: str, code: str) -> None:
     execute(client, context, "kept=2")
-    run = interrupted(client, context, f"echo ready; {code}; echo not reached")
+    run = interrupted(client, context, f"{code}; echo not reached")
     assert name(run) == "KeyboardInterrupt"
     assert run.texts() == ["ready\n"]
     assert run.texts("stderr") == []

@@ -14,6 +14,8 @@ from shoal_agent.code.events import Emit
 from shoal_agent.code.interpreter import STUBBORN, Local, Unavailable, not_started
 from shoal_agent.code.process import Process
 
+AGAIN = (0.2, 1.0)
+"""Seconds after an interrupt at which it is repeated if nobody noticed it."""
 START = 60.0
 """Seconds that an interpreter has to say that it is ready."""
 
@@ -113,8 +115,29 @@ class Python(Driven):
 
     language = "python"
 
+    def __init__(self, children: Children, program: str, environment: dict[str, str], cwd: str | None) -> None:
+        super().__init__(children, program, environment, cwd)
+        self._noticed = 0
+        """The last run that noticed its interrupt."""
+
     def arguments(self) -> list[str]:
         return ["-c", drivers.PYTHON_LOADER]
+
+    async def interrupt(self) -> None:
+        """A signal that comes just before a system call that waits is noticed after it: then it is repeated."""
+        await super().interrupt()
+        for seconds in AGAIN:
+            self.later(seconds, self._repeat)
+
+    def _repeat(self, process: Process) -> None:
+        if self._noticed != self.runs:
+            process.signal(signal.SIGINT)
+
+    async def understand(self, process: Process, message: Any, emit: Emit) -> bool:
+        if message["type"] == "interrupted":
+            self._noticed = self.runs
+            return False
+        return await super().understand(process, message, emit)
 
     def greeting(self) -> bytes:
         return frame(drivers.PYTHON)

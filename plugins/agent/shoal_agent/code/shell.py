@@ -127,14 +127,14 @@ class Shell(Local):
         run, status = message
         if run != self.runs:
             return False  # of a run before: its code wrote to the shell's input
-        self.failure = self.ended(status) if status else None
+        self.failure = self.ended(status) if status or self._interrupted else None
         if self._interrupted:
             await _sweep(process, self._since)
         return True
 
     def ended(self, code: int) -> events.Event | None:
         """`exit` ends the shell with the code's own status."""
-        if self._interrupted and code:
+        if self._interrupted:
             return events.interrupted(str(code))
         if code < 0:
             return events.died(self.language, code)

@@ -34,6 +34,12 @@ def _idle(number: int, frame: object) -> None:
     """An interrupt between two runs. A handler, since children would inherit that a signal is ignored."""
 
 
+def _interrupt(channel: Channel) -> None:
+    """An interrupt of a run. The agent repeats one that it does not hear of, which a sleep may have missed."""
+    channel.send({"type": "interrupted"})
+    raise KeyboardInterrupt
+
+
 def _shell(show: Callable[[Dict[str, Any]], None]) -> Any:
     """IPython's shell where the image has a working IPython, else our own."""
     try:
@@ -49,7 +55,7 @@ def _run(channel: Channel, shell: Any, code: str) -> None:
     error = None
     channel.running = True
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, lambda number, frame: _interrupt(channel))
         error = shell.run(code)
         signal.signal(signal.SIGINT, _idle)
     except KeyboardInterrupt as interrupt:
