@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
@@ -25,6 +26,19 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 
 from shoal.errors import ConfigError
 from shoal_k8s.api.connection import ApiConnection
+
+_RT_SIGACTION: Final = {"x86_64": 13, "aarch64": 134}
+
+
+def _default_internal_signals() -> None:
+    """Give signals 32 and 33 their defaults: glibc's posix_spawn, by which ``make`` starts programs, ignores them."""
+    number = _RT_SIGACTION.get(os.uname().machine)
+    if number is not None:
+        for signal in (32, 33):
+            ctypes.CDLL(None).syscall(number, signal, bytes(32), None, 8)
+
+
+_default_internal_signals()
 
 DEBIAN: Final = "shoal-test/debian:latest"
 """An image with more in it than BusyBox: python3, nftables, curl."""

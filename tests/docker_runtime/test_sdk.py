@@ -141,7 +141,7 @@ async def test_the_asynchronous_client(server: ServerProcess, bench: Bench) -> N
     ("fields", "code"),
     [
         ({"image": "127.0.0.1:9/no/such:image"}, "DOCKER::SANDBOX_IMAGE_PULL_FAILED"),
-        ({"resource": {"memory": "1Mi"}}, "DOCKER::SANDBOX_START_FAILED"),
+        ({"resource": {"memory": "1Mi"}}, "SANDBOX::INVALID_PARAMETER"),
         (
             {
                 "volumes": [

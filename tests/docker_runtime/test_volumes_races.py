@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import DOCKER_HOST, IMAGE
 from tests.docker_runtime.relay import EngineRelay
@@ -125,7 +126,7 @@ async def test_a_part_of_a_claim_is_what_was_checked(
     name = f"shoal-claim-{plan.id}"
     bench.volumes.append(name)
     asked = Volume(name="v", mount_path="/data", sub_path="part", pvc=ClaimVolume(claim_name=name))
-    plan.volumes.append(asked)
+    plan = replace(plan, volumes=[asked])
     async with make(init=False) as runtime:
         root = Path(bench.client.volumes.create(name, labels={}).attrs["Mountpoint"])
         swapped(runtime, monkeypatch, turn(root / "part", victim))

@@ -125,7 +125,7 @@ def test_long_code_and_quotes(client: httpx.Client, context: str, size: int) -> 
 
 
 def test_no_secret_reaches_the_code(client: httpx.Client, context: str) -> None:
-    assert execute(client, context, "env | grep -e EXECD_ -e s3cret").value == "1"
+    assert execute(client, context, "env | grep -e ^EXECD_ -e s3cret").value == "1"
 
 
 def test_without_any_shell_the_answer_says_so(start_agent: StartAgent, tmp_path: Path) -> None:
