@@ -15,6 +15,7 @@ import structlog
 
 from shoal.config.settings import PluginsSettings
 from shoal.errors import ConfigError
+from shoal.kit.backoff import Backoff
 from shoal.plugin.calls import ComponentFailure, bounded
 from shoal.plugin.components import Part
 
@@ -86,16 +87,15 @@ class Openings:
             self._retries.append(retry)
 
     async def _insist(self, part: Part) -> None:
-        backoff = BACKOFF_FIRST
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
         while True:
-            await asyncio.sleep(backoff)
+            await asyncio.sleep(backoff.next())
             try:
                 if await self._opens(part):
                     log.info("a component has started after all", plugin=part.plugin, component=part.key)
                     return
             except ConfigError as error:
                 self.away[part.key] = str(error)
-            backoff = min(backoff * 2, BACKOFF_MOST)
 
     async def _opens(self, part: Part) -> bool:
         """Whether it starts; a new reason why it does not is logged. Raises ConfigError."""

@@ -7,6 +7,7 @@ import contextlib
 from typing import Final
 
 from shoal.errors import ShoalError
+from shoal.kit.backoff import Backoff
 from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
@@ -61,11 +62,10 @@ class AgentStarts:
         await asyncio.shield(task)  # one waiter that leaves does not end it for the others
 
     async def _ask(self, entry: Entry, address: str | Tunnel) -> None:
-        pause, sandbox_id = FIRST_PAUSE_SECONDS, entry.record.id
+        backoff, sandbox_id = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), entry.record.id
         runtime = self._hosts.of(entry.record).runtime
         while not await answers(address, runtime):
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(backoff.next())
             now = self._view.get(sandbox_id)
             if now is None or self.settled(now):
                 return

@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from shoal.errors import ConfigError
+from shoal.kit.backoff import Backoff
 from shoal.lifecycle.reconcile import Reconciler
 from shoal.models.sandbox import SandboxRecord
 from shoal.plugin.calls import ComponentFailure
@@ -91,12 +92,11 @@ class Arrivals:
 
     async def _later(self, reconciler: Reconciler, open_: Open, first: asyncio.Task[Exception | None]) -> None:
         """Try until it answers; then follow it, and take its sandboxes up."""
-        backoff, host = BACKOFF_FIRST, reconciler.host
+        backoff, host = Backoff(BACKOFF_FIRST, BACKOFF_MOST), reconciler.host
         try:
             away = await first
             while away is not None:
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, BACKOFF_MOST)
+                await asyncio.sleep(backoff.next())
                 away = await self._try(reconciler, open_)
         except Exception as error:  # the store's: the runtime is up, and what differs is judged again
             log.warning("a runtime answers, and could not be compared", plugin=host.part.plugin, error=str(error))

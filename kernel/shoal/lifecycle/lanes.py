@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
@@ -22,7 +22,7 @@ _Job = tuple[Callable[[], Coroutine[Any, Any, Any]], "asyncio.Future[Any]", cont
 log = structlog.get_logger("shoal.lifecycle")
 
 LAST_SECONDS = 1.0
-"""How long `Lanes.close` waits for a job that it has cancelled; one that will not end is left behind."""
+"""How long `end_tasks` waits for a task that it has cancelled; one that will not end is left behind."""
 
 
 class Lanes:
@@ -68,14 +68,7 @@ class Lanes:
         for sandbox_id in list(self._waiting):
             for _, future, _ in self._waiting.pop(sandbox_id):
                 _fail(future, _stopping())
-        tasks = list(self._running.values())
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=LAST_SECONDS)
+        await end_tasks(self._running.values(), grace)
 
     def _queue(self, sandbox_id: str, job: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Future[T]:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -128,3 +121,15 @@ def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
 def _stopping() -> Unavailable:
     """Not CancelledError: the caller's own task was not cancelled, and has an answer to give."""
     return Unavailable(codes.SERVER_STOPPING, "The server is stopping; the operation may have to be repeated.")
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], grace: float) -> None:
+    """Give tasks ``grace`` seconds to end, then cancel what is left."""
+    running = list(tasks)
+    if not running:
+        return
+    _, late = await asyncio.wait(running, timeout=grace)
+    for task in late:
+        task.cancel()
+    if late:
+        await asyncio.wait(late, timeout=LAST_SECONDS)

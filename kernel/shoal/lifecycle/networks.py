@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from shoal.errors import ConfigError, InvalidRequest
+from shoal.kit.backoff import Backoff
 from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sidecars import check_neighbours
@@ -94,10 +95,9 @@ async def _release(concern: Networking, part: Part, sandbox_id: str) -> str | No
 
 
 async def _insist(concern: Networking, part: Part, sandbox_id: str) -> None:
-    backoff = BACKOFF_FIRST
+    backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
     for _ in range(TRIES):
-        await asyncio.sleep(backoff)
-        backoff = min(backoff * 2, BACKOFF_MOST)
+        await asyncio.sleep(backoff.next())
         if await _release(concern, part, sandbox_id) is None:
             return
     log.error("a plugin never let go of a sandbox", plugin=part.plugin, sandbox_id=sandbox_id)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, Final
+from typing import Any
 
-LAST_SECONDS: Final = 1.0
-"""How long `CreatesUnderWay.stop` waits for a create that it has cancelled."""
+from shoal.lifecycle.lanes import end_tasks
 
 
 class CreatesUnderWay:
@@ -35,11 +34,4 @@ class CreatesUnderWay:
 
     async def stop(self, grace: float) -> None:
         """Give creates ``grace`` seconds to end, then cut them off; the next start begins them again."""
-        tasks = list(self._tasks.values())
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=grace)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=LAST_SECONDS)
+        await end_tasks(self._tasks.values(), grace)

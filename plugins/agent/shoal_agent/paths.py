@@ -26,6 +26,11 @@ class Paths:
         self._home = home
         self._base = base
 
+    @classmethod
+    def of_daemon(cls, variables: Mapping[str, str]) -> Paths:
+        """As the agent itself reads them: by its variables as they were at its start, HOME among them."""
+        return cls(variables, variables.get("HOME"))
+
     def resolve(self, path: str, code: str = INVALID_REQUEST_BODY) -> str:
         """The absolute, cleaned path. Raises `ApiError` 400 `code`, for variables that are not set among others."""
         if not path:

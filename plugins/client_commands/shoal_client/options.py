@@ -29,7 +29,7 @@ def add_command(parser: ArgumentParser) -> None:
 
 
 def _add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("-e", "--env", action="append", type=pair, default=[], metavar="NAME=VALUE")
+    parser.add_argument("-e", "--env", action="append", type=pair, metavar="NAME=VALUE")
     parser.add_argument("-w", "--workdir", metavar="DIR", help="working directory of the command")
     parser.add_argument("-u", "--user", type=user, metavar="UID[:GID]", help="runs the command as this user")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the command after that time")
@@ -41,10 +41,8 @@ def _after_options(arguments: Namespace) -> list[str]:
     words: list[str] = arguments.command
     if words[:1] == ["--"] or not words[:1] or not words[0].startswith("-"):
         return words[words[:1] == ["--"] :]
-    parser = ArgumentParser(prog="shoal", add_help=False)
+    parser = ArgumentParser(prog="shoal", add_help=False, argument_default=SUPPRESS)
     _add_options(parser)
-    for action in parser._actions:
-        action.default = SUPPRESS
     parser.add_argument("command", nargs=REMAINDER)
     parser.parse_args(words, namespace=arguments)
     return _after_options(arguments)
@@ -60,7 +58,7 @@ def command_request(arguments: Namespace) -> dict[str, Any] | None:
         "argv": None if arguments.script is not None else argv,
         "command": arguments.script,
         "cwd": arguments.workdir,
-        "envs": dict(arguments.env) or None,
+        "envs": dict(arguments.env or ()) or None,
         "uid": uid,
         "gid": gid,
         "timeout": None if arguments.timeout is None else max(1, round(arguments.timeout * 1000)),

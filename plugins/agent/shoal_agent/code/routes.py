@@ -43,8 +43,7 @@ class CodeRoutes:
         self._agent = agent
         self._contexts = Contexts(agent, Languages(agent))
         self._statements = Statements(agent)
-        daemon = agent.environment.daemon
-        self._paths = Paths(daemon, daemon.get("HOME"))
+        self._paths = Paths.of_daemon(agent.environment.daemon)
         agent.interrupters.append(self._contexts.interrupt)
         agent.interrupters.append(self._statements.interrupt)
         agent.on_stop.append(self._contexts.close)

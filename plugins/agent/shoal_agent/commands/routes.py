@@ -35,8 +35,7 @@ class CommandRoutes:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._commands = Commands(agent)
-        daemon = agent.environment.daemon
-        self._paths = Paths(daemon, daemon.get("HOME"))
+        self._paths = Paths.of_daemon(agent.environment.daemon)
         agent.start_command = self.start
         agent.interrupters.append(self._commands.interrupt)
         agent.on_start.append(self._begin)

@@ -14,7 +14,7 @@ from shoal_agent.paths import Paths
 def add_routes(agent: Agent, routes: Routes) -> None:
     """The routes of section 8."""
     environment, accounts = agent.environment.daemon, Accounts()
-    Files(Paths(environment, environment.get("HOME")), accounts, Threads()).add_to(routes)
+    Files(Paths.of_daemon(environment), accounts, Threads()).add_to(routes)
     identities = Identities(accounts, agent.children)
     agent.on_stop.append(identities.close)
     routes.add(ANY, f"{PREFIX}{{uid}}/{{gid}}/{{rest...}}", identities.handle)

@@ -35,8 +35,7 @@ class TerminalRoutes:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._sessions: dict[str, TerminalSession] = {}
-        daemon = agent.environment.daemon
-        self._paths = Paths(daemon, daemon.get("HOME"))
+        self._paths = Paths.of_daemon(agent.environment.daemon)
 
     async def create(self, request: Request) -> Response:
         """A session; its process starts with its first socket."""

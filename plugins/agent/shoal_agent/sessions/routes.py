@@ -33,8 +33,7 @@ class SessionRoutes:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._sessions: dict[str, Session] = {}
-        daemon = agent.environment.daemon
-        self._paths = Paths(daemon, daemon.get("HOME"))
+        self._paths = Paths.of_daemon(agent.environment.daemon)
 
     async def create(self, request: Request) -> Response:
         """A session; its directory is made if it is missing."""

@@ -18,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from shoal.kit import Backoff
 from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_LABEL, Agent
 from shoal_local.agent.placement import FOLDER
 from shoal_local.network.client import Broker, Job
@@ -81,7 +82,7 @@ class Starter:
 
     async def _bring_up(self, sandbox_id: str) -> None:
         await asyncio.to_thread(self._start, sandbox_id)
-        deadline, pause = time.monotonic() + LISTEN_SECONDS, FIRST_PAUSE
+        deadline, backoff = time.monotonic() + LISTEN_SECONDS, Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 (await self._connect(sandbox_id, AGENT_PORT)).close()
@@ -90,8 +91,7 @@ class Starter:
                     raise
             else:
                 return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(backoff.next())
 
     def _start(self, sandbox_id: str) -> None:
         box = self._box(sandbox_id)
