@@ -23,6 +23,9 @@ STOCK: Final = 4
 """Sockets that are asked for at once."""
 _LOOPBACK: Final = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
+_LISTENER_ENDED: Final = (errno.ECONNRESET, errno.ENOTCONN)
+"""Errors of a connection whose listener was closed before it was accepted."""
+
 
 class Dialler:
     """Connects to ports of sandboxes. Used on the event loop.
@@ -69,6 +72,11 @@ class Dialler:
             if sock.getsockname()[:2] == sock.getpeername()[:2]:
                 # Nobody listens, and the kernel picked the very port as the socket's own: it is connected to itself.
                 raise ConnectionRefusedError(errno.ECONNREFUSED, "nothing listens on the port")
+        except OSError as error:
+            sock.close()
+            if error.errno in _LISTENER_ENDED:
+                raise ConnectionRefusedError(errno.ECONNREFUSED, "what listened on the port has just ended") from error
+            raise
         except BaseException:
             sock.close()
             raise
