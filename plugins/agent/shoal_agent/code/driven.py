@@ -152,6 +152,11 @@ class JavaScript(Driven):
         return ["-e", drivers.JAVASCRIPT]
 
     async def interrupt(self) -> None:
-        """Code that keeps the event loop busy inside of an `await` notices nothing: then its process ends."""
+        """A program that starts just after the signal never had it: then it is repeated.
+
+        Code that keeps the event loop busy inside of an `await` notices nothing: its process ends.
+        """
         await super().interrupt()
+        for seconds in AGAIN:
+            self.later(seconds, Process.signal, signal.SIGINT)
         self.later(STUBBORN, Process.signal, signal.SIGKILL)

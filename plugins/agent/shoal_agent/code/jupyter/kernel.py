@@ -20,6 +20,8 @@ from shoal_agent.code.texts import split
 
 WAITING = 64
 """Messages that wait for the client before the server is no longer read."""
+STARTS_WITHIN = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds that each request to a kernel that starts waits for its answer before the next is sent."""
 CHANGES_DIRECTORY = {
     "python": lambda path: f"__import__('os').chdir({path!r})",
     "bash": lambda path: f"cd {quoted(path)}",
@@ -45,7 +47,7 @@ class Kernel(Interpreter):
         self._wanted: str | None = None
         """The id of the request whose answers are kept."""
         self._fresh = True
-        """Whether the kernel has not been told its directory."""
+        """Whether the kernel has just started: it may not answer yet, and is in the server's directory."""
         self._interrupted = False
 
     async def prepare(self) -> None:
@@ -55,7 +57,9 @@ class Kernel(Interpreter):
             if self._socket is None:
                 await self._connect()
             if self._fresh:
+                await self._wait_until_it_answers()
                 await self._enter_directory()
+                self._fresh = False
         except JupyterError as error:
             raise Unavailable(str(error)) from None
 
@@ -89,12 +93,25 @@ class Kernel(Interpreter):
         made = await request(self._server, "PATCH", path, {"kernel": {"name": self._name}})
         self._kernel, self._fresh = str(made["kernel"]["id"]), True
 
+    async def _wait_until_it_answers(self) -> None:
+        """The server listens to what a new kernel publishes a moment after it talks to it: an answer may be lost."""
+        for seconds in STARTS_WITHIN:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    if await self._ask(messages.kernel_info_request(self.identifier), _nothing) is None:
+                        return
+        raise JupyterError(f"the {self.language} kernel does not answer")
+
     async def _enter_directory(self) -> None:
         change = CHANGES_DIRECTORY.get(self.language)
-        if self._directory is not None and change is not None:
+        if self._directory is None or change is None:
+            return
+        message = messages.execute_request(change(self._directory), self.identifier, silent=True)
+        try:
             async with asyncio.timeout(60):
-                await self._run(change(self._directory), _nothing, silent=True)
-        self._fresh = False
+                await self._ask(message, _nothing)
+        except TimeoutError:
+            raise JupyterError(f"the {self.language} kernel does not enter {self._directory}") from None
 
     async def _read(self, socket: WebSocket) -> None:
         """Keeps the answers to the present request; others, such as those of the code of a run before, go."""
@@ -112,14 +129,13 @@ class Kernel(Interpreter):
 
     async def run(self, code: str, emit: Emit) -> events.Event | None:
         try:
-            return await self._run(code, emit)
+            return await self._ask(messages.execute_request(code, self.identifier), emit)
         except JupyterError as error:
             return events.failure("KernelUnreachable", str(error), [str(error)])
 
-    async def _run(self, code: str, emit: Emit, *, silent: bool = False) -> events.Event | None:
+    async def _ask(self, message: Message, emit: Emit) -> events.Event | None:
         if self._socket is None:
             raise JupyterError("the connection to the kernel is gone")
-        message = messages.execute_request(code, self.identifier, silent=silent)
         self._messages = asyncio.Queue(WAITING)
         self._wanted = message["header"]["msg_id"]
         self._interrupted = False
@@ -144,7 +160,7 @@ class Kernel(Interpreter):
             kind, content = messages.kind(message), message["content"]
             if kind == "status":
                 idle = idle or content.get("execution_state") == "idle"
-            elif kind == "execute_reply":
+            elif kind in ("execute_reply", "kernel_info_reply"):
                 replied = True
                 failure = failure or self._refusal(content)
             elif kind == "error":

@@ -13,15 +13,6 @@ Message = dict[str, Any]
 
 def execute_request(code: str, session: str, *, silent: bool = False) -> Message:
     """A request to run `code`. Its id is in ``header.msg_id``."""
-    now = time.gmtime()
-    header = {
-        "msg_id": os.urandom(16).hex(),
-        "username": "shoal",
-        "session": session,
-        "msg_type": "execute_request",
-        "version": "5.3",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", now),
-    }
     content = {
         "code": code,
         "silent": silent,
@@ -29,6 +20,23 @@ def execute_request(code: str, session: str, *, silent: bool = False) -> Message
         "user_expressions": {},
         "allow_stdin": False,
         "stop_on_error": True,
+    }
+    return _request("execute_request", content, session)
+
+
+def kernel_info_request(session: str) -> Message:
+    """A request that every kernel answers and that changes nothing."""
+    return _request("kernel_info_request", {}, session)
+
+
+def _request(kind: str, content: dict[str, Any], session: str) -> Message:
+    header = {
+        "msg_id": os.urandom(16).hex(),
+        "username": "shoal",
+        "session": session,
+        "msg_type": kind,
+        "version": "5.3",
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime()),
     }
     return {
         "header": header,
