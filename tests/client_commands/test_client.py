@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,30 @@ def test_a_detached_sandbox_stays_and_is_ended(terminal: Terminal) -> None:
     assert terminal.run("ls", "-q", "--label", "made=here")[0] == made + "\n"
     assert terminal.run("rm", made[:8], "nothing", code=1) == (made + "\n", "shoal: there is no sandbox 'nothing'\n")
     assert terminal.run("ls", "-q", "--label", "made=here") == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_a_signal_ends_leaves_no_sandbox(terminal: Terminal, number: signal.Signals) -> None:
+    with terminal.start("run", "--label", "ended=run", "-c", "echo ready; sleep 600") as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, b"")
+    assert terminal.run("ls", "-q", "--label", "ended=run") == ("", "")
+
+
+@pytest.mark.parametrize("words", [["ls"], ["rm", "x"], ["run", "--", "true"]])
+def test_an_interrupt_while_a_server_says_nothing_is_no_traceback(terminal: Terminal, words: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        with terminal.start(words[0], "--server", server, *words[1:]) as process:
+            connection, _ = silent.accept()
+            with connection:
+                connection.recv(1)
+                process.send_signal(signal.SIGINT)
+                assert process.communicate(timeout=60) == (b"", b"")
+    assert process.returncode == 130
 
 
 def test_a_failed_run_leaves_no_sandbox_and_says_why(terminal: Terminal) -> None:

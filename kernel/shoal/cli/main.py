@@ -1,8 +1,8 @@
 """The command ``shoal``: ``serve``, ``init-config``, ``check-config``, ``plugins`` and ``demo``; without one it serves.
 Plugins add others (`shoal.cli.commands`).
 
-Exit codes: 0 done, 1 told why not (each line on stderr begins ``shoal:``), 2 wrong usage. What a command needs is
-imported when it runs; installed plugins are looked at for help, and for a command that is none of these.
+Exit codes: 0 done, 1 told why not (each line on stderr begins ``shoal:``), 2 wrong usage, 130 Ctrl-C. What a command
+needs is imported when it runs; installed plugins are looked at for help, and for a command that is none of these.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"shoal: {line}", file=sys.stderr)
     except BrokenPipeError:  # the reader has seen enough; nothing may be written to it at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return 130
     return 1
 
 
@@ -79,7 +81,7 @@ def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     plugins.add_argument("--json", action="store_true", help="for machines")
     plugins.set_defaults(run=_plugins)
 
-    demo = commands.add_parser("demo", help="show one sandbox's whole life on the local runtime")
+    demo = commands.add_parser("demo", help="show one sandbox's whole life on the local runtime, without an SDK")
     demo.set_defaults(run=_demo)
     _plugin_commands(commands, config, argv)
     return parser

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final
 
 from shoal.plugin import PluginContext
@@ -53,17 +56,18 @@ class RunCommand(Command):
         try:
             server = ServerClient.of(arguments)
             sandboxes = SandboxClient(server)
-            made = sandboxes.create(_body(arguments))
-            keep = False
-            try:
-                code = 0 if request is None else _stream(AgentClient(server, made["id"]), request)
-                keep = arguments.detach
-                if keep:
-                    print(json.dumps(made) if arguments.json else made["id"])
-                return code
-            finally:
-                if not keep:
-                    sandboxes.delete(made["id"], missing_ok=True)
+            with _ended_by_signals():
+                made = sandboxes.create(_body(arguments))
+                keep = False
+                try:
+                    code = 0 if request is None else _stream(AgentClient(server, made["id"]), request)
+                    keep = arguments.detach
+                    if keep:
+                        print(json.dumps(made) if arguments.json else made["id"])
+                    return code
+                finally:
+                    if not keep:
+                        sandboxes.delete(made["id"], missing_ok=True)
         except ClientError as error:
             return _failed(error.message)
         except KeyboardInterrupt:
@@ -94,6 +98,25 @@ class ExecCommand(Command):
             return _failed(error.message)
         except KeyboardInterrupt:
             return INTERRUPTED
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and the end of the terminal raise SystemExit, so that a sandbox does not outlive its command."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        for each in ended:
+            signal.signal(each, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    ended = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in ended:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in ended:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _body(arguments: Namespace) -> dict[str, Any]:
