@@ -12,7 +12,12 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end }}
 
+{{- define "shoal.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
 {{- define "shoal.config" -}}
+{{- $own := not (hasKey .Values.runtime "execd_image") -}}
 [server]
 host = "0.0.0.0"
 port = 8080
@@ -22,12 +27,18 @@ format = "json"
 path = "/var/lib/shoal/shoal.db"
 [runtime]
 type = "kubernetes"
+{{- if $own }}
+execd_image = {{ include "shoal.image" . | toJson }}
+{{- end }}
 {{- range $key, $value := .Values.runtime }}
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
 [kubernetes]
 namespace = "{{ .Values.sandboxes.namespace }}"
 workload_provider = "{{ .Values.provider }}"
+{{- if and $own (not (hasKey .Values.kubernetes "agent_token")) }}
+agent_token = true
+{{- end }}
 {{- range $key, $value := .Values.kubernetes }}
 {{ $key }} = {{ $value | toJson }}
 {{- end }}
