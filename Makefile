@@ -10,8 +10,8 @@ LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 
 .PHONY: demo test lint types unit chaos setup setup-dev lock image clean
 
-demo: $(VENV)/.run
-	$(BIN)/shoal demo
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py
 
 test: lint types unit
 
@@ -43,6 +43,12 @@ $(VENV)/.run: constraints-run.txt pyproject.toml
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
+# The SDK of OpenSandbox, which the demo uses.
+$(VENV)/.demo: $(VENV)/.run constraints-demo.txt
+	@echo "setting up the SDK ..."
+	@$(PIP) install --require-hashes -r constraints-demo.txt
+	@touch $@
+
 # What the tests, the linters and the type checker need besides.
 $(VENV)/.dev: $(VENV)/.run constraints.txt
 	@echo "setting up the development tools ..."
@@ -52,6 +58,7 @@ $(VENV)/.dev: $(VENV)/.run constraints.txt
 lock:
 	$(LOCK) --all-extras --group dev --group build pyproject.toml -o constraints.txt
 	$(LOCK) --group build --constraint constraints.txt pyproject.toml -o constraints-run.txt
+	$(LOCK) --group demo --constraint constraints.txt -o constraints-demo.txt
 	$(LOCK) --all-extras --group build --constraint constraints.txt pyproject.toml -o constraints-image.txt
 
 # The server as a container image, for deploy/.

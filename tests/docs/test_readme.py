@@ -29,9 +29,9 @@ def test_the_example_of_the_sdk(server: ServerProcess) -> None:
     [example] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     code = example.replace("127.0.0.1:8080", server.base.removeprefix("http://"))
     env = {**os.environ, "OPEN_SANDBOX_API_KEY": KEY}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([sys.executable, "-c", code], env=env, input="\n", capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr
-    output, kept, endpoint = done.stdout.splitlines()
+    output, kept, endpoint, _ = done.stdout.splitlines()
     assert "text='hello'" in output
     assert "text='Linux'" in output
     assert kept == "kept in the sandbox"
