@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 
 from shoal_agent.envfile import parse
@@ -66,6 +67,32 @@ def of_process() -> dict[str, str]:
     except OSError:
         return dict(os.environ)
     return {_text(name): _text(value) for name, mark, value in pairs if mark}
+
+
+def with_env_file(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables with `EXECD_ENVS`, the file to which clients append variables of later commands.
+
+    Where nothing names one it is a file of this user in the temporary folder, by the name that the bootstrap uses.
+    """
+    found = dict(environ)
+    if not found.get("EXECD_ENVS"):
+        path = f"{found.get('TMPDIR') or '/tmp'}/.opensandbox-env-{os.geteuid()}"  # noqa: S108  # of this user, or not used
+        if _is_ours(path):
+            found["EXECD_ENVS"] = path
+    return found
+
+
+def _is_ours(path: str) -> bool:
+    """Makes the file if it is missing. False for what another user, or no regular file, has in its place."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _text(data: bytes) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from shoal_agent import app, options, signals
 from shoal_agent.agent import Agent
 from shoal_agent.conceal import conceal
-from shoal_agent.environment import Environment, of_process
+from shoal_agent.environment import Environment, of_process, with_env_file
 from shoal_agent.http.server import Server, listen
 from shoal_agent.lifecycle import Lifecycle
 from shoal_agent.maincommand import FORWARDED, MainCommand
@@ -44,7 +44,7 @@ def run(given: options.Options, listener: socket.socket, environ: Mapping[str, s
     """
     _start_log(given)
     signals.reset()
-    agent = Agent(given, Environment(of_process() if environ is None else environ))
+    agent = Agent(given, Environment(with_env_file(of_process() if environ is None else environ)))
     if given.access_token:
         os.environ.pop("EXECD_ACCESS_TOKEN", None)
         conceal((given.access_token,))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from opensandbox.adapters.converter.env_entry import build_set_env_command
 from tests.agent.commands.streams import run
 from tests.agent.conftest import StartAgent
 
 from shoal_agent.envfile import parse
+from shoal_agent.environment import with_env_file
 
 CASES = [
     ("A=1\n# A=3\n\nA=2\n", {"A": "2"}),
@@ -50,3 +54,29 @@ def test_order_of_precedence(start_agent: StartAgent) -> None:
     assert f"EXECD_ENVS={agent.env_file}" in seen
     assert not any("secret" in line for line in seen)
     assert not any(line.startswith("LC_CTYPE=") for line in seen)  # Python's own addition
+
+
+def test_without_a_name_it_is_a_file_of_this_user_in_the_temporary_folder(
+    start_agent: StartAgent, tmp_path: Path
+) -> None:
+    with start_agent(env={"EXECD_ENVS": "", "TMPDIR": str(tmp_path)}).client() as client:
+        assert run(client, build_set_env_command("SET_BY_SDK", "kept")).error is None
+        assert run(client, 'echo "$SET_BY_SDK"').texts() == ["kept"]
+    [made] = tmp_path.iterdir()
+    assert (made.name, made.stat().st_mode & 0o777) == (f".opensandbox-env-{os.geteuid()}", 0o600)
+    assert with_env_file({"EXECD_ENVS": "/mine"}) == {"EXECD_ENVS": "/mine"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root gives files to others")
+def test_a_file_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
+    given = {"TMPDIR": str(tmp_path)}
+    path = tmp_path / f".opensandbox-env-{os.geteuid()}"
+    path.touch()
+    os.chown(path, 12345, 12345)
+    assert with_env_file(given) == given
+    path.unlink()
+    path.symlink_to("/etc/environment")
+    assert with_env_file(given) == given
+    path.unlink()
+    os.mkfifo(path)
+    assert with_env_file(given) == given

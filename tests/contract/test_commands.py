@@ -1,0 +1,35 @@
+"""The unmodified SDK runs commands and moves files in local sandboxes, through the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+from opensandbox import SandboxSync
+from opensandbox.config import ConnectionConfigSync
+from opensandbox.models.execd import Execution
+from tests.contract.conftest import KEY
+from tests.servers import ServerProcess
+
+
+@pytest.fixture(scope="module")
+def sandbox(server: ServerProcess) -> Iterator[SandboxSync]:
+    config = ConnectionConfigSync(domain=f"127.0.0.1:{server.port}", api_key=KEY)
+    made = SandboxSync.create("host", ready_timeout=timedelta(seconds=90), connection_config=config)
+    yield made
+    made.kill()
+    made.close()
+
+
+def text(execution: Execution) -> str:
+    return "\n".join(message.text.rstrip("\n") for message in execution.logs.stdout)
+
+
+@pytest.mark.parametrize("value", ["plain", "it's", 'a "b" $HOME', "two\nlines", "é"])
+def test_variables_for_later_commands(sandbox: SandboxSync, value: str) -> None:
+    sandbox.commands.set_env("SET", value)
+    assert text(sandbox.commands.run('printf %s "$SET"')) == value
+    session = sandbox.commands.create_session()
+    assert text(sandbox.commands.run_in_session(session, 'printf %s "$SET"')) == value
+    sandbox.commands.delete_session(session)
