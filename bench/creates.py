@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 import structlog
-from bench.harness import CREATE, Server, scratch, shoal, table
+from bench.harness import CLOSED, CREATE, Server, scratch, shoal, table
 
 from shoal.config.settings import Settings, StoreSettings
 from shoal.models.plan import WorkloadPlan
@@ -127,7 +127,7 @@ def measured(isolation: Literal["bubblewrap", "unshare"], place: Path | None = N
     """The rows of one way to isolate, with state on disk or at ``place``."""
     with scratch(place) as home:
         alone = bare(home, isolation)
-    with scratch(place) as home, shoal(home, f'[local]\nisolation = "{isolation}"\n') as server:
+    with scratch(place) as home, shoal(home, f'{CLOSED}isolation = "{isolation}"\n') as server:
         one_by_one(server, 10)
         post, total = one_by_one(server)
         rate, busy_post = side_by_side(server)
@@ -141,6 +141,18 @@ def measured(isolation: Literal["bubblewrap", "unshare"], place: Path | None = N
     ]
 
 
+def with_a_way_out() -> list[tuple[str, str, str]]:
+    """What the internet costs: pasta, one process for each sandbox."""
+    with scratch(MEMORY if MEMORY.is_dir() else None) as home, shoal(home, '[local]\nnetwork = "internet"\n') as server:
+        one_by_one(server, 10)
+        _, total = one_by_one(server)
+        rate, _ = side_by_side(server, 200)
+    return [
+        ("with a way out to the internet: create to Running, one at a time, median", f"{total:.1f} ms", ""),
+        ("with a way out to the internet: creates a second to Running, 200 by 8 clients", f"{rate:.0f}/s", ""),
+    ]
+
+
 def main(argv: list[str] | None = None) -> str:
     argparse.ArgumentParser(description=__doc__).parse_known_args(argv)
     logging.disable(logging.INFO)
@@ -150,6 +162,8 @@ def main(argv: list[str] | None = None) -> str:
         rows += measured(isolation)
         if MEMORY.is_dir():
             rows += measured(isolation, MEMORY)
+    if shutil.which("pasta"):
+        rows += with_a_way_out()
     return table("Creates on the local runtime", rows)
 
 

@@ -164,13 +164,18 @@ def _rate(share: Callable[[int], list[str]], discard: Callable[[list[str]], None
 
 
 def body_of_shoal(engine: APIClient) -> dict[str, Any]:
-    """The create call's body of a container that shoal made, without the labels that make it a sandbox."""
+    """The body of a container that shoal made."""
     with shoal_on_docker() as server:
         made, _ = Client(server).running(BODY)
         try:
-            seen = engine.inspect_container(f"sandbox-{made}")
+            return body_of(engine, made)
         finally:
             delete(server, [made])
+
+
+def body_of(engine: APIClient, sandbox: str) -> dict[str, Any]:
+    """The create call's body of a sandbox's container, without the labels that make it a sandbox."""
+    seen = engine.inspect_container(f"sandbox-{sandbox}")
     keys = ("Image", "Entrypoint", "Cmd", "Env", "ExposedPorts")
     return {**{key: seen["Config"].get(key) for key in keys}, "HostConfig": seen["HostConfig"]}
 

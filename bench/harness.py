@@ -22,8 +22,13 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHOAL = Path(sys.executable).with_name("shoal")
+GIGABYTE = 1 << 30
 LEVEL = "INFO"
 """The default: one access line a request goes to the log file."""
+SHARED = '[local]\nnetwork = "host"\n'
+"""Sandboxes on the machine's network: what is compared reaches their ports without a proxy, too."""
+CLOSED = '[local]\nnetwork = "none"\n'
+"""Sandboxes without a way out: a thousand ways out take 20 GB."""
 CREATE: dict[str, Any] = {
     "image": {"uri": "host"},
     "entrypoint": ["sleep", "86400"],
@@ -82,7 +87,9 @@ def await_health(base: str, process: subprocess.Popen[bytes], seconds: float = 6
 
 
 @contextmanager
-def shoal(home: Path, extra: str = "", port: int | None = None, env: dict[str, str] | None = None) -> Iterator[Server]:
+def shoal(
+    home: Path, extra: str = "", port: int | None = None, env: dict[str, str] | None = None, program: Path = SHOAL
+) -> Iterator[Server]:
     """``shoal serve`` with a store below ``home``, ended with SIGTERM."""
     port = port or free_port()
     config = home / "shoal.toml"
@@ -93,7 +100,7 @@ def shoal(home: Path, extra: str = "", port: int | None = None, env: dict[str, s
     log = (home / "server.log").open("ab")
     environment = {**os.environ, **(env or {})}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled; so is this one from now on
-    process = subprocess.Popen([SHOAL, "serve", "--config", config], stdout=log, stderr=log, env=environment)
+    process = subprocess.Popen([program, "serve", "--config", config], stdout=log, stderr=log, env=environment)
     try:
         await_health(f"http://127.0.0.1:{port}", process)
         yield Server(f"http://127.0.0.1:{port}", process)

@@ -16,13 +16,13 @@ EXECD = "shoal-test/execd:latest"
 
 
 @contextmanager
-def opensandbox_server(venv: Path, home: Path, network: str = "bridge") -> Iterator[Server]:
+def opensandbox_server(venv: Path, home: Path, network: str = "bridge", execd: str = EXECD) -> Iterator[Server]:
     """opensandbox-server with its default of one process, open, on the Docker engine of the environment."""
     port = free_port()
     config = home / "sandbox.toml"
     config.write_text(
         f'[server]\nhost = "127.0.0.1"\nport = {port}\n[log]\nlevel = "WARNING"\n'
-        f'[runtime]\ntype = "docker"\nexecd_image = "{EXECD}"\n[docker]\nnetwork_mode = "{network}"\n'
+        f'[runtime]\ntype = "docker"\nexecd_image = "{execd}"\n[docker]\nnetwork_mode = "{network}"\n'
         f'[store]\npath = "{home / "sandbox.db"}"\n'
     )
     env = {**os.environ, "OPENSANDBOX_INSECURE_SERVER": "YES", "HOME": str(home)}

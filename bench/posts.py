@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.harness import CREATE, Server, free_port, scratch, shoal, table
+from bench.harness import CREATE, SHARED, Server, free_port, scratch, shoal, table
 from bench.opensandbox_server import opensandbox_server, populated
 from bench.proxy import CONNECTIONS, Backend, backend, nginx
 
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> str:
         home = stack.enter_context(scratch())
         script = home / "post.lua"
         script.write_text(LUA)
-        server = stack.enter_context(shoal(home))
+        server = stack.enter_context(shoal(home, SHARED))
         behind = backend(server)
         ways: Prefixes = {"shoal": through(server, behind.sandbox)}
         if args.opensandbox_server:

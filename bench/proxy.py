@@ -17,13 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.harness import CREATE, Server, free_port, median_wrk, scratch, shoal, table
+from bench.harness import CLOSED, CREATE, GIGABYTE, SHARED, Server, free_port, median_wrk, scratch, shoal, table
 from bench.opensandbox_server import opensandbox_server, populated
 
 CONNECTIONS, RATE, SECONDS = 32, 1000, 4
 """Of the latencies: connections, requests a second over all of them, and how long one round lasts."""
 ROUNDS = 5
-GIGABYTE = 1 << 30
 BACKEND = """\
 user root; master_process off; daemon off; pid /tmp/nginx.pid; error_log stderr;
 events {{ worker_connections 4096; }}
@@ -69,7 +68,7 @@ class Backend:
 
 
 def backend(server: Server) -> Backend:
-    """Start it in a sandbox; return once both parts answer."""
+    """Start it in a sandbox; return once its small answers come through the proxy."""
     small, sink = free_port(), free_port()
     script = (
         f"mkdir -p /tmp/www/big; truncate -s {GIGABYTE} /tmp/www/big/file; cat >/tmp/sink.py <<'S'\n{SINK}S\n"
@@ -78,7 +77,7 @@ def backend(server: Server) -> Backend:
     )
     made = server.call("POST", "/v1/sandboxes", CREATE | {"entrypoint": ["sh", "-c", script]})["id"]
     server.call("GET", f"/v1/sandboxes/{made}?wait=Running&timeout=60")
-    await_http(f"http://127.0.0.1:{small}/")
+    await_http(f"{server.base}/v1/sandboxes/{made}/proxy/{small}/")
     return Backend(made, small, sink)
 
 
@@ -186,6 +185,15 @@ def small(direct: str, ours: str, theirs: str, compared: float | None) -> list[t
     return [*rows, ("small answers, shoal", f"{mine:,.0f}/s", wanted)]
 
 
+def own_network() -> float:
+    """Requests a second to a sandbox with a network of its own."""
+    with scratch() as home, shoal(home, CLOSED) as server:
+        behind = backend(server)
+        rate = median_wrk(f"{server.base}/v1/sandboxes/{behind.sandbox}/proxy/{behind.small}/", connections=CONNECTIONS)
+        server.call("DELETE", f"/v1/sandboxes/{behind.sandbox}")
+        return rate
+
+
 def of_theirs(venv: Path, port: int) -> float:
     """Its requests a second to the same backend."""
     with scratch() as home, opensandbox_server(venv, home, network="host") as server, populated(server, 1) as ids:
@@ -197,7 +205,7 @@ def main(argv: list[str] | None = None) -> str:
     parser = argparse.ArgumentParser()
     parser.add_argument("--opensandbox-server", type=Path)
     args, _ = parser.parse_known_args(argv)
-    with scratch() as home, shoal(home) as server:
+    with scratch() as home, shoal(home, SHARED) as server:
         behind = backend(server)
         proxied = f"{server.base}/v1/sandboxes/{behind.sandbox}/proxy"
         direct = f"http://127.0.0.1:{behind.small}"
@@ -205,6 +213,7 @@ def main(argv: list[str] | None = None) -> str:
         compared = of_theirs(args.opensandbox_server, behind.small) if args.opensandbox_server else None
         with nginx(home, behind) as front:
             rows = small(f"{direct}/", f"{ours}/", f"{front}/", compared)
+            rows.append(("small answers, shoal, from a network of the sandbox's own", f"{own_network():,.0f}/s", ""))
             times = at_a_fixed_rate({"no proxy": f"{direct}/", "nginx": f"{front}/", "shoal": f"{ours}/"})
             plain = times["no proxy"]
             for name, (median, late) in times.items():

@@ -8,7 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench.harness import CREATE, HERE, Server, await_health, free_port, median_wrk, scratch, shoal, table
+from bench.harness import CLOSED, CREATE, HERE, Server, await_health, free_port, median_wrk, scratch, shoal, table
 from bench.opensandbox_server import opensandbox_server, populated
 
 MEMORY = '[runtime]\ntype = "memory"\n[plugins]\nenabled = ["memory_runtime", "direct_ingress"]\n'
@@ -60,7 +60,7 @@ def reads(server: Server, sandbox: str) -> tuple[float, float]:
 
 def local(count: int) -> tuple[float, float]:
     """Out of ``count`` live local sandboxes: real processes."""
-    with scratch() as home, shoal(home) as server:
+    with scratch() as home, shoal(home, CLOSED) as server:
         ids = fill(server, count)
         try:
             return reads(server, ids[0])

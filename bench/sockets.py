@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import cast
 
 import uvloop
-from bench.harness import CREATE, HERE, Server, free_port, scratch, shoal, table
+from bench.harness import CREATE, HERE, SHARED, Server, free_port, scratch, shoal, table
 from bench.opensandbox_server import opensandbox_server, populated
 
 CLIENTS, SECONDS, ROUNDS = 50, 3.0, 3
@@ -232,7 +232,7 @@ def main(argv: list[str] | None = None) -> str:
     with (
         scratch() as home,
         running([sys.executable, "-m", "bench.sockets", "--serve", str(behind)], behind),
-        shoal(home, '[runtime]\ntype = "local"\n', env={"OPENSANDBOX_INSECURE_SERVER": "YES"}) as server,
+        shoal(home, f'[runtime]\ntype = "local"\n{SHARED}', env={"OPENSANDBOX_INSECURE_SERVER": "YES"}) as server,
         nginx(home, behind) as front,
     ):
         made = server.call("POST", "/v1/sandboxes", CREATE)["id"]

@@ -1,0 +1,158 @@
+"""The Python SDK as the client of a server: what its callers wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from bench.harness import Server
+from opensandbox import Sandbox, SandboxSync
+from opensandbox.config import ConnectionConfig, ConnectionConfigSync
+from opensandbox.models.execd import ExecutionHandlers, OutputMessage
+from opensandbox.models.execd_sync import ExecutionHandlersSync
+
+HOUR = timedelta(hours=1)
+MEGABYTE = b"0123456789abcdef" * 65536
+
+
+@dataclass(frozen=True)
+class Place:
+    """A server, and what its sandboxes are made of."""
+
+    name: str
+    server: Server
+    image: str
+    extensions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def domain(self) -> str:
+        return self.server.base.removeprefix("http://")
+
+    def create(self) -> SandboxSync:
+        """A sandbox whose agent answers."""
+        return SandboxSync.create(
+            self.image,
+            timeout=HOUR,
+            extensions=self.extensions,
+            connection_config=ConnectionConfigSync(domain=self.domain, use_server_proxy=True, request_timeout=HOUR),
+        )
+
+
+@contextmanager
+def sandbox(place: Place) -> Iterator[SandboxSync]:
+    """A sandbox, killed afterwards."""
+    made = place.create()
+    try:
+        yield made
+    finally:
+        made.kill()
+        made.close()
+
+
+# --- Create to the first byte of the first command -------------------------------------------------------------------
+
+
+def first_byte(place: Place) -> float:
+    """Seconds from the call of `create` until the first output of the first command."""
+    came: list[float] = []
+    begun = time.perf_counter()
+    with sandbox(place) as made:
+        handlers = ExecutionHandlersSync(on_stdout=lambda _: came.append(time.perf_counter()))
+        made.commands.run("echo up", handlers=handlers)
+        return came[0] - begun
+
+
+def one_by_one(place: Place, runs: int, pause: float = 0.0) -> list[float]:
+    """Seconds of each, one after another."""
+    taken = []
+    for _ in range(runs):
+        taken.append(first_byte(place))
+        time.sleep(pause)
+    return taken
+
+
+async def _first_byte(place: Place, delay: float) -> tuple[float, float]:
+    """When it began, and when the first output came."""
+    await asyncio.sleep(delay)
+    came: list[float] = []
+    config = ConnectionConfig(domain=place.domain, use_server_proxy=True, request_timeout=HOUR)
+
+    async def heard(_: OutputMessage) -> None:
+        came.append(time.perf_counter())
+
+    begun = time.perf_counter()
+    made = await Sandbox.create(
+        place.image, timeout=HOUR, ready_timeout=HOUR, extensions=place.extensions, connection_config=config
+    )
+    try:
+        await made.commands.run("echo up", handlers=ExecutionHandlers(on_stdout=heard))
+    finally:
+        await made.kill()
+        await made.close()
+    return begun, came[0]
+
+
+def side_by_side(place: Place, count: int, interval: float) -> tuple[float, float]:
+    """`count` creates, one every `interval` seconds: their median, and how many a second came to output."""
+
+    async def all_of_them() -> list[tuple[float, float]]:
+        return await asyncio.gather(*(_first_byte(place, number * interval) for number in range(count)))
+
+    found = asyncio.run(all_of_them())
+    took = max(came for _, came in found) - min(begun for begun, _ in found)
+    return statistics.median(came - begun for begun, came in found), count / took
+
+
+# --- Commands and files ----------------------------------------------------------------------------------------------
+
+
+def echoes(made: SandboxSync, runs: int) -> list[float]:
+    """Seconds of each ``run("echo")``."""
+    taken = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        done = made.commands.run("echo hello")
+        taken.append(time.perf_counter() - begun)
+        if done.logs.stdout[0].text.strip() != "hello":
+            raise RuntimeError(done)
+    return taken
+
+
+def echoes_side_by_side(made: SandboxSync, seconds: float, width: int = 16) -> float:
+    """Commands a second, `width` at once in one sandbox."""
+    end = time.perf_counter() + seconds
+
+    def worker(_: int) -> int:
+        count = 0
+        while time.perf_counter() < end:
+            made.commands.run("echo hello")
+            count += 1
+        return count
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(width) as pool:
+        return sum(pool.map(worker, range(width))) / (time.perf_counter() - begun)
+
+
+def written(made: SandboxSync, runs: int) -> list[float]:
+    """Seconds of each write of 1 MB."""
+    return [_timed(lambda: made.files.write_file("/tmp/megabyte", MEGABYTE)) for _ in range(runs)]
+
+
+def read(made: SandboxSync, runs: int) -> list[float]:
+    """Seconds of each read of 1 MB."""
+    if made.files.read_bytes("/tmp/megabyte") != MEGABYTE:
+        raise RuntimeError("another content")
+    return [_timed(lambda: made.files.read_bytes("/tmp/megabyte")) for _ in range(runs)]
+
+
+def _timed(action: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
