@@ -62,6 +62,7 @@ def use_a_sandbox(connection: ConnectionConfigSync) -> None:
     sandbox = SandboxSync.create(
         "host",
         timeout=timedelta(minutes=10),
+        ready_timeout=timedelta(minutes=2),  # the agent is built for the first sandbox of a machine
         resource={"cpu": "1", "memory": "512Mi"},
         env={"PATH": f"{interpreter()}/bin:/usr/local/bin:/usr/bin:/bin"},
         volumes=python_volume(),

@@ -179,6 +179,19 @@ def test_an_interrupt_while_a_server_says_nothing_is_no_traceback(terminal: Term
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("command", ["exec", "run"])
+def test_a_reader_that_has_seen_enough_is_no_failure_of_the_server(terminal: Terminal, command: str) -> None:
+    words = ["run"] if command == "run" else ["exec", terminal.sandbox]
+    with terminal.start(*words, "-c", "seq 100000") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == b"1\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+    assert terminal.run("ls", "-q")[0] == terminal.sandbox + "\n"
+
+
 def test_a_failed_run_leaves_no_sandbox_and_says_why(terminal: Terminal) -> None:
     _, err = terminal.run("run", "--image", "no-such-image", "--", "true", code=125)
     assert err.startswith("shoal: ")

@@ -65,7 +65,7 @@ def provide(loaded: Loaded) -> Loaded:
 def _tell_the_cli(path: Path, key: str, port: int) -> None:
     content = f'[connection]\napi_key = "{key}"\ndomain = "127.0.0.1:{port}"\n'
     if _write(path, content):
-        _say(f"the command line of OpenSandbox finds it in {path}")
+        _say(f"`shoal run` and the like find it in {path}, and so does the command line of OpenSandbox")
     else:
         _say(f"{path} is there already and stays as it is")
 

@@ -9,10 +9,11 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from http.client import HTTPResponse
 from typing import Any, BinaryIO, Final
 from urllib.parse import quote, urlencode
 
-from shoal_client.connection import JSON, ClientError, ServerClient
+from shoal_client.connection import JSON, ClientError, ServerClient, reaching
 from shoal_client.events import CommandOutcome, follow
 
 PORT: Final = 44772
@@ -48,7 +49,15 @@ class AgentClient:
         content = json.dumps({key: value for key, value in request.items() if value is not None}).encode()
         asked = self.server.open("POST", f"{self.path}/command", content, {"Content-Type": JSON}, timeout=None)
         with asked as answer, self._interruptible(ids):
-            return follow(answer, ids.append, printed)
+            return follow(self._lines(answer), ids.append, printed)
+
+    def _lines(self, answer: HTTPResponse) -> Iterator[bytes]:
+        while True:
+            with reaching(self.server):
+                line = answer.readline()
+            if not line:
+                return
+            yield line
 
     @contextmanager
     def _interruptible(self, ids: list[str]) -> Iterator[None]:
@@ -100,7 +109,11 @@ class AgentClient:
         """A file's content, piece by piece."""
         query = urlencode({"path": path})
         with self.server.open("GET", f"{self.path}/files/download?{query}", timeout=None) as answer:
-            while piece := answer.read(CHUNK):
+            while True:
+                with reaching(self.server):
+                    piece = answer.read(CHUNK)
+                if not piece:
+                    return
                 yield piece
 
     def upload(self, path: str, mode: int, file: BinaryIO) -> None:
@@ -120,5 +133,6 @@ class AgentClient:
             yield f"\r\n--{boundary}--\r\n".encode()
 
         kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        with self.server.open("POST", f"{self.path}/files/upload", parts(), kind, timeout=None) as answer:
+        asked = self.server.open("POST", f"{self.path}/files/upload", parts(), kind, timeout=None)
+        with asked as answer, reaching(self.server):
             answer.read()

@@ -84,7 +84,7 @@ class ServerClient:
         """One request of the API and its answer, decoded; None for an empty one. Raises ClientError."""
         content = None if body is None else json.dumps(body).encode()
         given = {**(headers or {}), **({} if content is None else {"Content-Type": JSON})}
-        with self.open(method, path, content, given) as answer:
+        with self.open(method, path, content, given) as answer, reaching(self):
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -97,7 +97,7 @@ class ServerClient:
         headers: Mapping[str, str] | None = None,
         timeout: float | None = 60.0,
     ) -> Iterator[HTTPResponse]:
-        """The answer to one request, to be read by the caller. Raises ClientError for any status from 400 on."""
+        """The answer to one request; the caller reads it within `reaching`. Raises ClientError from status 400 on."""
         connection = self.connect(timeout)
         try:
             with reaching(self):
@@ -111,7 +111,7 @@ class ServerClient:
                 answer = connection.getresponse()
                 if answer.status >= 400:
                     raise failure(answer.status, answer.read(), self)
-                yield answer
+            yield answer  # outside: a failure of what the caller does with it is not the server's
         finally:
             connection.close()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from http.client import HTTPResponse
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from msgspec import Struct
@@ -37,17 +36,18 @@ class CommandOutcome(Struct, frozen=True):
     why: str = ""
 
 
-def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable[[str, str], None]) -> CommandOutcome:
+def follow(lines: Iterable[bytes], begun: Callable[[str], None], printed: Callable[[str, str], None]) -> CommandOutcome:
     """Read a stream to its end.
 
     Args:
+        lines: those of the answer's body.
         begun: called with the command's id.
         printed: called with ``stdout`` or ``stderr`` and the text, its line end included.
 
     Raises ClientError if the stream ends without an outcome.
     """
     outcome: CommandOutcome | None = None
-    for event in _events(answer):
+    for event in _events(lines):
         match event.get("type"):
             case "init":
                 begun(str(event.get("text", "")))
@@ -63,8 +63,8 @@ def follow(answer: HTTPResponse, begun: Callable[[str], None], printed: Callable
     return outcome
 
 
-def _events(answer: HTTPResponse) -> Iterator[dict[str, Any]]:
-    for line in answer:
+def _events(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
         text = line.strip().removeprefix(b"data:").strip()
         if text.startswith(b"{"):
             yield json.loads(text)
@@ -75,7 +75,7 @@ def _failed(error: dict[str, Any]) -> CommandOutcome:
     try:
         code = int(value)
     except ValueError:
-        return CommandOutcome(126, f"{error.get('ename', 'error')}: {value}")
+        return CommandOutcome(126, value)
     if 0 < code < 256:
         return CommandOutcome(code)
     why = ", ".join(map(str, error.get("traceback") or []))

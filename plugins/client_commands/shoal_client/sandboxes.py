@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
-from shoal_client.connection import ClientError, ServerClient
+from shoal_client.connection import ClientError, ServerClient, reaching
 
 KEEP_ALIVE: Final = ["tail", "-f", "/dev/null"]
 """The command of a sandbox that only waits for others."""
@@ -73,7 +73,8 @@ class SandboxClient:
 
     def logs(self, sandbox_id: str, tail: int) -> str:
         """The last lines that its own command printed."""
-        with self._server.open("GET", f"{_path(sandbox_id)}/diagnostics/logs?tail={tail}") as answer:
+        asked = self._server.open("GET", f"{_path(sandbox_id)}/diagnostics/logs?tail={tail}")
+        with asked as answer, reaching(self._server):
             return answer.read().decode("utf-8", "replace")
 
     def _running(self, sandbox: dict[str, Any]) -> dict[str, Any]:
