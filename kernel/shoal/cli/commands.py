@@ -1,18 +1,21 @@
-"""Sub-commands that installed plugins add."""
+"""Sub-commands that installed plugins add.
+
+What a command may ask for, the server's lifecycle, is imported when it asks: most are clients, and start quickly.
+"""
 
 from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shoal.errors import ConfigError, ShoalError
-from shoal.lifecycle.facade import SandboxLifecycle
-from shoal.plugin import PluginContext
 from shoal.plugin.discovery import Candidate, discover
 from shoal.plugin.interfaces import Command
-from shoal.plugin.manager import PluginManager
+
+if TYPE_CHECKING:
+    from shoal.plugin import PluginContext
 
 HOOK = "shoal_register_commands"
 
@@ -57,9 +60,11 @@ def _of(candidate: Candidate, *, quiet: bool) -> list[Command]:
 
 
 def _run(command: Command, arguments: Namespace) -> int:
-    from shoal.cli.main import load
-
     def context() -> PluginContext:
+        from shoal.cli.main import load
+        from shoal.lifecycle.facade import SandboxLifecycle
+        from shoal.plugin.manager import PluginManager
+
         manager = PluginManager(load(arguments))
         return manager.context(SandboxLifecycle(manager.settings, manager.register))
 
