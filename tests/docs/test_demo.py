@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tests.docs.pages import ROOT
 
+pytestmark = pytest.mark.timeout(500)
+
 DEMOS = {"sdk": [sys.executable, "examples/demo.py"], "plain": [sys.executable, "-m", "shoal.cli.main", "demo"]}
 ORDINARY = 12345
 
@@ -53,7 +55,7 @@ def test_it_does_the_whole_job(tmp_path: Path, demo: str, ordinary: bool) -> Non
         extra_groups=None if user is None else [],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""

@@ -62,7 +62,7 @@ class Newcomer:
             input=text,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=600,
         )
         assert done.returncode == 0, (done.stdout, done.stderr, (self.home / "server.log").read_text()[-3000:])
         return done.stdout
@@ -93,6 +93,7 @@ def test_the_sdks_version_is_the_one_that_is_tested() -> None:
     assert f"pip install {' '.join(wanted)}\n" in block("Install", "sh")
 
 
+@pytest.mark.timeout(900)
 def test_on_this_machine(newcomer: Newcomer) -> None:
     with newcomer.serving(block("Start the server", "sh").strip()):
         assert newcomer.types(block("Start the server", "sh", 1)) == "Linux\n"
@@ -107,7 +108,7 @@ def test_on_this_machine(newcomer: Newcomer) -> None:
 
 @pytest.mark.needs("docker")
 @pytest.mark.needs("debian")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_on_docker(newcomer: Newcomer) -> None:
     *before, serve = block("On Docker", "sh").splitlines()
     newcomer.types("\n".join(line for line in before if not line.startswith("pip ")))
