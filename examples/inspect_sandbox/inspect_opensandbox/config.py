@@ -23,5 +23,7 @@ class OpenSandboxConfig(BaseModel):
     """Limits, as quantities of Kubernetes."""
     lifetime: float = Field(default=6 * 3600, gt=0)
     """Seconds after which the server ends a sandbox that nobody has ended."""
+    ready_timeout: float = Field(default=300, gt=0)
+    """Seconds that a sandbox may take to start, the pull of its image included."""
     use_server_proxy: bool = True
     """Reach the sandbox through the server. False: at its own address, where there is one."""

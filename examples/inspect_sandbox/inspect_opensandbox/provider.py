@@ -68,6 +68,7 @@ class OpenSandboxEnvironment(SandboxEnvironment):
         sandbox = await Sandbox.create(
             wanted.image,
             timeout=timedelta(seconds=wanted.lifetime),
+            ready_timeout=timedelta(seconds=wanted.ready_timeout),
             env=wanted.env,
             metadata={**OWNER, "task": _label(task_name)},
             resource=wanted.resources,
