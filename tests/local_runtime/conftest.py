@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.local_runtime.machine import Start, can_bubblewrap, can_unshare, local, settings
 
+from shoal.plugin.interfaces import Agent
 from shoal_local.config import LocalSettings
 from shoal_local.runtime import LocalRuntime
 
@@ -45,3 +48,20 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 @pytest.fixture
 async def runtime(start: Start, isolation: str) -> LocalRuntime:
     return await start(local(isolation=isolation))
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The agent's files, built once."""
+    pytest.importorskip("shoal_agent.placement", reason="the agent is not installed")
+    folder = tmp_path_factory.mktemp("agent") / "bundle"
+    subprocess.run([sys.executable, "-m", "shoal_agent.bundle", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def agent(bundle: Path) -> Agent:
+    """The real one."""
+    from shoal_agent.placement import AgentSettings, BuiltinAgent
+
+    return BuiltinAgent(AgentSettings(bundle=str(bundle)))

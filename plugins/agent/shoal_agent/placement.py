@@ -16,8 +16,8 @@ import structlog
 
 from shoal.config.settings import DEFAULT_AGENT, Section
 from shoal.errors import ConfigError, EngineFailure
-from shoal.plugin.interfaces import Agent, AgentFiles
-from shoal_agent.bundle.build import command, digest_of, inputs, told_digest
+from shoal.plugin.interfaces import Agent, AgentFiles, ForkedAgent
+from shoal_agent.bundle.build import command, digest_of, inputs, interpreter, told_digest
 
 log = structlog.get_logger("shoal.agent")
 
@@ -57,6 +57,9 @@ class BuiltinAgent(Agent):
 
     def command(self, folder: str) -> list[str]:
         return command(folder)
+
+    def forked(self, folder: Path) -> ForkedAgent | None:
+        return ForkedAgent(tuple(interpreter(folder)), "shoal_agent.forked")
 
     def environment(self, token: str) -> dict[str, str]:
         """The token's digest: whoever reads it cannot present it."""

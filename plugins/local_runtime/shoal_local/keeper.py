@@ -205,10 +205,10 @@ class Keeper:
         """The files by which a process joins a sandbox's control groups."""
         return self._groups.joined(sandbox_id)
 
-    def entry(self) -> Path | None:
-        """The program that puts the filter of system calls on; None = there is no filter."""
+    def filter(self) -> Path | None:
+        """The file of the filter of system calls; None = there is no filter."""
         confinement = None if self._isolation is None else self._isolation.confinement
-        return None if confinement is None else confinement.entry
+        return None if confinement is None else confinement.filter
 
     def events(self, box: Box, limit: int) -> str:
         """Text for the events route. Raises NotFound."""

@@ -20,8 +20,8 @@ from shoal.kit import BoundedThreads, Feed
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Workload, WorkloadGone
-from shoal.plugin.interfaces import AGENT_PORT, Agent, Capabilities, LogQuery, Progress, Runtime
-from shoal_local.agent.starter import Starter
+from shoal.plugin.interfaces import AGENT_PORT, Agent, AgentFiles, Capabilities, LogQuery, Progress, Runtime
+from shoal_local.agent.starter import Starter, Surroundings
 from shoal_local.config import LocalSettings
 from shoal_local.image.oci import architecture
 from shoal_local.keeper import Keeper
@@ -72,9 +72,8 @@ class LocalRuntime(Runtime):
         self._starter: Starter | None = None
         if agent is not None:
             keeper = self._keeper
-            self._starter = Starter(
-                agent, keeper.broker, keeper.state.box, keeper.groups_of, self._dialler.connect, keeper.entry
-            )
+            surroundings = Surroundings(keeper.state.box, keeper.groups_of, keeper.filter, self._agent_files)
+            self._starter = Starter(agent, surroundings, self._dialler.connect)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: BoundedThreads | None = None
 
@@ -97,6 +96,8 @@ class LocalRuntime(Runtime):
         for sandbox_id in list(self._handles):
             self._unfollow(sandbox_id)
         self._dialler.close()
+        if self._starter is not None:
+            self._starter.close()
         if self._pool is not None:
             await self._pool.close()
             self._pool = None
@@ -125,8 +126,11 @@ class LocalRuntime(Runtime):
         def tell(reason: str, message: str) -> None:
             loop.call_soon_threadsafe(progress, reason, message)
 
-        started = await self._call(self._maker().make, box, plan, tell, await self._agent_folder())
+        started = await self._call(self._maker().make, box, plan, tell, await self._agent_files())
         self._follow(box, started)
+        if self._starter is not None:
+            self._starter.expect(plan.id)
+            self._task(self._starter.warm())
         return await self._call(self._keeper.see, box)
 
     async def delete(self, sandbox_id: str) -> None:
@@ -151,6 +155,8 @@ class LocalRuntime(Runtime):
         return self._feed.subscribe()
 
     async def connect(self, sandbox_id: str, port: int) -> socket:
+        if port == AGENT_PORT and self._starter is not None:
+            await self._starter.ensure_first(sandbox_id)
         try:
             return await self._dialler.connect(sandbox_id, port)
         except ConnectionRefusedError:
@@ -159,16 +165,15 @@ class LocalRuntime(Runtime):
         await self._starter.ensure(sandbox_id)
         return await self._dialler.connect(sandbox_id, port)
 
-    async def _agent_folder(self) -> Path | None:
+    async def _agent_files(self) -> AgentFiles | None:
         """The agent's files; without them a sandbox runs all the same."""
         if self.agent is None:
             return None
         try:
-            files = await self.agent.files(f"linux/{architecture()}")
+            return await self.agent.files(f"linux/{architecture()}")
         except ShoalError as error:
             log.warning("sandboxes get no agent", error=error.message)
             return None
-        return None if files is None else files.folder
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         return await self._call(self._logs.text, self._box(sandbox_id), query)
@@ -215,6 +220,8 @@ class LocalRuntime(Runtime):
 
     def _unfollow(self, sandbox_id: str) -> None:
         self._dialler.forget(sandbox_id)
+        if self._starter is not None:
+            self._starter.forget(sandbox_id)
         handle = self._handles.pop(sandbox_id, None)
         if handle is not None:
             asyncio.get_running_loop().remove_reader(handle)
@@ -232,7 +239,7 @@ class LocalRuntime(Runtime):
 
     async def _prepare_agent(self) -> None:
         """Making the files may take seconds; the first create is not to wait for them."""
-        await self._agent_folder()
+        await self._agent_files()
 
     async def _revise(self) -> None:
         for pause in REVISIONS:

@@ -42,6 +42,7 @@ PUBLIC = {
         "Component",
         "Endpoint",
         "EndpointQuery",
+        "ForkedAgent",
         "Held",
         "HostTarget",
         "IdempotencyKey",

@@ -1,6 +1,13 @@
 """What plugins implement, one file per family; hooks hand instances of these to the kernel."""
 
-from shoal.plugin.interfaces.agent import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
+from shoal.plugin.interfaces.agent import (
+    AGENT_PORT,
+    AGENT_TOKEN_HEADER,
+    AGENT_TOKEN_LABEL,
+    Agent,
+    AgentFiles,
+    ForkedAgent,
+)
 from shoal.plugin.interfaces.auth import Authenticator, AuthRequest, Principal
 from shoal.plugin.interfaces.command import Command
 from shoal.plugin.interfaces.component import Component
@@ -37,6 +44,7 @@ __all__ = [
     "Component",
     "Endpoint",
     "EndpointQuery",
+    "ForkedAgent",
     "Held",
     "HostTarget",
     "IdempotencyKey",

@@ -30,6 +30,21 @@ class AgentFiles(Struct, frozen=True):
     digest: str
 
 
+class ForkedAgent(Struct, frozen=True):
+    """How a process that has imported an agent written in Python becomes that agent.
+
+    Attributes:
+        interpreter: the command of a Python that finds ``module``; the path of a script and its arguments follow.
+        module: it has ``prepare()``, which imports what the agent needs, opens nothing and starts no thread, and
+            ``serve(environment, folder, listening)``, which is the agent and returns its exit status. These are the
+            agent's variables, where its files lie in the sandbox, and a function that it calls once it listens;
+            whatever it raises before that is told to the caller of the port.
+    """
+
+    interpreter: tuple[str, ...]
+    module: str
+
+
 class Agent(Component, ABC):
     """One agent. ``runtime.execd_image`` says its name; any other text there is the image of one.
 
@@ -51,6 +66,10 @@ class Agent(Component, ABC):
     @abstractmethod
     def command(self, folder: str) -> list[str]:
         """What starts the agent where its files lie in ``folder``, in place of ``/opt/opensandbox``."""
+
+    def forked(self, folder: Path) -> ForkedAgent | None:
+        """How a runtime on this machine forks it, where its files lie in ``folder`` here; None = it is executed."""
+        return None
 
     def environment(self, token: str) -> dict[str, str]:
         """Variables for the agent's process, by which it knows the token. Whoever reads them must not learn it."""

@@ -47,9 +47,14 @@ sys.exit(main(sys.argv[1:]))
 _MANIFEST: Final = "agent/bundle.json"
 
 
+def interpreter(folder: Path | str) -> list[str]:
+    """The Python of a bundle that lies in ``folder``; a script follows."""
+    return [f"{folder}/agent/ld", f"{folder}/agent/python", FLAGS]
+
+
 def command(folder: Path | str) -> list[str]:
     """What starts the agent of a bundle that lies in ``folder``; its own arguments follow."""
-    return [f"{folder}/agent/ld", f"{folder}/agent/python", FLAGS, f"{folder}/execd"]
+    return [*interpreter(folder), f"{folder}/execd"]
 
 
 def build(target: Path) -> str:

@@ -16,7 +16,7 @@ MACHINES: Final = frozenset(program.ARCHITECTURES)
 
 
 class Confinement(Struct, frozen=True):
-    """``filter`` is for bubblewrap, ``entry`` for a command that is to be executed with the filter on."""
+    """``filter`` is for bubblewrap and the agent, ``entry`` for a command that is to be executed with the filter on."""
 
     filter: Path
     entry: Path

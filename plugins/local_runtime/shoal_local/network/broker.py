@@ -5,8 +5,6 @@ SOCK_SEQPACKET sockets. A request is one message with the descriptor of a networ
 
 - ``sockets FAMILY COUNT``: answered with ``ok`` and as many TCP sockets;
 - ``up``: ``ok`` once the loopback interface is up and every port may be bound;
-- ``run JOB``, with the pidfd of a process and the entry program instead: ``ok`` once the program of the job (JSON) runs
-  in the namespaces of that process;
 - ``filter ALLOWED DENIED``, networks with commas between: ``ok`` once nothing gets out to the denied ones.
 
 Anything else that is answered is the text of an error. It ends when the server does.
@@ -21,29 +19,22 @@ import array
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
-import resource
 import socket
 import struct
 import sys
 from types import ModuleType
-from typing import Any, cast
+from typing import cast
 
 NS_GET_USERNS = 0xB701
 """ioctl_ns(2)."""
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
-ALL_NAMESPACES = 0x3C020000
-"""Mount, UTS, IPC, user and process namespaces."""
-PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
-ENTRY = 4
-"""The descriptor at which the entry program expects itself (`shoal_local.confine.entry`)."""
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 0x1
 """netdevice(7)."""
 SETTINGS = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647", "ip_local_reserved_ports": "44772"}
 """Of /proc/sys/net/ipv4. Root in a sandbox has no privileges over its network; the agent's port is kept for it."""
 MAX_SOCKETS = 16
-MAX_REQUEST = 131072
+MAX_REQUEST = 65536
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -106,74 +97,12 @@ def answer(channel: socket.socket, request: str, namespace: int) -> None:
         each.close()
 
 
-def run(job: dict[str, Any], descriptors: list[int], channel: socket.socket) -> bytes:
-    """Start a program in the namespaces of a process; ``ok``, or what went wrong.
-
-    Until it executes the program, the child is out of the sandbox's reach: nobody inside may trace it.
-    """
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            channel.close()
-            _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-            _become(job, descriptors)
-        except BaseException as error:
-            os.write(writer, str(error).encode()[:200] or b"it failed")
-        finally:
-            os._exit(1)
-    os.close(writer)
-    said = b""
-    while data := os.read(reader, 200):  # it ends when the program is executed
-        said += data
-    os.close(reader)
-    os.waitpid(child, 0)
-    return said or b"ok"
-
-
-def _become(job: dict[str, Any], descriptors: list[int]) -> None:
-    """Join control groups and namespaces; then a child, which is in the process namespace, executes the program."""
-    for group in job["groups"]:
-        with open(group, "w") as file:  # noqa: PTH123 - as above
-            file.write("0")
-    superuser = os.geteuid() == 0
-    if superuser:
-        os.setgroups([])
-    if job["keyctl"]:
-        _libc.syscall(ctypes.c_long(job["keyctl"]), ctypes.c_long(1), None)
-    _setns(descriptors[0], ALL_NAMESPACES | (CLONE_NEWNET if job["network"] else 0))
-    if os.fork() != 0:
-        os._exit(0)
-    os.setsid()
-    if superuser:
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
-    if not job["privileged"]:
-        for capability in range(64):
-            _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.chdir(job["cwd"])
-    null = os.open("/dev/null", os.O_RDWR)
-    for stream in range(3):
-        os.dup2(null, stream)
-    if len(descriptors) > 1:
-        os.dup2(descriptors[1], ENTRY)
-        os.execve(f"/proc/self/fd/{ENTRY}", ["entry", *job["argv"]], job["env"])  # noqa: S606 - no shell is there
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    os.execve(job["argv"][0], job["argv"], job["env"])  # noqa: S606
-
-
 def serve(channel: socket.socket) -> None:
     """Answer requests, one after another, until the other end is closed."""
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST, 2)
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST, 1)
         if not data:
             return
-        if data.startswith(b"run "):
-            channel.send(run(json.loads(data[4:]), descriptors, channel))
-            for each in descriptors:
-                os.close(each)
-            continue
         for namespace in descriptors:
             if os.geteuid() == 0:
                 answer(channel, data.decode(), namespace)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import array
 import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import structlog
-from msgspec import Struct
 
 from shoal.errors import EngineFailure
 
@@ -24,27 +23,6 @@ CODE: Final = "LOCAL::NETWORK_FAILED"
 PROGRAM: Final = Path(__file__).with_name("broker.py")
 ANSWER_SECONDS: Final = 10.0
 _MAX_SOCKETS: Final = 16
-MAX_REQUEST: Final = 128 * 1024
-"""As the broker takes them."""
-
-
-class Job(Struct, frozen=True):
-    """A program to run in a sandbox.
-
-    Attributes:
-        groups: files by which it joins the sandbox's control groups.
-        network: the sandbox has a network namespace of its own.
-        privileged: it keeps the capabilities of root in the sandbox's user namespace.
-        keyctl: the number of that system call, to get a session keyring of its own; 0 = it gets none.
-    """
-
-    argv: list[str]
-    env: dict[str, str]
-    cwd: str
-    groups: list[str]
-    network: bool
-    privileged: bool
-    keyctl: int
 
 
 class Broker:
@@ -70,18 +48,6 @@ class Broker:
             each.setblocking(False)
         return found
 
-    def run(self, pidfd: int, entry: Path | None, job: Job) -> None:
-        """Start a program in the namespaces of a process, through the entry program. Raises EngineFailure."""
-        request = f"run {msgspec.json.encode(job).decode()}"
-        if len(request.encode()) > MAX_REQUEST:
-            raise EngineFailure(CODE, "the sandbox's environment is too large for another program in it")
-        with ExitStack() as opened:
-            handles = [pidfd]
-            if entry is not None:
-                handles.append(os.open(entry, os.O_RDONLY | os.O_CLOEXEC))
-                opened.callback(os.close, handles[1])
-            self._ask(request, *handles)
-
     def close(self) -> None:
         """End the broker; the next request starts another."""
         with self._lock:
@@ -93,7 +59,7 @@ class Broker:
                 channel = self._channel or self._start()
                 try:
                     socket.send_fds(channel, [request.encode()], descriptors)
-                    data, handles, _, _ = socket.recv_fds(channel, 256, _MAX_SOCKETS, socket.MSG_CMSG_CLOEXEC)
+                    data, handles = _received(channel)
                 except OSError as error:
                     data, handles = b"", []
                     log.warning("the broker of network namespaces fails", error=str(error))
@@ -134,3 +100,16 @@ class Broker:
         with suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+
+
+def _received(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """An answer, and the descriptors with it. No program that another thread starts just then inherits them.
+
+    `socket.recv_fds` does not pass its flags on (Python 3.11).
+    """
+    found = array.array("i")
+    data, extra, _, _ = channel.recvmsg(256, socket.CMSG_SPACE(_MAX_SOCKETS * found.itemsize), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in extra:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(content[: len(content) - len(content) % found.itemsize])
+    return data, found.tolist()

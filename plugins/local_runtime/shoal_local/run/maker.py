@@ -12,6 +12,7 @@ from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption
+from shoal.plugin.interfaces import AgentFiles
 from shoal_local.config import LocalSettings
 from shoal_local.describe import masked
 from shoal_local.image.cache import RootFs, RootFsCache
@@ -86,9 +87,9 @@ class Maker:
         return limit_rules.parse(plan.resource_limits, self._local.pids_limit, self._local.disk_limit)
 
     def make(
-        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: Path | None = None
+        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: AgentFiles | None = None
     ) -> Started:
-        """Make the sandbox run, or find it running; ``agent`` is the folder of the agent's files.
+        """Make the sandbox run, or find it running; ``agent`` are the agent's files.
 
         Raises EngineFailure or InvalidRequest.
         """
@@ -99,7 +100,9 @@ class Maker:
                 raise DiskFull from None
             raise
 
-    def _make(self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: Path | None) -> Started:
+    def _make(
+        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: AgentFiles | None
+    ) -> Started:
         if box.path.exists():
             started = box.started()
             if started is not None and box.spec() is not None and alive(box, started):
@@ -121,15 +124,18 @@ class Maker:
         rootfs: RootFs,
         limits: Limits,
         binds: tuple[Bind, ...],
-        agent: Path | None,
+        agent: AgentFiles | None,
     ) -> Started:
         box.path.mkdir(mode=0o700)
         workload = self._workload(box, plan, rootfs)
         if self._isolation.method == "none":
             self._make_home(Path(workload.cwd))
-        box.write_spec(self._spec(plan, workload, limits, agent=agent is not None))
+        box.write_spec(self._spec(plan, workload, limits, agent))
         box.add_event("created")
-        started = start(Order(box, rootfs, workload, binds, limits, agent), self._isolation, self._drawer, self._groups)
+        folder = None if agent is None else agent.folder
+        started = start(
+            Order(box, rootfs, workload, binds, limits, folder), self._isolation, self._drawer, self._groups
+        )
         box.add_event("started", at=started.at)
         return started
 
@@ -147,7 +153,7 @@ class Maker:
         workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
         return Workload(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
 
-    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits, *, agent: bool) -> Spec:
+    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits, agent: AgentFiles | None) -> Spec:
         drop = self._isolation.drop
         uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
         return Spec(
@@ -171,7 +177,8 @@ class Maker:
             enforced=self._enforced(limits),
             env=masked(workload.env),
             labels=plan.labels,
-            agent=agent,
+            agent=agent is not None,
+            agent_digest="" if agent is None else agent.digest,
             network="host" if self._isolation.network is None else self._isolation.network.mode,
             volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
         )

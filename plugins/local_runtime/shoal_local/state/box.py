@@ -43,6 +43,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
         volumes: one line each.
         network: ``host`` for one that shares this machine's, as all did once; else ``internet`` or ``none``.
         agent: are the agent's files in it?
+        agent_digest: of those files.
         groups: did it get control groups?
         labels: what plugins had attached; may be secret, as the file is, and not shown.
     """
@@ -60,6 +61,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
     volumes: list[str] = []
     network: str = "host"
     agent: bool = False
+    agent_digest: str = ""
     labels: dict[str, str] = {}
 
 
