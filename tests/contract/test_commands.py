@@ -8,7 +8,9 @@ from datetime import timedelta
 import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
+from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.execd import Execution
+from opensandbox.models.filesystem import SetPermissionEntry
 from tests.contract.conftest import KEY
 from tests.servers import ServerProcess
 
@@ -33,3 +35,11 @@ def test_variables_for_later_commands(sandbox: SandboxSync, value: str) -> None:
     session = sandbox.commands.create_session()
     assert text(sandbox.commands.run_in_session(session, 'printf %s "$SET"')) == value
     sandbox.commands.delete_session(session)
+
+
+def test_a_file_for_a_user_that_the_sandbox_does_not_have(sandbox: SandboxSync) -> None:
+    sandbox.files.write_file("/tmp/mine", "x", mode=600)
+    with pytest.raises(SandboxApiException, match="this sandbox has one user") as refused:
+        sandbox.files.set_permissions([SetPermissionEntry(path="/tmp/mine", owner="nobody", mode=644)])
+    assert refused.value.status_code == 403
+    assert sandbox.files.get_file_info(["/tmp/mine"])["/tmp/mine"].mode == 600

@@ -18,6 +18,7 @@ _ANSWERS = {
     errno.EACCES: (403, PERMISSION_DENIED),
     errno.EPERM: (403, PERMISSION_DENIED),
     errno.EROFS: (403, PERMISSION_DENIED),
+    errno.EOVERFLOW: (403, PERMISSION_DENIED),
     errno.EISDIR: (400, INVALID_FILE),
     errno.EINVAL: (400, INVALID_FILE),
     errno.ENXIO: (400, INVALID_FILE),
@@ -31,12 +32,14 @@ _ANSWERS = {
     errno.EDQUOT: (507, NO_SPACE),
     errno.EFBIG: (507, NO_SPACE),
 }
+_TEXTS = {errno.EOVERFLOW: "its folder belongs to a user that this sandbox does not have"}
+"""Where the system's own words say something else."""
 
 
 def failure(error: OSError, path: str) -> ApiError:
     """The answer to an operation on `path` that failed."""
     status, code = _ANSWERS.get(error.errno or 0, (500, RUNTIME_ERROR))
-    return ApiError(status, code, f"{shown(path)}: {error.strerror or error}")
+    return ApiError(status, code, f"{shown(path)}: {_TEXTS.get(error.errno or 0) or error.strerror or error}")
 
 
 @contextlib.contextmanager

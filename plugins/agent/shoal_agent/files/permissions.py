@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -22,7 +23,15 @@ class Change(NamedTuple):
     def chown(self, path: str | int) -> None:
         """Sets owner and group, through links. Raises OSError."""
         if self.uid >= 0 or self.gid >= 0:
-            os.chown(path, self.uid, self.gid)
+            try:
+                os.chown(path, self.uid, self.gid)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                # The user namespace does not map them: a sandbox of the local runtime has one user.
+                raise PermissionError(
+                    errno.EPERM, "this sandbox has one user, and can give files to no other"
+                ) from error
 
     def apply(self, path: str | int) -> None:
         """Sets all, through links; the mode last, since a change of owner takes bits away. Raises OSError."""
