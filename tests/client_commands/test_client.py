@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -215,6 +218,22 @@ def test_the_server_and_the_key_are_found_or_named(terminal: Terminal, tmp_path:
 def test_completion_offers_commands(terminal: Terminal, shell: str) -> None:
     script, _ = terminal.run("completion", shell)
     assert "complete -F _shoal shoal" in script
-    if shell == "bash":
-        probe = script + "\nCOMP_WORDS=(shoal e); COMP_CWORD=1; _shoal; echo ${COMPREPLY[@]}"
-        assert subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True).stdout == "exec\n"
+    assert script.startswith("autoload") == (shell == "zsh")
+
+
+def test_bash_offers_every_command_that_help_lists_and_ids_where_they_are_taken(terminal: Terminal) -> None:
+    script, _ = terminal.run("completion", "bash")
+    listed = re.findall(r"^ {4}([a-z-]+)(?= |$)", terminal.run("--help")[0], re.MULTILINE)
+    assert {"serve", "exec", "completion"} <= {*listed}
+    assert _offered(terminal, script, "") == listed
+    assert _offered(terminal, script, "e") == ["exec"]
+    for command in ("exec", "shell", "logs", "rm"):
+        assert terminal.sandbox in _offered(terminal, script, command, "")
+
+
+def _offered(terminal: Terminal, script: str, *words: str) -> list[str]:
+    """What bash would offer for the last of the words after ``shoal``."""
+    probe = f"{script}\nCOMP_WORDS=(shoal {shlex.join(words)}); COMP_CWORD={len(words)}; _shoal; echo ${{COMPREPLY[@]}}"
+    env = {**terminal.env, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", probe], capture_output=True, text=True, check=True, env=env)
+    return done.stdout.split()

@@ -84,6 +84,7 @@ def _parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="show one sandbox's whole life on the local runtime, without an SDK")
     demo.set_defaults(run=_demo)
     _plugin_commands(commands, config, argv)
+    parser.set_defaults(commands=tuple(commands.choices))
     return parser
 
 

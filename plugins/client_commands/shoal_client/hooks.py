@@ -11,13 +11,11 @@ def shoal_register_commands() -> list[Command]:
     """The commands that speak to a server."""
     from shoal_client import completion, copy, listing, run, shell
 
+    taking_ids = [run.ExecCommand(), shell.ShellCommand(), listing.LogsCommand(), listing.RemoveCommand()]
     return [
         run.RunCommand(),
-        run.ExecCommand(),
         copy.CopyCommand(),
-        shell.ShellCommand(),
         listing.ListCommand(),
-        listing.LogsCommand(),
-        listing.RemoveCommand(),
-        completion.CompletionCommand(),
+        *taking_ids,
+        completion.CompletionCommand(command.name for command in taking_ids),
     ]

@@ -31,9 +31,9 @@ class Command(ABC):
         """Run it; returns the exit code.
 
         Args:
-            arguments: what was typed, parsed.
+            arguments: what was typed, parsed; `commands` in it has the names of all commands, in the order of the help.
             context: reads and validates the configuration and gives it as to the plugin's other hooks; its lifecycle
                 knows of no sandbox. Raises ConfigError.
 
-        A ShoalError that is raised is told as one line, with exit code 1.
+        A ShoalError that is raised is printed as one line, with exit code 1.
         """
