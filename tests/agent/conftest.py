@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.program import USER, AgentProcess, interpreter
-
-StartAgent = Callable[..., AgentProcess]
+from tests.agent.program import USER, AgentProcess, StartAgent, interpreter
 
 
 def _starter(base: Path) -> Iterator[StartAgent]:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -19,6 +19,8 @@ from tests.servers import free_port
 SOURCE = Path(__file__).parents[2] / "plugins" / "agent"
 USER = 1000
 """The ordinary user of tests that run as root."""
+TEST_PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+"""A PATH on which python3 is the one that runs the tests."""
 
 
 def as_user(uid: int) -> list[str]:
@@ -125,3 +127,7 @@ class AgentProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
+
+
+StartAgent = Callable[..., AgentProcess]
+"""Starts an agent that stops with the test: the fixture ``start_agent``."""

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.commands.streams import run
-from tests.agent.conftest import StartAgent
-from tests.agent.program import SOURCE
+from tests.agent.program import SOURCE, StartAgent
 from tests.servers import free_port
 
 OWN_PIDS = ["unshare", "--pid", "--fork", "--mount-proc"]

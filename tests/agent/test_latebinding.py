@@ -9,8 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 
 INIT: dict[str, Any] = {"sandboxId": "sb-1", "generation": 3, "entrypointPolicy": "keep"}
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 
 from shoal_agent.cgroup import Cgroup, Mount, groups, mounts
 from shoal_agent.usage import MIB, Usage

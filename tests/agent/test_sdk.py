@@ -16,8 +16,7 @@ from opensandbox.models.execd_sync import ExecutionHandlersSync
 from opensandbox.models.sandboxes import SandboxEndpoint
 from opensandbox.sync.adapters.command_adapter import CommandsAdapterSync
 from opensandbox.sync.adapters.health_adapter import HealthAdapterSync
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 
 TOKEN = "a token"
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import USER
+from tests.agent.program import USER, StartAgent
 
 FOLDER = os.environ.get("SHOAL_TEST_EXECD_VECTORS")
 SLOW = "5"

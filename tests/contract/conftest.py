@@ -7,9 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.contract.key import KEY
 from tests.servers import ServerProcess
-
-KEY = "contract-test-key-0123456789"
 
 
 @pytest.fixture(scope="package")

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.contract.conftest import KEY
+from tests.contract.key import KEY
 from tests.servers import SHOAL, ServerProcess, free_port
 
 CREATE: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.conftest import KEY
+from tests.contract.key import KEY
 from tests.servers import ServerProcess
 
 CLI = Path(sys.executable).with_name("opensandbox")

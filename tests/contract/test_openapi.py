@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 from tests.servers import ServerProcess
 
 from shoal.web import openapi

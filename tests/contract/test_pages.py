@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 from tests.browser import Page, chromium
-from tests.contract.conftest import KEY
+from tests.contract.key import KEY
 from tests.servers import ServerProcess
 from websockets.sync.client import ClientConnection
 

@@ -11,7 +11,7 @@ from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import SandboxFilter
-from tests.contract.conftest import KEY
+from tests.contract.key import KEY
 from tests.servers import ServerProcess
 
 COMMAND = ["sh", "-c", "echo hello from the sandbox; sleep 600"]

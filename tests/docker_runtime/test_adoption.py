@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.docker_runtime.conftest import LONG, Bench, Make, create, listed
+from tests.support.bench import LONG, Bench, Make, create, listed
 
 from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase

@@ -11,10 +11,10 @@ from typing import ClassVar
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import IMAGE
 from tests.docker_runtime.test_execd import output, shell, volumes_of
 from tests.servers import ServerProcess
+from tests.support.bench import Bench, Make, create
 
 from shoal.errors import EngineFailure
 from shoal.models.workload import Phase

@@ -15,8 +15,8 @@ from pathlib import Path
 import docker
 import httpx
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
 from shoal.plugin.interfaces import AGENT_PORT
 

@@ -12,10 +12,10 @@ import docker.errors
 import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
-from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import EXECD, IMAGE
 from tests.docker_runtime.own_engine import own_engine
 from tests.servers import ServerProcess
+from tests.support.bench import Bench, Make, create
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import ClaimVolume, Volume

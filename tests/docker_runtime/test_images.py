@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.docker_runtime.one_container import IMAGE
+from tests.support.bench import Bench
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal_docker.engine import Engine

@@ -6,8 +6,8 @@ import time
 from typing import Any
 
 import pytest
-from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import EXECD
+from tests.support.bench import Bench, Make, create
 
 from shoal.models.workload import Phase
 

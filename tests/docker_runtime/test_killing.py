@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import IMAGE
+from tests.support.bench import Bench, Make, create
 
 from shoal.models.plan import Sidecar
 

@@ -6,8 +6,8 @@ import socket
 import uuid
 
 import pytest
-from tests.docker_runtime.conftest import Bench, Make, create, listed
 from tests.docker_runtime.engines import IMAGE
+from tests.support.bench import Bench, Make, create, listed
 
 from shoal.config.settings import ServerSettings
 from shoal.errors import EngineFailure, InvalidRequest

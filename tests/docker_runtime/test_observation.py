@@ -9,7 +9,7 @@ from typing import Any
 
 import docker.errors
 import pytest
-from tests.docker_runtime.conftest import LONG, Bench, Make, create, listed
+from tests.support.bench import LONG, Bench, Make, create, listed
 
 from shoal.errors import Conflict, EngineFailure, NotFound, ShoalError
 from shoal.models.plan import WorkloadPlan

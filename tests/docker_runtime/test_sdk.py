@@ -15,9 +15,9 @@ from opensandbox import Sandbox, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import PVC, PlatformSpec, SandboxFilter, SnapshotFilter, Volume
-from tests.docker_runtime.conftest import Bench
 from tests.docker_runtime.engines import IMAGE
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

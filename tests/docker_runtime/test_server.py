@@ -13,10 +13,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.docker_runtime.conftest import LONG, Bench
 from tests.docker_runtime.engines import DOCKER_HOST, EXECD, IMAGE
 from tests.docker_runtime.relay import EngineRelay
 from tests.servers import SHOAL, ServerProcess
+from tests.support.bench import LONG, Bench
 
 pytestmark = pytest.mark.needs("docker")
 

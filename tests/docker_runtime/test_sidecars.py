@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 from msgspec.structs import replace
-from tests.docker_runtime.conftest import Bench, Make, create, listed
 from tests.docker_runtime.engines import IMAGE
+from tests.support.bench import Bench, Make, create, listed
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest
 from shoal.models.plan import Probe, Sidecar

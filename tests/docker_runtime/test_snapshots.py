@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.docker_runtime.conftest import Bench, Make, create
 from tests.docker_runtime.engines import DOCKER_HOST, IMAGE
 from tests.docker_runtime.relay import EngineRelay
 from tests.servers import ServerProcess
+from tests.support.bench import Bench, Make, create
 
 from shoal.config.settings import StorageSettings
 from shoal.errors import EngineFailure, InvalidRequest

@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
 
 import docker
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.egress_policy import image as egress
+from tests.egress_policy.parts import Parts, Serve
 from tests.execd import image as execd
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
-Serve = Callable[..., ServerProcess]
 BOTH = [
     pytest.param("stand-in", marks=pytest.mark.needs("debian")),
     pytest.param("real", marks=pytest.mark.needs("real", parts=["execd", "egress"])),
 ]
-
-
-class Parts(NamedTuple):
-    """Images."""
-
-    execd: str
-    egress: str
 
 
 @contextmanager

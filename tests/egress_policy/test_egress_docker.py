@@ -12,10 +12,10 @@ import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from opensandbox.models.sandboxes import NetworkPolicy, NetworkRule
-from tests.docker_runtime.conftest import Bench
-from tests.egress_policy.conftest import Parts, Serve
+from tests.egress_policy.parts import Parts, Serve
 from tests.egress_policy.test_sidecar import VAULT
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

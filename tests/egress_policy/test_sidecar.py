@@ -10,8 +10,8 @@ from typing import Any
 import docker.errors
 import httpx
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.image import BASE, KINDS, dockerfile, real_image
+from tests.support.bench import Bench
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.docker_runtime.engines import DOCKER_HOST
+from tests.support.bench import Bench
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.k8s_runtime.agent_controller import AgentController
-from tests.k8s_runtime.conftest import fresh_namespace, real_controllers
+from tests.k8s_runtime.cluster import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, KINDS, POOL, SNAPSHOT, Object
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
 from tests.k8s_runtime.snapshot_controller import SnapshotController

@@ -12,10 +12,10 @@ from typing import Any
 import docker
 import httpx
 import pytest
-from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.image import BASE, dockerfile
 from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
+from tests.support.bench import Bench
 
 from shoal_k8s.api import KubeClient
 from shoal_k8s.pods.objects import PODS

@@ -10,11 +10,11 @@ import docker
 import httpx
 import pytest
 from docker.models.containers import Container
-from tests.docker_runtime.conftest import Bench
 from tests.egress_policy.image import BASE, KINDS, dockerfile, real_image
 from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.servers import configuration, running
 from tests.k8s_runtime.threads import in_thread
+from tests.support.bench import Bench
 from tests.support.waiting import eventually
 
 pytestmark = [

@@ -15,7 +15,7 @@ import pytest
 from tests import real
 from tests.k8s_runtime.agent_controller import AgentController
 from tests.k8s_runtime.batch_controller import BatchController
-from tests.k8s_runtime.conftest import fresh_namespace, real_controllers
+from tests.k8s_runtime.cluster import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, Controller
 
 from shoal.config.settings import RuntimeSettings, Settings

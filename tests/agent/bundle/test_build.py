@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.agent.bundle.conftest import alone, answering
+from tests.agent.bundle.running import alone, answering
 
 from shoal_agent.bundle.build import PLACE, build, command, digest_of, told_digest
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.agent.bundle.conftest import answering
+from tests.agent.bundle.running import answering
 
 from shoal_agent.bundle.build import told_digest
 from shoal_agent.bundle.single import single_file

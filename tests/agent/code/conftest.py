@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.program import AgentProcess
-
-PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+from tests.agent.program import TEST_PATH, AgentProcess
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
     """An agent without a Jupyter server, one per test module."""
-    env = {"PATH": PATH, "EXECD_ACCESS_TOKEN": "s3cret", "JUPYTER_TOKEN": "s3cret", "SEEN": "yes"}
+    env = {"PATH": TEST_PATH, "EXECD_ACCESS_TOKEN": "s3cret", "JUPYTER_TOKEN": "s3cret", "SEEN": "yes"}
     started = AgentProcess(tmp_path_factory.mktemp("agent"), env=env)
     yield started
     started.stop()

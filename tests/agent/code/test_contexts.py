@@ -11,8 +11,7 @@ import httpx
 import pytest
 from tests.agent.code.runs import Background, create, execute, name, value
 from tests.agent.commands.streams import parse, post
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 from tests.servers import free_port
 
 

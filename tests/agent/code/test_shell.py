@@ -8,10 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.code.conftest import PATH
 from tests.agent.code.runs import contexts, execute, interrupted, kinds, name
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import TEST_PATH, AgentProcess, StartAgent
 
 
 @pytest.fixture(scope="module", params=["bash", "dash", "busybox"])
@@ -134,4 +132,4 @@ def test_without_any_shell_the_answer_says_so(start_agent: StartAgent, tmp_path:
         answer = client.post("/code/context", json={"language": "bash"})
         assert (answer.status_code, answer.json()["code"]) == (501, "NOT_SUPPORTED")
         assert "there is none" in answer.json()["message"]
-        assert PATH not in answer.json()["message"]
+        assert TEST_PATH not in answer.json()["message"]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.agent.commands.streams import run
-from tests.agent.conftest import StartAgent
+from tests.agent.program import StartAgent
 
 CURSOR = "EXECD-COMMANDS-TAIL-CURSOR"
 

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.agent.commands.streams import Run, parse, run
-from tests.agent.conftest import StartAgent
-from tests.agent.program import USER, AgentProcess
+from tests.agent.program import USER, AgentProcess, StartAgent
 
 
 def alive(pid: int) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from opensandbox.adapters.converter.env_entry import build_set_env_command
 from tests.agent.commands.streams import run
-from tests.agent.conftest import StartAgent
+from tests.agent.program import StartAgent
 
 from shoal_agent.envfile import parse
 from shoal_agent.environment import with_env_file

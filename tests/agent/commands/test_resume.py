@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 from tests.agent.commands.streams import Run, parse, run
-from tests.agent.conftest import StartAgent
+from tests.agent.program import StartAgent
 
 MEGABYTE = 1024 * 1024
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import httpx
-from tests.agent.files.conftest import Place
+from tests.agent.files.place import Place
 
 BOUNDARY = "frontier"
 TYPE = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}

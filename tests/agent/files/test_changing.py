@@ -14,7 +14,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.agent.files.conftest import Place, refused
+from tests.agent.files.place import Place, refused
 
 from shoal_agent.files.replace import Replacement, pieces
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.files.conftest import Place, refused
 from tests.agent.files.forms import END, TYPE, metadata, part
-from tests.agent.program import USER, AgentProcess
+from tests.agent.files.place import Place, refused
+from tests.agent.program import USER, AgentProcess, StartAgent
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 

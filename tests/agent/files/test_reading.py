@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.agent.files.conftest import Place, refused
+from tests.agent.files.place import Place, refused
 from tests.agent.program import AgentProcess
 
 

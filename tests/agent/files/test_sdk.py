@@ -26,7 +26,7 @@ from opensandbox.models.filesystem import (
 )
 from opensandbox.models.sandboxes import SandboxEndpoint
 from opensandbox.sync.adapters.filesystem_adapter import FilesystemAdapterSync
-from tests.agent.files.conftest import Place
+from tests.agent.files.place import Place
 
 
 def endpoint(place: Place) -> SandboxEndpoint:

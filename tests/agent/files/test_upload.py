@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.files.conftest import Place, refused
 from tests.agent.files.forms import BOUNDARY, END, TYPE, metadata, part, send, upload
+from tests.agent.files.place import Place, refused
+from tests.agent.program import StartAgent
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
 

@@ -7,7 +7,7 @@ import hashlib
 import httpx
 import pytest
 from tests.agent.commands.streams import run
-from tests.agent.conftest import StartAgent
+from tests.agent.program import StartAgent
 
 
 @pytest.fixture(params=["flag", "variable"])

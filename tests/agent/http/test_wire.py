@@ -7,8 +7,7 @@ import socket
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 
 
 def exchange(agent: AgentProcess, request: bytes) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.agent.conftest import StartAgent
+from tests.agent.program import StartAgent
 
 from shoal_agent.lifecycle.config import BadLifecycle, load, parse
 

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 from tests.agent.proxy.apps import App, raw, running
 
 

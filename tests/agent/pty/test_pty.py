@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 

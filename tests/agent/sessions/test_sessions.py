@@ -10,8 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.agent.commands.streams import Run, parse, post
-from tests.agent.conftest import StartAgent
-from tests.agent.program import AgentProcess
+from tests.agent.program import AgentProcess, StartAgent
 
 
 class Session:

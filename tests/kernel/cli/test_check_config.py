@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kernel.cli.conftest import Run
+from tests.kernel.cli.told import Run
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.docs.pages import parts
-from tests.kernel.cli.conftest import Run
+from tests.kernel.cli.told import Run
 from tests.support.stranger import installed
 
 from shoal.cli.main import BUILT_IN

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from msgspec import convert, structs
-from tests.kernel.cli.conftest import Run
+from tests.kernel.cli.told import Run
 
 from shoal.cli.init_config import example
 from shoal.cli.main import EXAMPLES

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.kernel.cli.conftest import Run
+from tests.kernel.cli.told import Run
 
 import shoal
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from tests.kernel.logs.conftest import Output
+from tests.kernel.logs.output import Output
 
 from shoal import logs
 from shoal.config.settings import LogSettings

@@ -13,7 +13,7 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.kernel.logs.conftest import Output
+from tests.kernel.logs.output import Output
 
 from shoal import logs
 from shoal.config.settings import LogSettings

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import structlog
-from tests.kernel.logs.conftest import Output
+from tests.kernel.logs.output import Output
 
 from shoal.config.sections import KERNEL_SECTIONS, validate
 from shoal.config.settings import LogSettings

@@ -9,8 +9,8 @@ import httpx
 import pytest
 from falcon.asgi import Request, Response
 from tests.docs.pages import parts
-from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import WordAuthenticator
+from tests.kernel.web.wired import Web
 from tests.support.stranger import installed
 
 from shoal.app import Shoal

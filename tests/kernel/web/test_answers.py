@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 from shoal.errors import RateLimited
 from shoal.models.sandbox import State

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import AccessLog
 from tests.kernel.web.test_hosts import Named
+from tests.kernel.web.wired import Web
 
 from shoal.errors import Unauthenticated
 from shoal.plugin.interfaces import Authenticator, AuthRequest, Principal

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web, no_socket
 from tests.kernel.web.fakes import WordAuthenticator
+from tests.kernel.web.wired import Web, no_socket
 
 from shoal.errors import BadGateway, HeadTooLarge
 from shoal.models.sandbox import State

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import jsonschema_rs
 import msgspec
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 from shoal.web import openapi
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings

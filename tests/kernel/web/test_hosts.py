@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import WordAuthenticator
+from tests.kernel.web.wired import Web
 
 from shoal.errors import Unauthenticated
 from shoal.plugin.interfaces import Endpoint, EndpointQuery, HostTarget, Ingress

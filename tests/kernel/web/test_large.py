@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 from shoal.http.parse import LARGE_BODY, MOST_VALUES, Body
 from shoal.models.requests import CreateSandbox

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import WordAuthenticator
+from tests.kernel.web.wired import Web
 
 from shoal.errors import BadGateway
 

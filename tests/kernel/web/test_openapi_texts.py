@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 import shoal
 from shoal.web import openapi

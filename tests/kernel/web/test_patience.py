@@ -8,7 +8,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 from msgspec.structs import replace
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import httpx
 import pytest
 from falcon.asgi import Request, Response
-from tests.kernel.web.conftest import Web
 from tests.kernel.web.fakes import AccessLog, WordAuthenticator
+from tests.kernel.web.wired import Web
 
 from shoal.errors import Forbidden, NotFound
 from shoal.models.pools import Pool

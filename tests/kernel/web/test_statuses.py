@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import opensandbox.api.lifecycle.api
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 import shoal.errors
 from shoal.errors import ShoalError, Unavailable

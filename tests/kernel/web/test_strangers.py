@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from tests.kernel.web.conftest import Web
+from tests.kernel.web.wired import Web
 
 from shoal.config.settings import ServerSettings
 from shoal.web.strangers import Strangers
