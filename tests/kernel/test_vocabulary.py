@@ -27,6 +27,7 @@ EXCEPTIONS = {
     "web/descriptions/resources.py": "the same",
     "web/resources/network_policy.py": "the summary of an operation in /openapi.json",
     "models/requests.py": "a field of NetworkPolicy is called egress",
+    "models/create.py": "the variables of opensandbox.py",
     "models/rules.py": "the same field, and the variables of opensandbox.py",
     "lifecycle/admission.py": "the variables of opensandbox.py",
     "config/settings.py": "keys of opensandbox-server's configuration file: runtime.execd_image",

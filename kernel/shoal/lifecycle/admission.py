@@ -15,7 +15,8 @@ from shoal.errors import InvalidRequest
 from shoal.lifecycle.hosts import Host
 from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
-from shoal.models.opensandbox import EGRESS_PREFIX, POOL_EXTENSION, RENEW_EXTENSION
+from shoal.models.create import SandboxSpec
+from shoal.models.opensandbox import EGRESS_PREFIX, RENEW_EXTENSION
 from shoal.models.plan import NetworkPlan, Sidecar, WorkloadPlan
 from shoal.models.requests import CreateSandbox, SidecarSpec, Volume
 from shoal.models.sandbox import ACCEPTED, SandboxRecord, State
@@ -49,38 +50,38 @@ def fingerprint(request: CreateSandbox) -> str:
     return hashlib.sha256(_canonical.encode(request)).hexdigest()
 
 
-def refuse_unsupported(request: CreateSandbox, host: Host) -> None:
+def refuse_unsupported(spec: SandboxSpec, host: Host) -> None:
     """Raise InvalidRequest for the first field that the runtime does not declare a capability for.
 
     The API wants 400 here (docs/wire/api.md section 6); operations that are lacking are 501 instead.
     """
     can, name = host.runtime.capabilities, host.runtime.name
-    if _pooled(request) and not (can.pools or can.pause):
+    if spec.pool and not (can.pools or can.pause):
         raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"The {name} runtime has no pools.")
     lacking = [
-        ("templateId", request.template_id is not None and request.template_id.strip() != ""),
-        ("lifecycle", request.lifecycle is not None and not can.lifecycle_hooks),
-        ("secureAccess", request.secure_access and not can.secure_access),
-        ("networkPolicy", request.network_policy is not None and not can.network_policy),
-        ("credentialProxy", _credential_proxy(request) and not can.network_policy),
-        ("sidecars", bool(request.sidecars) and not can.sidecars),
-        ("image.auth", request.image is not None and request.image.auth is not None and not can.image_auth),
+        ("templateId", spec.template_id is not None and spec.template_id.strip() != ""),
+        ("lifecycle", spec.lifecycle is not None and not can.lifecycle_hooks),
+        ("secureAccess", spec.secure_access and not can.secure_access),
+        ("networkPolicy", spec.network_policy is not None and not can.network_policy),
+        ("credentialProxy", spec.credential_proxy and not can.network_policy),
+        ("sidecars", bool(spec.sidecars) and not can.sidecars),
+        ("image.auth", spec.image is not None and spec.image.auth is not None and not can.image_auth),
         *(
             (f"sidecars[{i}].image.auth", sidecar.image.auth is not None and not can.image_auth)
-            for i, sidecar in enumerate(request.sidecars or [])
+            for i, sidecar in enumerate(spec.sidecars)
         ),
-        *((f"volumes[{i}].{kind}", kind not in can.volumes) for i, kind in _volume_kinds(request.volumes or [])),
+        *((f"volumes[{i}].{kind}", kind not in can.volumes) for i, kind in _volume_kinds(spec.volumes)),
     ]
     for field, unsupported in lacking:
         if unsupported:
             raise InvalidRequest(codes.INVALID_PARAMETER, f"{field} is not supported by the {name} runtime.")
-    _refuse_platform(request, can, name)
+    _refuse_platform(spec, can, name)
 
 
-def _refuse_platform(request: CreateSandbox, can: Capabilities, name: str) -> None:
-    if request.platform is None:
+def _refuse_platform(spec: SandboxSpec, can: Capabilities, name: str) -> None:
+    if spec.platform is None:
         return
-    platform = request.platform
+    platform = spec.platform
     if f"{platform.os}/{platform.arch}" not in can.platforms:
         offered = ", ".join(sorted(can.platforms)) or "none"
         raise InvalidRequest(
@@ -98,35 +99,35 @@ def _volume_kinds(volumes: Sequence[Volume]) -> list[tuple[int, str]]:
     ]
 
 
-def draw_up(request: CreateSandbox, host: Host, snapshot: SnapshotRecord | None) -> WorkloadPlan:
-    """The runtime-neutral plan of a request that passed every rule (`check_create`)."""
+def draw_up(spec: SandboxSpec, host: Host, snapshot: SnapshotRecord | None) -> WorkloadPlan:
+    """The runtime-neutral plan of a create."""
     now = utcnow()
     restored = snapshot is not None
     plan = WorkloadPlan(
         id=str(uuid.uuid4()),
         runtime=host.runtime.name,
         created_at=now,
-        command=request.entrypoint or list(DEFAULT_ENTRYPOINT),
-        expires_at=None if request.timeout is None else now + timedelta(seconds=request.timeout),
-        image=None if restored or request.image is None else request.image.uri,
-        image_auth=None if request.image is None else request.image.auth,
+        command=spec.entrypoint or list(DEFAULT_ENTRYPOINT),
+        expires_at=None if spec.timeout is None else now + timedelta(seconds=spec.timeout),
+        image=None if restored or spec.image is None else spec.image.uri,
+        image_auth=None if spec.image is None else spec.image.auth,
         snapshot_id=snapshot.id if snapshot else None,
         snapshot_image=snapshot.image if snapshot else None,
-        env=_environment(request),
-        resource_limits=request.resource_limits or {},
-        resource_requests=request.resource_requests or {},
-        platform=request.platform,
-        volumes=request.volumes or [],
-        network=NetworkPlan(policy=request.network_policy),
-        sidecars=[_sidecar(spec) for spec in request.sidecars or []],
-        lifecycle=request.lifecycle,
-        credential_proxy=_credential_proxy(request),
-        secure_access=request.secure_access,
-        metadata=request.metadata or {},
-        extensions=request.extensions or {},
+        env=_environment(spec),
+        resource_limits=spec.resource_limits,
+        resource_requests=spec.resource_requests,
+        platform=spec.platform,
+        volumes=spec.volumes,
+        network=NetworkPlan(policy=spec.network_policy),
+        sidecars=[_sidecar(sidecar) for sidecar in spec.sidecars],
+        lifecycle=spec.lifecycle,
+        credential_proxy=spec.credential_proxy,
+        secure_access=spec.secure_access,
+        metadata=spec.metadata,
+        extensions=spec.extensions,
         labels=_agent_token(host.runtime),
     )
-    return _without_shape(plan) if host.runtime.pools is not None and _pooled(request) else plan
+    return _without_shape(plan) if host.runtime.pools is not None and spec.pool else plan
 
 
 def _agent_token(runtime: Runtime) -> dict[str, str]:
@@ -136,40 +137,31 @@ def _agent_token(runtime: Runtime) -> dict[str, str]:
     return {AGENT_TOKEN_LABEL: secrets.token_urlsafe(AGENT_TOKEN_BYTES)}
 
 
-def _pooled(request: CreateSandbox) -> bool:
-    return (request.extensions or {}).get(POOL_EXTENSION, "").strip() != ""
-
-
 def _without_shape(plan: WorkloadPlan) -> WorkloadPlan:
     """What an engine's own pool decides by itself is not the request's (docs/wire/kubernetes.md section 6)."""
     return replace(plan, image=POOLED_IMAGE, image_auth=None, resource_limits={}, resource_requests={})
 
 
-def _credential_proxy(request: CreateSandbox) -> bool:
-    return request.credential_proxy is not None and request.credential_proxy.enabled
-
-
-def _environment(request: CreateSandbox) -> dict[str, str | None]:
+def _environment(spec: SandboxSpec) -> dict[str, str | None]:
     """The sandbox's own; what it says to a policy's sidecar counts only where a policy brings one
     (docs/wire/docker.md section 8).
 
     Left in, it would make the bootstrap wait for a certificate that nobody makes.
     """
-    env = request.env or {}
-    if request.network_policy is not None:
-        return env
-    return {name: value for name, value in env.items() if not name.startswith(EGRESS_PREFIX)}
+    if spec.network_policy is not None:
+        return spec.env
+    return {name: value for name, value in spec.env.items() if not name.startswith(EGRESS_PREFIX)}
 
 
-def _sidecar(spec: SidecarSpec) -> Sidecar:
+def _sidecar(sidecar: SidecarSpec) -> Sidecar:
     return Sidecar(
-        name=spec.name,
-        image=spec.image.uri,
-        image_auth=spec.image.auth,
-        command=spec.command,
-        env=spec.env or {},
-        ports=spec.ports or [],
-        resource_limits=spec.resource_limits or {},
+        name=sidecar.name,
+        image=sidecar.image.uri,
+        image_auth=sidecar.image.auth,
+        command=sidecar.command,
+        env=sidecar.env or {},
+        ports=sidecar.ports or [],
+        resource_limits=sidecar.resource_limits or {},
     )
 
 

@@ -15,9 +15,9 @@ from shoal.lifecycle.provision import Provisioner
 from shoal.lifecycle.removal import Remover
 from shoal.lifecycle.snapshots import Snapshots
 from shoal.models import codes
+from shoal.models.create import SandboxSpec, parse_create
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import check_create
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.calls import contained
 from shoal.plugin.interfaces import IdempotencyKey, Principal, SharedTruth
@@ -49,19 +49,17 @@ class Creation:
 
     async def create(self, request: CreateSandbox, principal: Principal | None, idempotency_key: str | None) -> Entry:
         """The sandbox, or the one that this key made before. Raises as `Sandboxes.create`."""
-        checked = check_create(request, longest_timeout=self._longest)
+        spec = parse_create(request, longest_timeout=self._longest)
         if idempotency_key is None:
-            return await self._admit(checked, principal, None)
+            return await self._admit(spec, principal, None)
         name, fingerprint = self._keys.name(idempotency_key, principal), admission.fingerprint(request)
-        return await self._lanes.run(name, lambda: self._create_once(checked, principal, name, fingerprint))
+        return await self._lanes.run(name, lambda: self._create_once(spec, principal, name, fingerprint))
 
-    async def _create_once(
-        self, request: CreateSandbox, principal: Principal | None, name: str, fingerprint: str
-    ) -> Entry:
+    async def _create_once(self, spec: SandboxSpec, principal: Principal | None, name: str, fingerprint: str) -> Entry:
         """Runs on the key's own lane: requests with one key come one after another, and one begun is finished."""
         known = self._keys.find(name, fingerprint)
         if known is None:
-            return await self._admit(request, principal, (name, fingerprint))
+            return await self._admit(spec, principal, (name, fingerprint))
         entry = self._view.get(known)
         if entry is None or entry.record.hidden:
             raise Conflict(codes.IDEMPOTENCY_MISMATCH, "The sandbox that this Idempotency-Key made is gone.")
@@ -82,13 +80,13 @@ class Creation:
             raise Unavailable(codes.KEY_IN_DOUBT, "What this Idempotency-Key made before may be on its way out.")
         return entry
 
-    async def _admit(self, request: CreateSandbox, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
-        host = self._pools.host_of(request) or self._hosts.pick(request.extensions or {})
-        with self._snapshots.restoring(request.snapshot_id) as snapshot:
-            admission.refuse_unsupported(request, host)
-            draft = admission.draw_up(request, host, snapshot)
+    async def _admit(self, spec: SandboxSpec, principal: Principal | None, key: tuple[str, str] | None) -> Entry:
+        host = self._pools.host_of(spec) or self._hosts.pick(spec.extensions)
+        with self._snapshots.restoring(spec.snapshot_id) as snapshot:
+            admission.refuse_unsupported(spec, host)
+            draft = admission.draw_up(spec, host, snapshot)
             admission.check_access(draft, host, self._renewals)
-            served = await self._pools.serve(request, host, principal, key)
+            served = await self._pools.serve(spec, host, principal, key)
             if isinstance(served, Entry):
                 return served
             if served is None:
@@ -100,8 +98,8 @@ class Creation:
     ) -> Entry:
         """A new member of a pool, for the caller at once."""
         try:
-            with self._snapshots.restoring(served.request.snapshot_id) as snapshot:
-                draft = served.marked(admission.draw_up(served.request, host, snapshot))
+            with self._snapshots.restoring(served.spec.snapshot_id) as snapshot:
+                draft = served.marked(admission.draw_up(served.spec, host, snapshot))
                 return await self._admit_plan(draft, host, principal, key, served)
         except BaseException:
             self._pools.release(served)

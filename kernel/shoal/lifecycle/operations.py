@@ -18,8 +18,8 @@ from shoal.lifecycle.expiry import due_time
 from shoal.lifecycle.hosts import Host, priority_of
 from shoal.lifecycle.ledger import utcnow
 from shoal.models import codes
+from shoal.models.labels import check_metadata_patch
 from shoal.models.requests import MetadataPatch
-from shoal.models.rules import check_metadata_patch
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
 from shoal.plugin.calls import contained

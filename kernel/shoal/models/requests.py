@@ -49,7 +49,7 @@ class ImageSpec(Wire):
 
 
 class PlatformSpec(FrozenWire, frozen=True):
-    """Checked by `shoal.models.rules.normalize_platform`: linux or windows, amd64 or arm64."""
+    """Checked by `shoal.models.create.normalize_platform`: linux or windows, amd64 or arm64."""
 
     os: str
     arch: str

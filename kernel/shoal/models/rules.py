@@ -1,44 +1,23 @@
-"""Rules on a create request, a metadata patch or a platform that a type cannot say (docs/wire/api.md sections 6 and 7).
+"""Rules of the schema of a create request that a type cannot say (docs/wire/api.md section 6): 422.
 
-`schema_problems` finds what belongs to the schema (422); `check_create` and `check_metadata_patch` raise the rest
-(400). Both are pure: they look at the request and nothing else, save for the clock where an expiry must be a date.
+The rules beyond the schema (400) are those of `shoal.models.create` and `shoal.models.labels`.
 """
 
 from __future__ import annotations
 
-import posixpath
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator, Mapping
 
 from msgspec.structs import fields, replace
 
-from shoal.errors import FieldProblem, InvalidRequest
-from shoal.models import codes
-from shoal.models.entrypoint import words
-from shoal.models.opensandbox import (
-    AGENT_FOLDER,
-    EGRESS_PREFIX,
-    EGRESS_VARIABLES,
-    LIFECYCLE_VARIABLE,
-    POOL_EXTENSION,
-    RENEW_EXTENSION,
-    RESERVED_PREFIX,
-)
-from shoal.models.requests import CreateSandbox, ImageSpec, LifecycleHooks, MetadataPatch, PlatformSpec, Volume
-from shoal.models.sidecars import check_sidecars, sidecar_problems
+from shoal.errors import FieldProblem
+from shoal.models.opensandbox import LIFECYCLE_VARIABLE, POOL_EXTENSION
+from shoal.models.requests import CreateSandbox, LifecycleHooks, Volume
+from shoal.models.sidecars import sidecar_problems
 
 MOST_ITEMS = 10_000
 """In each list and map of a request; more would only keep the server busy."""
 
-_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
-_DNS_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_RENEW_SECONDS = range(300, 86401)
-_PLATFORMS = {"os": ("linux", "windows"), "arch": ("amd64", "arm64")}
 _BACKENDS = ("host", "pvc", "ossfs")
-
-
-# --- The schema, across fields: 422 ----------------------------------------------------------------------------------
 
 
 def schema_problems(request: CreateSandbox) -> list[FieldProblem]:
@@ -182,136 +161,3 @@ def _no_image(request: CreateSandbox) -> bool:
 def _text(value: str | None) -> str | None:
     """A blank string counts as absent."""
     return (value or "").strip() or None
-
-
-# --- Beyond the schema: 400 ------------------------------------------------------------------------------------------
-
-
-def check_create(request: CreateSandbox, *, longest_timeout: int | None = None) -> CreateSandbox:
-    """The request in the form that everything after it uses: platform in lower case, platform and images trimmed.
-
-    ``longest_timeout`` bounds ``timeout``, in seconds; None leaves it unbounded. Raises InvalidRequest for the first
-    broken rule that holds for every runtime, in the API's order.
-    """
-    _check_renewal(request.extensions or {})
-    for key, value in (request.metadata or {}).items():
-        _check_label(key, value)
-    platform = None if request.platform is None else normalize_platform(request.platform)
-    _check_timeout(request.timeout, longest_timeout)
-    for name in request.env or {}:
-        if name.startswith(EGRESS_PREFIX) and name not in EGRESS_VARIABLES:
-            raise InvalidRequest(codes.INVALID_PARAMETER, f"env: {_shown(name)} cannot be set by a request.")
-    if request.entrypoint is not None:
-        words(request.entrypoint)
-    _check_volumes(request.volumes or [])
-    check_sidecars(request.sidecars or [])
-    image = None if request.image is None else _trimmed(request.image)
-    sidecars = request.sidecars and [replace(each, image=_trimmed(each.image)) for each in request.sidecars]
-    return replace(request, platform=platform, image=image, sidecars=sidecars)
-
-
-def _trimmed(image: ImageSpec) -> ImageSpec:
-    return replace(image, uri=image.uri.strip())
-
-
-def check_metadata_patch(patch: MetadataPatch) -> None:
-    """Raise InvalidRequest for a reserved key, even one to delete, then for an addition that is no label."""
-    for key in patch:
-        if key.startswith(RESERVED_PREFIX):
-            raise InvalidRequest(codes.RESERVED_METADATA_LABEL, f"metadata: keys below {RESERVED_PREFIX} are reserved.")
-    for key, value in patch.items():
-        if value is not None:
-            _check_label(key, value)
-
-
-def normalize_platform(platform: PlatformSpec) -> PlatformSpec:
-    """The platform trimmed and in lower case. Raises InvalidRequest for one that does not exist."""
-    normal = PlatformSpec(os=platform.os.strip().lower(), arch=platform.arch.strip().lower())
-    for field, known in _PLATFORMS.items():
-        if getattr(normal, field) not in known:
-            raise InvalidRequest(codes.INVALID_PARAMETER, f"platform.{field} must be one of {', '.join(known)}.")
-    return normal
-
-
-def _check_renewal(extensions: Mapping[str, str]) -> None:
-    """``access.renew.extend.seconds``; what Python reads as an integer counts, sign and underscores included."""
-    text = extensions.get(RENEW_EXTENSION)
-    if text is None:
-        return
-    try:
-        seconds = int(text.strip())
-    except ValueError:
-        seconds = 0
-    if seconds not in _RENEW_SECONDS:
-        low, high = _RENEW_SECONDS[0], _RENEW_SECONDS[-1]
-        message = f"extensions: {RENEW_EXTENSION} must be an integer between {low} and {high}."
-        raise InvalidRequest(codes.INVALID_PARAMETER, message)
-
-
-def _check_timeout(timeout: int | None, maximum: int | None) -> None:
-    if timeout is None:
-        return
-    if maximum is not None and timeout > maximum:
-        raise InvalidRequest(codes.INVALID_PARAMETER, f"timeout must be at most {maximum} seconds on this server.")
-    try:
-        datetime.now(UTC) + timedelta(seconds=timeout)
-    except OverflowError:
-        raise InvalidRequest(codes.INVALID_PARAMETER, "timeout reaches beyond the calendar.") from None
-
-
-def _check_label(key: str, value: str) -> None:
-    """A Kubernetes label: ``[prefix/]name`` and a short value (docs/wire/api.md section 7)."""
-    if key.startswith(RESERVED_PREFIX):
-        raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: keys below {RESERVED_PREFIX} are reserved.")
-    prefix, slash, name = key.rpartition("/")
-    if len(name) > 63 or _LABEL_NAME.fullmatch(name) is None:
-        rule = "a name is 1 to 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
-        raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: the key {_shown(key)} is invalid: {rule}.")
-    if slash and (len(prefix) > 253 or _DNS_SUBDOMAIN.fullmatch(prefix) is None):
-        rule = "a prefix is a lower-case DNS subdomain of at most 253 characters"
-        raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: the key {_shown(key)} is invalid: {rule}.")
-    if value and (len(value) > 63 or _LABEL_NAME.fullmatch(value) is None):
-        rule = "at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
-        raise InvalidRequest(codes.INVALID_METADATA_LABEL, f"metadata: the value of {_shown(key)} is invalid: {rule}.")
-
-
-def _check_volumes(volumes: Sequence[Volume]) -> None:
-    names: set[str] = set()
-    for volume in volumes:
-        if volume.name in names:
-            raise InvalidRequest("VOLUME::DUPLICATE_NAME", f"volumes: the name {volume.name} is used twice.")
-        names.add(volume.name)
-        sub_path = volume.sub_path or ""
-        if sub_path.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", sub_path):
-            raise InvalidRequest(
-                "VOLUME::INVALID_SUB_PATH", f"volumes: subPath of {volume.name} must be relative and without '..'."
-            )
-        if volume.host is not None and not _plain_path(volume.host.path):
-            raise InvalidRequest(
-                "VOLUME::INVALID_HOST_PATH",
-                f"volumes: host.path of {volume.name} must have no '..', no double and no trailing separator.",
-            )
-    taken: set[str] = set()
-    for volume in volumes:
-        _check_target(volume, taken)
-
-
-def _check_target(volume: Volume, taken: set[str]) -> None:
-    target = posixpath.normpath("/" + volume.mount_path.lstrip("/"))
-    if f"{target}/".startswith(AGENT_FOLDER + "/"):
-        message = f"volumes: the mountPath of {volume.name} is where the server puts its own files ({AGENT_FOLDER})."
-        raise InvalidRequest(codes.INVALID_PARAMETER, message)
-    if target in taken:
-        message = f"volumes: the mountPath of {volume.name} is that of another volume."
-        raise InvalidRequest(codes.INVALID_PARAMETER, message)
-    taken.add(target)
-
-
-def _plain_path(path: str) -> bool:
-    parts = re.split(r"[/\\]", path)
-    return ".." not in parts and "" not in parts[1:]
-
-
-def _shown(text: str) -> str:
-    """A caller's key, cut short for a message."""
-    return repr(text if len(text) <= 64 else text[:61] + "...")

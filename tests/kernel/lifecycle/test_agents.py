@@ -16,6 +16,7 @@ from shoal.errors import Conflict
 from shoal.lifecycle import admission
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
+from shoal.models.create import parse_create
 from shoal.models.sandbox import State
 from shoal.models.workload import Phase, Tunnel, Workload
 from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
@@ -40,7 +41,7 @@ class Open(Guarded):
 def drawn_up(agent: Agent | None) -> dict[str, str]:
     runtime = MemoryRuntime(World())
     runtime.agent = agent
-    return admission.draw_up(request(), Hosts({"memory": runtime}, "memory", None).pick({}), None).labels
+    return admission.draw_up(parse_create(request()), Hosts({"memory": runtime}, "memory", None).pick({}), None).labels
 
 
 @pytest.mark.parametrize("agent", [None, Open()])
@@ -58,7 +59,7 @@ def test_each_sandbox_has_a_token_of_its_own() -> None:
 def test_no_repr_tells_a_token() -> None:
     runtime = MemoryRuntime(World())
     runtime.agent = Guarded()
-    plan = admission.draw_up(request(), Hosts({"memory": runtime}, "memory", None).pick({}), None)
+    plan = admission.draw_up(parse_create(request()), Hosts({"memory": runtime}, "memory", None).pick({}), None)
     workload = Workload(id="one", phase=Phase.RUNNING, labels=plan.labels)
     assert plan.labels[AGENT_TOKEN_LABEL] not in f"{plan!r} {workload!r}"
 

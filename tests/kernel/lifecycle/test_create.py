@@ -13,7 +13,7 @@ from tests.support.waiting import until
 
 from shoal.errors import ConfigError, Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
 from shoal.lifecycle.ledger import utcnow
-from shoal.models import rules
+from shoal.models import create
 from shoal.models.pools import CapacitySpec, CreatePool
 from shoal.models.requests import ImageSpec, PlatformSpec
 from shoal.models.sandbox import Failure, SandboxRecord, State
@@ -347,13 +347,13 @@ async def test_a_bug_while_the_outcome_is_written_is_no_store_that_is_away(monke
 
 async def test_a_create_is_checked_and_its_platform_normalized_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[PlatformSpec] = []
-    normalize = rules.normalize_platform
+    normalize = create.normalize_platform
 
     def noted(platform: PlatformSpec) -> PlatformSpec:
         seen.append(platform)
         return normalize(platform)
 
-    monkeypatch.setattr(rules, "normalize_platform", noted)
+    monkeypatch.setattr(create, "normalize_platform", noted)
     async with Server() as server:
         server.runtime.capabilities = replace(server.runtime.capabilities, platforms=frozenset({"linux/amd64"}))
         pool = CreatePool(

@@ -9,8 +9,8 @@ from tests.kernel.lifecycle.fakes import request
 
 from shoal.errors import InvalidRequest, ValidationFailed
 from shoal.lifecycle.pools.shape import fingerprint, misfit, understand
+from shoal.models.create import SandboxSpec, parse_create
 from shoal.models.requests import CreateSandbox, ImageAuth, ImageSpec, PlatformSpec
-from shoal.models.rules import check_create
 from shoal.models.secret import Secret
 
 TEMPLATE: dict[str, Any] = {
@@ -19,6 +19,10 @@ TEMPLATE: dict[str, Any] = {
     "env": {"TOKEN": "env-secret"},
     "resourceLimits": {"cpu": "1"},
 }
+
+
+def spec(**changes: Any) -> SandboxSpec:
+    return parse_create(request(**changes))
 
 
 def pod(**changes: Any) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def test_a_template_is_what_a_create_of_the_same_fields_is() -> None:
         metadata={"a": "b"},
         extensions={"access.renew.extend.seconds": "300", "opensandbox.extensions.x": "y", "runtime": "memory"},
     )
-    assert understand(TEMPLATE).fingerprint == fingerprint(check_create(same))
+    assert understand(TEMPLATE).fingerprint == fingerprint(parse_create(same))
 
 
 @pytest.mark.parametrize(
@@ -56,21 +60,23 @@ def test_anything_else_is_another_shape(changes: dict[str, Any]) -> None:
         "env": {"TOKEN": "env-secret"},
         "resource_limits": {"cpu": "1"},
     }
-    assert fingerprint(request(**same)) == understand(TEMPLATE).fingerprint
-    assert fingerprint(request(**{**same, **changes})) != understand(TEMPLATE).fingerprint
+    assert fingerprint(spec(**same)) == understand(TEMPLATE).fingerprint
+    assert fingerprint(spec(**{**same, **changes})) != understand(TEMPLATE).fingerprint
     if "env" not in changes:  # that alone can be given to a new member
-        assert misfit(request(**{**same, **changes}), understand(TEMPLATE)) is not None
+        assert misfit(spec(**{**same, **changes}), understand(TEMPLATE)) is not None
 
 
 def test_what_is_left_out_or_empty_fits() -> None:
     shape = understand(TEMPLATE)
-    assert misfit(CreateSandbox(), shape) is None
-    assert misfit(CreateSandbox(resource_limits={}, env={}, volumes=[], metadata={"a": "b"}), shape) is None
+    assert misfit(parse_create(CreateSandbox()), shape) is None
+    assert (
+        misfit(parse_create(CreateSandbox(resource_limits={}, env={}, volumes=[], metadata={"a": "b"})), shape) is None
+    )
 
 
 def test_a_pod_template_of_one_plain_container() -> None:
     shape = understand(pod(env=[{"name": "A", "value": "1"}], resources={"limits": {"cpu": 2}, "requests": {}}))
-    made = shape.request
+    made = shape.spec
     assert made.image is not None
     assert (made.image.uri, made.entrypoint, made.env) == ("busybox", ["sleep", "1"], {"A": "1"})
     assert made.resource_limits == {"cpu": "2"}

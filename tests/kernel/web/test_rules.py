@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.errors import InvalidRequest
+from shoal.models.create import normalize_platform, parse_create
+from shoal.models.labels import check_metadata_patch
 from shoal.models.requests import CreateSandbox, PlatformSpec
-from shoal.models.rules import check_create, check_metadata_patch, normalize_create, normalize_platform, schema_problems
+from shoal.models.rules import normalize_create, schema_problems
 from shoal.models.secret import decode_hook
 
 WHOLE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep"], "resourceLimits": {}}
@@ -31,7 +33,7 @@ def found(**changes: Any) -> list[str]:
 def refusal(**changes: Any) -> str | None:
     longest = changes.pop("maximum", None)
     try:
-        check_create(request(**changes), longest_timeout=longest)
+        parse_create(request(**changes), longest_timeout=longest)
     except InvalidRequest as error:
         return error.code
     return None
@@ -150,7 +152,7 @@ def test_beyond_the_schema(changes: dict[str, Any], code: str | None) -> None:
 
 def test_the_renewal_extension_is_judged_first() -> None:
     with pytest.raises(InvalidRequest, match=r"access\.renew"):
-        check_create(request(extensions={"access.renew.extend.seconds": "1"}, metadata={"-": ""}, timeout=10**30))
+        parse_create(request(extensions={"access.renew.extend.seconds": "1"}, metadata={"-": ""}, timeout=10**30))
 
 
 LETTERS = string.ascii_letters + string.digits

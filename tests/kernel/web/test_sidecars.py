@@ -9,9 +9,10 @@ import pytest
 
 from shoal.errors import InvalidRequest, ValidationFailed
 from shoal.http.parse import Body
+from shoal.models.create import parse_create
 from shoal.models.plan import Sidecar
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import check_create, schema_problems
+from shoal.models.rules import schema_problems
 from shoal.models.secret import decode_hook
 from shoal.models.sidecars import MOST_PORTS, MOST_SIDECARS, check_neighbours
 
@@ -44,7 +45,7 @@ def test_a_full_sidecar_breaks_no_rule() -> None:
         resourceLimits={"cpu": "1"},
     )
     assert found(full, sidecar("cache", ports=[6379])) == []
-    check_create(request(full, sidecar("cache", ports=[6379])))
+    parse_create(request(full, sidecar("cache", ports=[6379])))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,7 @@ def test_what_the_types_refuse(wrong: dict[str, Any], where: list[str | int]) ->
 )
 def test_names_and_ports_of_the_servers_own_containers_are_reserved(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        check_create(request(wrong))
+        parse_create(request(wrong))
     assert refusal.value.code == "SANDBOX::INVALID_PARAMETER"
 
 

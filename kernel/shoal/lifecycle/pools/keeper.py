@@ -217,7 +217,7 @@ class Keeper:
 
     async def _start(self, pool: PoolState, sandbox_id: str) -> None:
         try:
-            with self._snapshots.restoring(pool.shape.request.snapshot_id):
+            with self._snapshots.restoring(pool.shape.spec.snapshot_id):
                 plan = await self.plan(pool, sandbox_id)
                 record = replace(admission.first_record(plan, None), pool=pool.place(idle=True))
                 await self._lanes.run(sandbox_id, lambda: self._begin(record, plan))
@@ -235,8 +235,8 @@ class Keeper:
     async def plan(self, pool: PoolState, sandbox_id: str) -> WorkloadPlan:
         """The plan of one more member. Raises what networking, the runtime or a missing snapshot raises."""
         host = self._hosts.named(pool.record.runtime)
-        snapshot = self._snapshots.restorable(pool.shape.request.snapshot_id)
-        draft = pool.marked(admission.draw_up(pool.shape.request, host, snapshot), sandbox_id)
+        snapshot = self._snapshots.restorable(pool.shape.spec.snapshot_id)
+        draft = pool.marked(admission.draw_up(pool.shape.spec, host, snapshot), sandbox_id)
         plan = await self._networks.amend(draft)
         with contained(host.part):
             await host.runtime.check(plan)

@@ -20,10 +20,9 @@ from shoal.lifecycle.pools.pool import PoolState
 from shoal.lifecycle.pools.shape import MATCH_EXTENSION, apply_shape, carries, fingerprint, misfit, understand
 from shoal.lifecycle.pools.taking import Claim, Taking
 from shoal.models import codes
-from shoal.models.opensandbox import POOL_EXTENSION
+from shoal.models.create import SandboxSpec
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolRecord
-from shoal.models.requests import CreateSandbox
 from shoal.plugin.interfaces import Principal
 from shoal.plugin.interfaces.pools import NativePools
 from shoal.view.entry import Entry
@@ -41,7 +40,7 @@ RETRY_SECONDS = 5.0
 class Reserved(Struct, frozen=True):
     """A create that becomes a member of a pool without having waited in it; its id counts until it is durable."""
 
-    request: CreateSandbox
+    spec: SandboxSpec
     pool: PoolState
     sandbox_id: str
 
@@ -133,7 +132,7 @@ class Pools:
             match_creates=request.match_creates,
         )
         shape = understand(record.template)
-        admission.refuse_unsupported(shape.request, host)
+        admission.refuse_unsupported(shape.spec, host)
         await self._keeper.plan(PoolState(record, shape), str(uuid.uuid4()))
         await self._store.save_pool(record)
         log.info("pool created", pool=record.name, runtime=record.runtime)
@@ -163,39 +162,38 @@ class Pools:
 
     # --- Creates -----------------------------------------------------------------------------------------------------
 
-    def host_of(self, request: CreateSandbox) -> Host | None:
+    def host_of(self, spec: SandboxSpec) -> Host | None:
         """Where the pool is that a create names; None if it names none of the kernel's."""
-        extensions = request.extensions or {}
-        pool = self._named(extensions.get(POOL_EXTENSION, "").strip())
-        if pool is None or extensions.get(RUNTIME_EXTENSION, "").strip() not in ("", pool.record.runtime):
+        pool = self._named(spec.pool)
+        if pool is None or spec.extensions.get(RUNTIME_EXTENSION, "").strip() not in ("", pool.record.runtime):
             return None
         return self._hosts.named(pool.record.runtime)
 
     async def serve(
-        self, request: CreateSandbox, host: Host, principal: Principal | None, key: tuple[str, str] | None
+        self, spec: SandboxSpec, host: Host, principal: Principal | None, key: tuple[str, str] | None
     ) -> Entry | Reserved | None:
         """A member for the create, a place in a pool for an ordinary create, or None if no pool is concerned.
 
         Raises InvalidRequest (there is no such pool, or it holds something else), RateLimited (the pool is used up).
         """
-        reference = (request.extensions or {}).get(POOL_EXTENSION, "").strip()
+        reference = spec.pool
         if not reference:
-            return await self._matched(request, host, principal, key)
+            return await self._matched(spec, host, principal, key)
         if host.runtime.pools is not None:
             return None
-        pools = self._fitting(reference, request, host)
-        started = [pool for pool in pools if carries(pool.shape, request)]
+        pools = self._fitting(reference, spec, host)
+        started = [pool for pool in pools if carries(pool.shape, spec)]
         for pool in started:
-            claim = Claim(apply_shape(pool.shape, request), principal, key)
+            claim = Claim(apply_shape(pool.shape, spec), principal, key)
             if (entry := await self._taking.ready(pool, claim)) is not None:
                 return entry
         for pool in pools:
             if not pool.full or (pool not in started and self._keeper.make_room(pool)):
                 sandbox_id = str(uuid.uuid4())
                 pool.starting.add(sandbox_id)
-                return Reserved(apply_shape(pool.shape, request), pool, sandbox_id)
+                return Reserved(apply_shape(pool.shape, spec), pool, sandbox_id)
         for pool in started:
-            claim = Claim(apply_shape(pool.shape, request), principal, key)
+            claim = Claim(apply_shape(pool.shape, spec), principal, key)
             if (entry := await self._taking.coming(pool, claim)) is not None:
                 return entry
         message = f"Every sandbox that the pool {reference[:64]!r} may hold is taken."
@@ -206,21 +204,21 @@ class Pools:
         reserved.pool.starting.discard(reserved.sandbox_id)
 
     async def _matched(
-        self, request: CreateSandbox, host: Host, principal: Principal | None, key: tuple[str, str] | None
+        self, spec: SandboxSpec, host: Host, principal: Principal | None, key: tuple[str, str] | None
     ) -> Entry | None:
         """A ready member of a pool that holds just what the create asks for."""
-        if not self._keeper.pools or (request.extensions or {}).get(MATCH_EXTENSION, "").strip().lower() == "off":
+        if not self._keeper.pools or spec.extensions.get(MATCH_EXTENSION, "").strip().lower() == "off":
             return None
-        wanted = fingerprint(request)
+        wanted = fingerprint(spec)
         for pool in list(self._keeper.pools.values()):
             record = pool.record
             if record.match_creates and record.runtime == host.runtime.name and pool.shape.fingerprint == wanted:
-                entry = await self._taking.ready(pool, Claim(apply_shape(pool.shape, request), principal, key))
+                entry = await self._taking.ready(pool, Claim(apply_shape(pool.shape, spec), principal, key))
                 if entry is not None:
                     return entry
         return None
 
-    def _fitting(self, reference: str, request: CreateSandbox, host: Host) -> list[PoolState]:
+    def _fitting(self, reference: str, spec: SandboxSpec, host: Host) -> list[PoolState]:
         """The pools that a create names and fits. Raises InvalidRequest."""
         named = [
             pool
@@ -229,7 +227,7 @@ class Pools:
         ]
         if not named:
             raise InvalidRequest(codes.UNSUPPORTED_POOL_REF, f"There is no pool {reference[:64]!r}.")
-        misfits = [misfit(request, pool.shape) for pool in named]
+        misfits = [misfit(spec, pool.shape) for pool in named]
         fitting = [pool for pool, field in zip(named, misfits, strict=True) if field is None]
         if not fitting:
             which = f"The pool {reference[:64]!r} holds" if reference != ANY else "Every pool holds"

@@ -19,9 +19,10 @@ from shoal.errors import FieldProblem, InvalidRequest, ValidationFailed
 from shoal.lifecycle.admission import ACCESS_PREFIX
 from shoal.lifecycle.hosts import RUNTIME_EXTENSION
 from shoal.models import codes
+from shoal.models.create import SandboxSpec, parse_create
 from shoal.models.opensandbox import ECHOED_EXTENSION_PREFIX, POOL_EXTENSION
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import check_create, normalize_create, schema_problems
+from shoal.models.rules import normalize_create, schema_problems
 from shoal.models.secret import decode_hook, encode_hook
 
 T = TypeVar("T")
@@ -45,11 +46,11 @@ class Shape(Struct, frozen=True):
     """A template, understood.
 
     Attributes:
-        request: a create request for one member: no metadata, no time-out.
+        spec: the create of one member: no metadata, no timeout.
         fingerprint: the same for two templates, or a template and a request, that make the same thing.
     """
 
-    request: CreateSandbox
+    spec: SandboxSpec
     fingerprint: str
 
     def __repr__(self) -> str:
@@ -75,83 +76,77 @@ def understand(template: Mapping[str, Any]) -> Shape:
     for key in request.extensions or {}:
         if not _shapes(key):
             raise _unfit(f"extensions: {key[:64]!r} belongs to a create, not to a pool")
-    request = check_create(request)
-    return Shape(request, fingerprint(request))
+    spec = parse_create(request)
+    return Shape(spec, fingerprint(spec))
 
 
-def fingerprint(request: CreateSandbox) -> str:
+def fingerprint(spec: SandboxSpec) -> str:
     """SHA-256 of what a create asks for, leaving out what a member can be given when it is taken."""
-    shaping = {key: value for key, value in (request.extensions or {}).items() if _shapes(key)}
+    shaping = {key: value for key, value in spec.extensions.items() if _shapes(key)}
     shaping.pop(RUNTIME_EXTENSION, None)  # a pool is looked for on one runtime
     plain = replace(
-        request,
-        image=None if request.image is None else replace(request.image, auth=None),
+        spec,
+        image=None if spec.image is None else replace(spec.image, auth=None),
         timeout=None,
-        metadata=None,
-        extensions=shaping or None,
-        env=request.env or None,
-        volumes=request.volumes or None,
-        sidecars=request.sidecars or None,
-        resource_limits=request.resource_limits or None,
-        resource_requests=request.resource_requests or None,
+        metadata={},
+        extensions=shaping,
     )
     return hashlib.sha256(_canonical.encode(plain)).hexdigest()
 
 
-def misfit(request: CreateSandbox, shape: Shape) -> str | None:
+def misfit(spec: SandboxSpec, shape: Shape) -> str | None:
     """The first field in which a create that names the pool wants something else than it holds; None if it fits.
 
     What the create leaves out, leaves empty, or has from its SDK is as the pool has it. Its environment may differ: see
     `carries`.
     """
-    made = shape.request
-    wanted, given = _comparable(_without_defaults(request)), _comparable(made)
+    wanted, given = _comparable(_without_defaults(spec)), _comparable(shape.spec)
     for field, value in wanted.items():
         if value and value != given[field]:
             return field
-    for key, value in (request.extensions or {}).items():
-        if _shapes(key) and key != RUNTIME_EXTENSION and (made.extensions or {}).get(key) != value:
+    for key, value in spec.extensions.items():
+        if _shapes(key) and key != RUNTIME_EXTENSION and shape.spec.extensions.get(key) != value:
             return f"extensions.{key[:64]}"
     return None
 
 
-def carries(shape: Shape, request: CreateSandbox) -> bool:
+def carries(shape: Shape, spec: SandboxSpec) -> bool:
     """Whether a member that was started ahead has all of the environment that a create asks for."""
-    return (request.env or {}).items() <= (shape.request.env or {}).items()
+    return spec.env.items() <= shape.spec.env.items()
 
 
-def apply_shape(shape: Shape, request: CreateSandbox) -> CreateSandbox:
+def apply_shape(shape: Shape, spec: SandboxSpec) -> SandboxSpec:
     """A create for the same thing, with what the caller said of its life, and its environment over the shape's."""
     return replace(
-        shape.request,
-        timeout=request.timeout,
-        metadata=request.metadata,
-        env={**(shape.request.env or {}), **(request.env or {})} or None,
-        extensions={**(shape.request.extensions or {}), **(request.extensions or {})},
+        shape.spec,
+        timeout=spec.timeout,
+        metadata=spec.metadata,
+        env={**shape.spec.env, **spec.env},
+        extensions={**shape.spec.extensions, **spec.extensions},
     )
 
 
-def _without_defaults(request: CreateSandbox) -> CreateSandbox:
+def _without_defaults(spec: SandboxSpec) -> SandboxSpec:
     """The create without what its SDK added by itself."""
     return replace(
-        request,
-        entrypoint=None if request.entrypoint == SDK_ENTRYPOINT else request.entrypoint,
-        resource_limits=None if request.resource_limits == SDK_LIMITS else request.resource_limits,
+        spec,
+        entrypoint=None if spec.entrypoint == SDK_ENTRYPOINT else spec.entrypoint,
+        resource_limits={} if spec.resource_limits == SDK_LIMITS else spec.resource_limits,
     )
 
 
-def _comparable(request: CreateSandbox) -> dict[str, Any]:
+def _comparable(spec: SandboxSpec) -> dict[str, Any]:
     return {
-        "image": None if request.image is None else request.image.uri,
-        "entrypoint": request.entrypoint,
-        "resourceLimits": request.resource_limits,
-        "resourceRequests": request.resource_requests,
-        "platform": request.platform,
-        "volumes": request.volumes,
-        "sidecars": request.sidecars,
-        "networkPolicy": request.network_policy,
-        "credentialProxy": request.credential_proxy is not None and request.credential_proxy.enabled,
-        "secureAccess": request.secure_access,
+        "image": None if spec.image is None else spec.image.uri,
+        "entrypoint": spec.entrypoint,
+        "resourceLimits": spec.resource_limits,
+        "resourceRequests": spec.resource_requests,
+        "platform": spec.platform,
+        "volumes": spec.volumes,
+        "sidecars": spec.sidecars,
+        "networkPolicy": spec.network_policy,
+        "credentialProxy": spec.credential_proxy,
+        "secureAccess": spec.secure_access,
     }
 
 

@@ -24,7 +24,7 @@ from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.pools.keeper import Keeper
 from shoal.lifecycle.pools.pool import PoolState
 from shoal.models import codes
-from shoal.models.requests import CreateSandbox
+from shoal.models.create import SandboxSpec
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.workload import Workload
 from shoal.plugin.interfaces import IdempotencyKey, Principal
@@ -37,9 +37,9 @@ TAKEABLE = frozenset({State.PAUSED, State.RUNNING, State.PENDING})
 
 
 class Claim(Struct, frozen=True):
-    """One create: the request as the pool's shape dresses it, who asks, and under which Idempotency-Key."""
+    """One create: what the pool's shape makes of it, who asks, and under which Idempotency-Key."""
 
-    request: CreateSandbox
+    spec: SandboxSpec
     principal: Principal | None
     key: tuple[str, str] | None
 
@@ -109,14 +109,14 @@ class Taking:
 
     def _new_life(self, pool: PoolState, idle: SandboxRecord, claim: Claim) -> dict[str, Any]:
         """What of the record is the caller's from now on."""
-        now, request = utcnow(), claim.request
+        now, spec = utcnow(), claim.spec
         return {
             "pool": pool.place(idle=False),
             "created_at": now,
             "since": now,
-            "expires_at": None if request.timeout is None else now + timedelta(seconds=request.timeout),
-            "metadata": request.metadata or {},
-            "extensions": request.extensions or {},
+            "expires_at": None if spec.timeout is None else now + timedelta(seconds=spec.timeout),
+            "metadata": spec.metadata,
+            "extensions": spec.extensions,
             "owner": claim.principal.name if claim.principal else None,
             "reason": idle.reason if idle.state is State.PENDING else None,
             "message": idle.message if idle.state is State.PENDING else None,
