@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import msgspec
 from msgspec.structs import replace
+from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings
 from shoal.errors import NotFound
@@ -91,6 +92,7 @@ class World:
 
     Attributes:
         calls: how often each ``(method, sandbox id)`` took effect.
+        tried: how often each method was called, whatever came of it.
         fault: consulted before each call takes effect.
         delay: awaited inside each call, so that calls overlap as they do on a real engine.
         started, deleted_at: how often each workload came to be, and when it last went.
@@ -102,6 +104,7 @@ class World:
         self.workloads: dict[str, Workload] = {}
         self.snapshots: dict[str, str] = {}
         self.calls: Counter[tuple[str, str]] = Counter()
+        self.tried: Counter[str] = Counter()
         self.started: Counter[str] = Counter()
         self.deleted_at: dict[str, datetime] = {}
         self.fault: Fault = lambda call, sandbox_id: None
@@ -125,6 +128,12 @@ class World:
         """Let every watcher hear of it; an exception breaks their streams."""
         for watcher in [] if self.deaf else self._watchers:
             watcher.put_nowait(change)
+
+    async def heard(self) -> None:
+        """Return once every watcher has taken what it was told, and what it began by that has had its turn."""
+        await until(lambda: all(watcher.empty() for watcher in self._watchers))
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     async def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
         queue: asyncio.Queue[Workload | WorkloadGone | Exception] = asyncio.Queue()
@@ -228,6 +237,7 @@ class MemoryRuntime(Runtime):
 
     async def _call(self, method: str, sandbox_id: str, effect: Callable[[], object]) -> None:
         world, number = self.world, self._boundary.before()
+        world.tried[method] += 1
         if sandbox_id:
             assert not world.busy[sandbox_id], f"two engine calls at once on {sandbox_id}"
             world.busy[sandbox_id] += 1
@@ -249,7 +259,11 @@ class MemoryRuntime(Runtime):
 
 
 class StoreContent:
-    """What is on the disk."""
+    """What is on the disk.
+
+    Attributes:
+        tried: how often each method was called, whatever came of it.
+    """
 
     def __init__(self) -> None:
         self.records: dict[str, SandboxRecord] = {}
@@ -258,6 +272,7 @@ class StoreContent:
         self.snapshots: dict[str, SnapshotRecord] = {}
         self.pools: dict[str, PoolRecord] = {}
         self.fault: Fault = lambda call, sandbox_id: None
+        self.tried: Counter[str] = Counter()
 
 
 class MemoryStore(Store):
@@ -336,6 +351,7 @@ class MemoryStore(Store):
 
     async def _call(self, method: str, sandbox_id: str, commit: Callable[[], object] = lambda: None) -> None:
         number = self._boundary.before()
+        self.content.tried[method] += 1
         await asyncio.sleep(0)
         outcome = self.content.fault(method, sandbox_id)
         if outcome is not None:
@@ -435,6 +451,12 @@ class Server:
         await self.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30.0)
         assert self.state(entry.record.id) is State.RUNNING
         return entry.record.id
+
+
+async def more(tried: Counter[str], method: str, times: int = 2) -> None:
+    """Return once a method was called that many more times; the call before the last one has come to its end then."""
+    enough = tried[method] + times
+    await until(lambda: tried[method] >= enough)
 
 
 def fails(on: str, error: BaseException) -> Fault:

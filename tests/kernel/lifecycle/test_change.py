@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, fails, request
+from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, fails, more, request
 from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, ShoalError, Unavailable
@@ -120,7 +120,7 @@ async def test_expiry_of_a_pending_sandbox_that_waits_to_try_again() -> None:
     async with Server() as server:
         server.world.fault = fails("create", EngineFailure("MEMORY::AWAY", "away", retry_after=3600.0))
         entry = await server.lifecycle.sandboxes.create(request(timeout=60))
-        await asyncio.sleep(0.02)
+        await until(lambda: server.world.tried["create"])
         expire_now(server, entry.record.id)
         await until(lambda: server.state(entry.record.id) is None)
         assert server.disk.records == {}
@@ -132,8 +132,8 @@ async def test_an_expiry_that_the_engine_refuses_is_tried_again(monkeypatch: pyt
         sandbox_id = await server.running(timeout=60)
         server.world.fault = fails("delete", EngineFailure("MEMORY::AWAY", "away"))
         await server.lifecycle.renew(sandbox_id, soon(0.05))
-        await until(lambda: server.state(sandbox_id) is State.STOPPING)
-        await asyncio.sleep(0.1)
+        await more(server.world.tried, "delete")
+        assert server.state(sandbox_id) is State.STOPPING
         server.world.fault = lambda call, sandbox_id: None
         await until(lambda: server.state(sandbox_id) is None)
         assert not server.world.workloads
@@ -158,7 +158,7 @@ async def test_the_outcome_of_a_create_is_kept_until_the_store_takes_it(monkeypa
         server.disk.fault = fails("save", Unavailable("STORE::FULL", "full"))
         entry = await server.lifecycle.sandboxes.create(request())
         await until(lambda: bool(server.world.workloads))
-        await asyncio.sleep(0.05)
+        await more(server.disk.tried, "save")
         assert server.state(entry.record.id) is State.PENDING
         server.disk.fault = lambda call, sandbox_id: None
         await until(lambda: server.state(entry.record.id) is State.RUNNING)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import Server, fails, request
+from tests.kernel.lifecycle.fakes import Server, fails, more, request
 from tests.support.waiting import until
 
 from shoal.errors import ConfigError, Conflict, EngineFailure, InvalidRequest, NotFound, Unavailable
@@ -122,7 +122,7 @@ async def test_remains_of_a_failed_create_are_cleared_as_soon_as_the_engine_lets
         server.world.fault = fault
         entry = await server.lifecycle.sandboxes.create(request())
         await server.lifecycle.sandboxes.wait(entry.record.id, frozenset({State.RUNNING}), 30)
-        await asyncio.sleep(0.2)
+        await more(server.world.tried, "delete")
         assert entry.record.id in server.world.workloads
         server.world.fault = lambda call, sandbox_id: None
         await until(lambda: not server.world.workloads)
@@ -168,7 +168,7 @@ async def test_a_delete_overtakes_a_create_that_waits_to_try_again() -> None:
     async with Server() as server:
         server.world.fault = fails("create", EngineFailure("MEMORY::AWAY", "away", retry_after=3600.0))
         entry = await server.lifecycle.sandboxes.create(request())
-        await asyncio.sleep(0.05)
+        await until(lambda: server.world.tried["create"])
         await asyncio.wait_for(server.lifecycle.delete(entry.record.id), 30)
         assert server.disk.records == {}
 
@@ -178,7 +178,7 @@ async def test_a_create_goes_on_if_the_delete_that_overtook_it_could_not_be_writ
         go = asyncio.Event()
         server.world.delay = lambda: go.wait()  # type: ignore[assignment, return-value]  # only its end matters
         entry = await server.lifecycle.sandboxes.create(request())
-        await asyncio.sleep(0.05)
+        await until(lambda: server.world.tried["create"])
         server.disk.fault = fails("save", Unavailable("STORE::FULL", "The disk is full."))
         with pytest.raises(Unavailable):
             await server.lifecycle.delete(entry.record.id)
@@ -285,10 +285,10 @@ async def test_a_key_whose_caller_went_away_still_makes_one_sandbox() -> None:
 
         server.disk.fault = lambda call, sandbox_id: hold() if call == "add" else None
         impatient = asyncio.create_task(server.lifecycle.sandboxes.create(request(), idempotency_key="k"))
-        await asyncio.sleep(0.01)
+        await until(lambda: server.disk.tried["add"])
         impatient.cancel()
         again = asyncio.create_task(server.lifecycle.sandboxes.create(request(), idempotency_key="k"))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)  # it begins
         go.set()
         entry = await again
         assert list(server.disk.records) == [entry.record.id]

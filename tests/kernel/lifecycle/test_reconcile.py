@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expire_now, fails, request
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expire_now, fails, more, request
 from tests.support.waiting import until
 
 from shoal.errors import EngineFailure, NotFound, Unavailable
@@ -69,7 +69,7 @@ async def test_a_failing_comparison_is_tried_again(monkeypatch: pytest.MonkeyPat
         server.world.deaf = True
         for error in (EngineFailure("MEMORY::AWAY", "away"), RuntimeError("a bug"), asyncio.CancelledError()):
             server.world.fault = fails("list", error)
-            await asyncio.sleep(0.1)
+            await more(server.world.tried, "list")
         server.world.change(sandbox_id, Phase.PAUSED)
         server.world.fault = lambda call, _: None
         await until(lambda: server.state(sandbox_id) is State.PAUSED)
@@ -81,7 +81,7 @@ async def test_a_difference_that_could_not_be_written_is_written_later(monkeypat
         sandbox_id = await server.running()
         server.disk.fault = fails("save", Unavailable("STORE::AWAY", "away"))
         server.world.change(sandbox_id, Phase.EXITED)
-        await asyncio.sleep(0.1)
+        await more(server.disk.tried, "save")
         assert server.state(sandbox_id) is State.RUNNING
         server.disk.fault = lambda call, _: None
         await until(lambda: server.state(sandbox_id) is State.TERMINATED)
@@ -116,9 +116,9 @@ async def test_the_late_echo_of_a_deleted_workload_makes_no_ghost(lag: float, mo
             echo = server.world.workloads[sandbox_id]
             await server.lifecycle.delete(sandbox_id)
             server.world.tell(echo)
-            await asyncio.sleep(0.01)
+            await server.world.heard()
             assert server.state(sandbox_id) is None
-        await asyncio.sleep(0.5)
+        await more(server.world.tried, "list", 3)
         assert server.disk.records == {}
 
 
@@ -127,7 +127,8 @@ async def test_the_late_end_of_an_earlier_try_does_not_end_the_sandbox() -> None
         sandbox_id = await server.running()
         server.world.tell(WorkloadGone(id=sandbox_id))
         server.world.tell(Workload(id=sandbox_id, phase=Phase.EXITED))
-        await asyncio.sleep(0.5)
+        await server.world.heard()
+        await more(server.world.tried, "list", 3)
         assert server.recorder.of(sandbox_id) == [State.PENDING, State.RUNNING]
         assert server.state(sandbox_id) is State.RUNNING
 
@@ -149,7 +150,7 @@ async def test_a_list_that_is_older_than_an_operation_decides_nothing() -> None:
         await server.lifecycle.pause(first)
         del server.runtime.list  # the next list is a true one again
         held.set()
-        await asyncio.sleep(0.2)
+        await more(server.world.tried, "list", 3)
         assert server.state(second) is State.RUNNING
         assert server.recorder.of(first) == [State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED]
 
@@ -163,10 +164,11 @@ async def test_a_busy_sandbox_does_not_hold_up_the_others() -> None:
             await go.wait()
 
         server.world.fault = lambda call, _: hold() if call == "create" else None
+        already = server.world.tried["create"]
         slow = await server.lifecycle.sandboxes.create(request())
-        await asyncio.sleep(0.05)
+        await until(lambda: server.world.tried["create"] > already)
         server.world.workloads[slow.record.id] = Workload(id=slow.record.id, phase=Phase.PENDING)
-        await asyncio.sleep(0.15)
+        await more(server.world.tried, "list", 3)
         server.world.deaf = True
         server.world.change(quick, Phase.EXITED)
         await until(lambda: server.state(quick) is State.TERMINATED)
@@ -183,10 +185,11 @@ async def test_two_runtimes_keep_to_their_own() -> None:
         mine = await server.running()
         theirs = await server.running(extensions={"runtime": "other"})
         assert (list(here.workloads), list(there.workloads)) == ([mine], [theirs])
-        await asyncio.sleep(0.2)
+        for world in (here, there):
+            await more(world.tried, "list")
         assert (server.state(mine), server.state(theirs)) == (State.RUNNING, State.RUNNING)
         here.workloads[theirs] = Workload(id=theirs, phase=Phase.EXITED)
-        await asyncio.sleep(0.2)
+        await more(here.tried, "list")
         assert server.state(theirs) is State.RUNNING
         there.vanish(theirs)
         await until(lambda: server.state(theirs) is None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.kernel.lifecycle.fakes import Boundary, MemoryRuntime, Server, StoreContent, World, fails, request
+from tests.kernel.lifecycle.fakes import Boundary, MemoryRuntime, Server, StoreContent, World, fails, more, request
 from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, NotFound, NotSupported, Unavailable
@@ -66,7 +66,7 @@ async def test_an_engine_that_is_away_is_waited_for_and_the_sandbox_stays_free()
         sandbox_id = await server.running()
         server.world.fault = fails("snapshot", Unavailable("MEMORY::AWAY", "away"))
         made = await server.lifecycle.snapshots.create(sandbox_id, None)
-        await asyncio.sleep(0.1)
+        await more(server.world.tried, "snapshot")
         assert server.lifecycle.snapshots.get(made.id).state == "Creating"
         await server.lifecycle.pause(sandbox_id)
         await server.lifecycle.resume(sandbox_id)
@@ -85,7 +85,7 @@ async def test_a_store_that_is_away_at_the_end_is_waited_for() -> None:
         server.disk.fault = away
         made = await server.lifecycle.snapshots.create(sandbox_id, None)
         await until(lambda: made.id in server.world.snapshots)
-        await asyncio.sleep(0.1)
+        await more(server.disk.tried, "save_snapshot")
         assert server.lifecycle.snapshots.get(made.id).state == "Creating"
         server.disk.fault = lambda call, sandbox: None
         await until(lambda: server.lifecycle.snapshots.get(made.id).state == "Ready")
