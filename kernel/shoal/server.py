@@ -22,7 +22,7 @@ from shoal.config.loader import Loaded
 from shoal.config.settings import ServerSettings
 from shoal.errors import ConfigError, ShoalError
 from shoal.proxy.websocket import UpgradeProtocol
-from shoal.web.http1 import ConnectionGate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import ConnectionGate, ConnectionLimits, HttpProtocol, TrustedPeers
 
 log = structlog.get_logger("shoal.server")
 
@@ -78,7 +78,8 @@ def uvicorn_config(app: Shoal, settings: ServerSettings) -> uvicorn.Config:
         log_config=None,
         access_log=False,
         http=cast(
-            "type[asyncio.Protocol]", partial(HttpProtocol, ConnectionGate(Limits.of(settings), TrustedPeers.of()))
+            "type[asyncio.Protocol]",
+            partial(HttpProtocol, ConnectionGate(ConnectionLimits.of(settings), TrustedPeers.of())),
         ),
         ws=UpgradeProtocol,
         timeout_keep_alive=settings.timeout_keep_alive,

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from tests.agent.program import AgentProcess, StartAgent
 
-from shoal_agent.cgroup import Cgroup, Mount, groups, mounts
+from shoal_agent.cgroup import Cgroup, CgroupMount, groups, mounts
 from shoal_agent.usage import MIB, Usage
 
 MOUNTINFO = r"""
@@ -28,9 +28,9 @@ FIELDS = {"cpu_count", "cpu_used_pct", "mem_total_mib", "mem_used_mib", "timesta
 
 def test_where_cgroups_are_mounted() -> None:
     assert mounts(MOUNTINFO) == [
-        Mount(frozenset({"rw", "cpu", "cpuacct"}), "/docker/abc", "/sys/fs/cgroup/cpu,cpuacct"),
-        Mount(frozenset({"rw", "memory"}), "/docker/abc", "/sys/fs/cgroup/a memory"),
-        Mount(frozenset(), "/", "/sys/fs/cgroup/unified"),
+        CgroupMount(frozenset({"rw", "cpu", "cpuacct"}), "/docker/abc", "/sys/fs/cgroup/cpu,cpuacct"),
+        CgroupMount(frozenset({"rw", "memory"}), "/docker/abc", "/sys/fs/cgroup/a memory"),
+        CgroupMount(frozenset(), "/", "/sys/fs/cgroup/unified"),
     ]
     found = groups(CGROUP)
     assert found["memory"] == "/docker/abc"
@@ -40,7 +40,7 @@ def test_where_cgroups_are_mounted() -> None:
 
 def test_the_own_folder_and_those_above(tmp_path: Path) -> None:
     (tmp_path / "a/b").mkdir(parents=True)
-    mount = Mount(frozenset({"memory"}), "/docker/abc", str(tmp_path))
+    mount = CgroupMount(frozenset({"memory"}), "/docker/abc", str(tmp_path))
 
     def folders(path: str) -> list[str]:
         return [os.path.relpath(folder, tmp_path) for folder in Cgroup([mount], {"memory": path}).folders("memory")]
@@ -80,7 +80,7 @@ def test_version_2(tmp_path: Path, proc: str) -> None:
         cpu__stat="usage_usec 2500000\nuser_usec 1\n",
     )
     files(tmp_path / "cg", memory__max=f"{512 * MIB}\n", cpu__max="max 100000\n")
-    usage = Usage(Cgroup([Mount(frozenset(), "/", str(tmp_path / "cg"))], {"": "/a"}), proc)
+    usage = Usage(Cgroup([CgroupMount(frozenset(), "/", str(tmp_path / "cg"))], {"": "/a"}), proc)
     assert usage.memory() == (512 * MIB, 200 * MIB)
     assert usage.cpus() == 0.5
     assert usage.cpu_time().used == 2.5
@@ -95,8 +95,8 @@ def test_version_1(tmp_path: Path, proc: str) -> None:
     )
     files(tmp_path / "cpu", cpu__cfs_quota_us="25000", cpu__cfs_period_us="100000", cpuacct__usage="2500000000")
     mounted = [
-        Mount(frozenset({"memory"}), "/", str(tmp_path / "memory")),
-        Mount(frozenset({"cpu", "cpuacct"}), "/", str(tmp_path / "cpu")),
+        CgroupMount(frozenset({"memory"}), "/", str(tmp_path / "memory")),
+        CgroupMount(frozenset({"cpu", "cpuacct"}), "/", str(tmp_path / "cpu")),
     ]
     usage = Usage(Cgroup(mounted, {"memory": "/", "cpu": "/", "cpuacct": "/"}), proc)
     assert usage.memory() == (512 * MIB, 200 * MIB)

@@ -11,7 +11,7 @@ from opensandbox.config import ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.execd import Execution
 from opensandbox.models.filesystem import SetPermissionEntry
-from tests.contract.conftest import KEY
+from tests.contract.key import KEY
 from tests.servers import ServerProcess
 
 

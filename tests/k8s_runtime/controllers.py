@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 import yaml  # type: ignore[import-untyped]  # comes with the kubernetes package, without types
 
-from shoal_k8s.api import ApiError, KubeClient, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Resource
 from shoal_k8s.pods.objects import PODS
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions")
@@ -38,18 +38,18 @@ Object = dict[str, Any]
 
 async def install(client: KubeClient, resource: Resource) -> None:
     """The definition of ``resource``: the real one from SHOAL_TEST_CRDS, else one that lets everything pass."""
-    with suppress(ApiError):
+    with suppress(KubeApiError):
         await client.get(CRDS, None, str(resource), msgspec.Raw)
         return
     try:
         await client.create(CRDS, None, _real(resource) or _open(resource), msgspec.Raw)
-    except ApiError as error:
+    except KubeApiError as error:
         if error.status == 422:  # an API server that is older than the definition
             await client.create(CRDS, None, _open(resource), msgspec.Raw)
         elif not error.exists:
             raise
     for _ in range(200):
-        with suppress(ApiError):
+        with suppress(KubeApiError):
             await client.list(resource, "default", msgspec.Raw)
             return
         await asyncio.sleep(0.1)
@@ -115,7 +115,7 @@ class Controller:
         while True:
             found = await self.client.list(self.resource, self.namespace, Object)
             for thing in found["items"]:
-                with suppress(ApiError):  # somebody else was faster: the next round sees it
+                with suppress(KubeApiError):  # somebody else was faster: the next round sees it
                     await self._look_after(thing)
             await asyncio.sleep(PERIOD)
 
@@ -138,7 +138,7 @@ class Controller:
     async def _pod(self, thing: Object) -> Object | None:
         try:
             return await self.client.get(PODS, self.namespace, self.pod_name(thing), Object)
-        except ApiError:
+        except KubeApiError:
             return None
 
     def pod_name(self, thing: Object) -> str:
@@ -157,7 +157,7 @@ class Controller:
 
     async def drop_pod(self, thing: Object) -> None:
         """Ask for its end; it takes the grace period that it has."""
-        with suppress(ApiError):
+        with suppress(KubeApiError):
             await self.client.delete(PODS, self.namespace, self.pod_name(thing), grace_seconds=None)
 
     async def tell(self, thing: Object, status: Object, annotations: dict[str, str] | None = None) -> None:

@@ -25,7 +25,7 @@ import msgspec
 from tests.k8s_runtime.batch_controller import ENDPOINTS, BatchController
 from tests.k8s_runtime.controllers import BATCH, CRDS, PERIOD, POOL, Object, condition, install, ready
 
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.pods.objects import PODS
 from shoal_k8s.pools.objects import ALLOCATED, FINALIZER
 
@@ -49,7 +49,7 @@ async def install_pools(client: KubeClient) -> None:
                 changed = True
         if not changed:
             return
-        with suppress(ApiError):  # another test was faster
+        with suppress(KubeApiError):  # another test was faster
             await client.replace(CRDS, None, str(BATCH), found, msgspec.Raw)
 
 
@@ -74,7 +74,7 @@ class PoolController(BatchController):
         while True:
             found = await self.client.list(POOL, self.namespace, Object)
             for pool in found["items"]:
-                with suppress(ApiError):
+                with suppress(KubeApiError):
                     await self._fill(pool)
             await asyncio.sleep(PERIOD)
 
@@ -164,7 +164,7 @@ class PoolController(BatchController):
         """What was used is not used again."""
         name = thing["metadata"]["name"]
         for pod in [pod for pod, owner in self.taken.items() if owner == name]:
-            with suppress(ApiError):
+            with suppress(KubeApiError):
                 await self.client.delete(PODS, self.namespace, pod)
         body = {"metadata": {"finalizers": None}}
         await self.client.patch(BATCH, self.namespace, name, body, msgspec.Raw)

@@ -18,7 +18,7 @@ import docker.errors
 import msgspec
 from tests.k8s_runtime.controllers import PERIOD, SNAPSHOT, Object, install
 
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 
 MERGE = "application/merge-patch+json"
 
@@ -60,7 +60,7 @@ class SnapshotController:
         while True:
             found = await self._client.list(SNAPSHOT, self._namespace, Object)
             for thing in found["items"]:
-                with suppress(ApiError):
+                with suppress(KubeApiError):
                     await self._look_after(thing)
             await asyncio.sleep(PERIOD)
 

@@ -18,7 +18,7 @@ from tests.k8s_runtime.controllers import AGENT, BATCH, KINDS, POOL, SNAPSHOT, O
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 
-from shoal_k8s.api import ApiError, KubeClient, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Resource
 from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.pods.objects import PODS
 
@@ -58,7 +58,7 @@ class Place:
     async def find(self, resource: Resource, name: str) -> Object | None:
         try:
             return await self.client.get(resource, self.namespace, name, Object)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise
             return None
@@ -74,10 +74,10 @@ class Place:
 
     async def clear(self) -> None:
         for resource, name in self.made:
-            with suppress(ApiError):
+            with suppress(KubeApiError):
                 await self.client.delete(resource, self.namespace, name)
         for pod in (await self.client.list(PODS, self.namespace, Object))["items"]:
-            with suppress(ApiError):
+            with suppress(KubeApiError):
                 await self.client.delete(PODS, self.namespace, pod["metadata"]["name"])
 
 

@@ -15,7 +15,7 @@ import yaml  # type: ignore[import-untyped]  # comes with the kubernetes package
 from tests.k8s_runtime.deployment import apply, manifests, rights
 
 from shoal.errors import ConfigError, Forbidden
-from shoal_k8s.api import ApiError, ApiStatus, KubeClient
+from shoal_k8s.api import ApiStatus, KubeApiError, KubeClient
 from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import told_of_diagnostics
 from shoal_k8s.pods.objects import PODS
@@ -54,7 +54,7 @@ async def test_a_token_that_expires_is_asked_for_again(namespace: str, tmp_path:
     file.write_text(yaml.safe_dump(given))
     client = KubeClient(ApiConnection(str(file)))
     try:
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(KubeApiError) as refused:
             await client.list(PODS, namespace, msgspec.Raw)
         assert refused.value.status == 401
         assert "credentials" in refused.value.as_shoal_error().message
@@ -64,7 +64,7 @@ async def test_a_token_that_expires_is_asked_for_again(namespace: str, tmp_path:
         while True:
             try:
                 await client.list(PODS, namespace, msgspec.Raw)
-            except ApiError:
+            except KubeApiError:
                 assert datetime.now(UTC) < deadline, "the new token is never asked for"
                 await asyncio.sleep(0.5)
             else:
@@ -92,5 +92,5 @@ def test_a_file_that_is_none_shows_nothing_of_it(tmp_path: Path) -> None:
 def test_diagnostics_that_may_not_be_read_are_403(status: int, told: str) -> None:
     said = 'pods "x" is forbidden: User "u" cannot get resource "pods/log"'
     with pytest.raises(Forbidden, match=told) as refused, told_of_diagnostics():
-        raise ApiError(status, ApiStatus(reason="Forbidden", message=said), "get pods/log")
+        raise KubeApiError(status, ApiStatus(reason="Forbidden", message=said), "get pods/log")
     assert refused.value.code == "KUBERNETES::API_ERROR"

@@ -30,7 +30,7 @@ from shoal.models.sandbox import SandboxRecord, State
 from shoal.models.secret import Secret
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.config import KubernetesRuntimeClassSettings, KubernetesSettings
 from shoal_k8s.runtime import KubernetesRuntime
 
@@ -217,7 +217,7 @@ async def _failure(part: Callable[[KubernetesRuntime], Awaitable[None]], runtime
             await part(runtime)
     except ShoalError as error:
         return error.message
-    except ApiError as error:
+    except KubeApiError as error:
         return error.as_shoal_error().message
     except TimeoutError:
         return "it took too long"

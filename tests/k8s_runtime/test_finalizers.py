@@ -16,7 +16,7 @@ from tests.k8s_runtime.servers import configuration
 from tests.servers import ServerProcess
 from tests.support.waiting import eventually
 
-from shoal_k8s.api import ApiError, KubeClient, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Resource
 from shoal_k8s.pods.objects import PODS
 from shoal_k8s.providers.agent_sandbox import dns_1035
 
@@ -48,7 +48,7 @@ class Held:
         return await self._client.get(self._resource, self._namespace, self.name, Object)
 
     async def let_go(self) -> None:
-        with suppress(ApiError):
+        with suppress(KubeApiError):
             await self._finalizers([])
 
     async def _finalizers(self, names: list[str]) -> None:

@@ -12,11 +12,11 @@ import pytest
 from tests.k8s_runtime.relay import Relay, of_kubeconfig
 from tests.support.waiting import until
 
-from shoal_k8s.api import ApiError, ApiUnreachable, KubeClient, Resource
+from shoal_k8s.api import ApiUnreachable, KubeApiError, KubeClient, Resource
 from shoal_k8s.api.client import MERGE_PATCH
 from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.objects import KubeStruct, Meta
-from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.informer import Changed, DeletedObject, Informer
 
 pytestmark = pytest.mark.needs("k8s")
 
@@ -52,7 +52,7 @@ def informer(connection: ApiConnection, namespace: str, **options: Any) -> Infor
 
 async def test_lists_then_follows(client: KubeClient, namespace: str) -> None:
     await add(client, namespace, "first", group="a")
-    seen: list[Changed[ConfigMap] | Gone[ConfigMap]] = []
+    seen: list[Changed[ConfigMap] | DeletedObject[ConfigMap]] = []
     maps = informer(client.connection, namespace)
     maps.subscribe(seen.append)
     await maps.start()
@@ -68,7 +68,7 @@ async def test_lists_then_follows(client: KubeClient, namespace: str) -> None:
         assert [thing.metadata.name for thing in maps.by("a")] == ["second"]
         await client.delete(CONFIG_MAPS, namespace, "second")
         await until(lambda: not maps.by("a"))
-        assert isinstance(seen[-1], Gone)
+        assert isinstance(seen[-1], DeletedObject)
         assert maps.get(namespace, "second") is None
     finally:
         await maps.stop()
@@ -204,7 +204,7 @@ async def test_a_kind_that_is_not_installed_is_empty(client: KubeClient, namespa
     nothing = Informer(client.connection, Resource("no.such.group", "v1", "things"), namespace, ConfigMap)
     await nothing.start()
     assert len(nothing) == 0
-    await until(lambda: isinstance(nothing.error, ApiError))
+    await until(lambda: isinstance(nothing.error, KubeApiError))
     await nothing.stop()
 
 
@@ -235,14 +235,14 @@ async def test_the_first_list_tells_why_it_fails(relay: Relay, tmp_path: Any) ->
 
 async def test_errors_are_told_apart(client: KubeClient, namespace: str) -> None:
     await add(client, namespace, "twice")
-    with pytest.raises(ApiError) as exists:
+    with pytest.raises(KubeApiError) as exists:
         await add(client, namespace, "twice")
     assert exists.value.exists
-    with pytest.raises(ApiError) as missing:
+    with pytest.raises(KubeApiError) as missing:
         await client.get(CONFIG_MAPS, namespace, "nobody", ConfigMap)
     assert missing.value.not_found
     stale = {"metadata": {"resourceVersion": "1"}, "data": {"n": "2"}}
-    with pytest.raises(ApiError) as conflict:
+    with pytest.raises(KubeApiError) as conflict:
         await client.patch(CONFIG_MAPS, namespace, "twice", stale, ConfigMap)
     assert conflict.value.conflict
     assert msgspec.json.encode(conflict.value.as_shoal_error().message)

@@ -17,7 +17,7 @@ from tests.k8s_runtime.servers import configuration, running
 from tests.servers import ServerProcess
 from tests.support.waiting import eventually
 
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.pods.objects import PODS, SECRETS, Pod
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]
@@ -77,7 +77,7 @@ async def test_the_sdk_with_its_readiness_check(server: ServerProcess, client: K
     finally:
         sandbox.kill()
         sandbox.close()
-    with pytest.raises(ApiError) as gone:
+    with pytest.raises(KubeApiError) as gone:
         await client.get(PODS, namespace, sandbox.id, Pod)
     assert gone.value.not_found
 
@@ -123,7 +123,7 @@ async def test_the_pull_secret_belongs_to_the_pod(api: httpx.Client, client: Kub
     assert [owner.name for owner in secret.metadata.owner_references] == [sandbox["id"]]
     assert "hush-hush" not in api.get(f"/sandboxes/{sandbox['id']}/diagnostics/inspect").text
     api.delete(f"/sandboxes/{sandbox['id']}")
-    with pytest.raises(ApiError):
+    with pytest.raises(KubeApiError):
         await client.get(SECRETS, namespace, f"opensandbox-image-auth-{sandbox['id']}", Pod)
 
 

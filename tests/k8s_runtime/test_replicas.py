@@ -15,7 +15,7 @@ from tests.k8s_runtime.servers import configuration, running
 from tests.servers import ServerProcess
 from tests.support.waiting import eventually
 
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.lease import LEASES, LeaseObject
 from shoal_k8s.pods.objects import PODS, Pod
 
@@ -97,7 +97,7 @@ async def gone_for_good(replicas: list[Replica], client: KubeClient, namespace: 
     for replica in replicas:
         eventually(lambda replica=replica: replica.get(sandbox_id) is None)  # type: ignore[misc]  # bound now
         assert replica.http.delete(f"/sandboxes/{sandbox_id}").status_code == 404
-    with pytest.raises(ApiError) as gone:
+    with pytest.raises(KubeApiError) as gone:
         await client.get(PODS, namespace, sandbox_id, Pod)
     assert gone.value.not_found
 
@@ -169,7 +169,7 @@ async def test_the_holder_of_the_lease_dies_and_another_ends_what_is_over(
     assert datetime.now(UTC) >= end
     taken = await client.get(LEASES, namespace, "shoal", LeaseObject)
     assert taken.spec.holder_identity not in ("", None, held.spec.holder_identity)
-    with pytest.raises(ApiError) as gone:
+    with pytest.raises(KubeApiError) as gone:
         await client.get(PODS, namespace, over, Pod)
     assert gone.value.not_found
     assert other.state(kept) == "Running"

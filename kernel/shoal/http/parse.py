@@ -36,7 +36,7 @@ MOST_VALUES = 100_000
 _BODY: tuple[str] = ("body",)
 
 
-class Body(Generic[T]):
+class BodyDecoder(Generic[T]):
     """The decoder of one body type, built once.
 
     Args:

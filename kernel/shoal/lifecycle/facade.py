@@ -20,7 +20,7 @@ from shoal.lifecycle.hosts import Host
 from shoal.lifecycle.judge import Judge
 from shoal.lifecycle.ledger import utcnow
 from shoal.lifecycle.operations import Operations
-from shoal.lifecycle.pools.keeper import Keeper
+from shoal.lifecycle.pools.keeper import PoolKeeper
 from shoal.lifecycle.pools.pools import Pools
 from shoal.lifecycle.pools.taking import Taking
 from shoal.lifecycle.provision import Provisioner
@@ -62,7 +62,7 @@ class SandboxLifecycle:
         self.diagnostics = Diagnostics(core)
         self.reach = Reach(core)
         self.snapshots = Snapshots(core)
-        self._keeper = Keeper(core, self._operations, self._provisioner, self._remover, self.snapshots)
+        self._keeper = PoolKeeper(core, self._operations, self._provisioner, self._remover, self.snapshots)
         self.pools = Pools(core, self._keeper, Taking(core, self._keeper))
         creation = Creation(core, self.pools, self.snapshots, self._provisioner, self._remover)
         self.sandboxes = Sandboxes(core, creation, self._operations, self._remover, self.snapshots)

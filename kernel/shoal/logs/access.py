@@ -12,7 +12,7 @@ from shoal.logs.render import console_head, console_pairs, json_line
 from shoal.logs.text import LONGEST_ID, bounded, escaped
 
 if TYPE_CHECKING:
-    from shoal.logs.writer import Channel
+    from shoal.logs.writer import SinkQueue
     from shoal.web.seam import AccessEntry
 
 ACCESS_LOGGER = "shoal.access"
@@ -42,7 +42,7 @@ class AccessLine(Struct, omit_defaults=True, gc=False):
     close_code: int | None = None
 
 
-def json_access(channel: Channel) -> AccessLog:
+def json_access(channel: SinkQueue) -> AccessLog:
     """An access log of JSON lines."""
     put, now = channel.put, datetime.now
 
@@ -69,7 +69,7 @@ def json_access(channel: Channel) -> AccessLog:
     return log
 
 
-def console_access(channel: Channel, *, colours: bool) -> AccessLog:
+def console_access(channel: SinkQueue, *, colours: bool) -> AccessLog:
     """An access log for people."""
 
     def log(entry: AccessEntry) -> None:

@@ -19,7 +19,7 @@ from shoal.logs.access import AccessLog, console_access, json_access, no_access
 from shoal.logs.pipeline import LoggerFactory, StandardHandler, processors
 from shoal.logs.render import Renderer, console_line, json_line
 from shoal.logs.sinks import FileSink, Sink, stream_sink
-from shoal.logs.writer import CLOSE_SECONDS, Channel, LogWriter
+from shoal.logs.writer import CLOSE_SECONDS, LogWriter, SinkQueue
 
 if TYPE_CHECKING:
     from shoal.web.seam import AccessEntry
@@ -55,8 +55,8 @@ def configure(settings: LogSettings, *, stdout: TextIO | None = None, stderr: Te
     streams = (stderr or sys.stderr, stdout or sys.stdout)
     sinks = _files(settings) if settings.file_enabled else tuple(map(stream_sink, streams))
     form, access_form = (_Form.of(settings, stream) for stream in streams)
-    main = Channel(sinks[0], functools.partial(_dropped, form.render))
-    access = Channel(sinks[1], functools.partial(_dropped, access_form.render))
+    main = SinkQueue(sinks[0], functools.partial(_dropped, form.render))
+    access = SinkQueue(sinks[1], functools.partial(_dropped, access_form.render))
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     handler = StandardHandler(main.put, form.render)
     root = logging.getLogger()
@@ -115,7 +115,7 @@ class _Form(Struct, frozen=True):
     def render(self) -> Renderer:
         return json_line if self.json else functools.partial(console_line, colours=self.colours)
 
-    def access(self, channel: Channel) -> AccessLog:
+    def access(self, channel: SinkQueue) -> AccessLog:
         return json_access(channel) if self.json else console_access(channel, colours=self.colours)
 
 

@@ -1,6 +1,6 @@
 """The one thread that writes log lines.
 
-A `Channel` takes finished lines from any thread and returns at once: it appends to a list under a lock that is never
+A `SinkQueue` takes finished lines from any thread and returns at once: it appends to a list under a lock that is never
 held while writing. The `LogWriter` wakes on the first line, waits a moment for more, and writes all of them together.
 What does not fit because the destination is stuck is dropped and counted, and the count is told once it flows again.
 """
@@ -24,7 +24,7 @@ DroppedLine = Callable[[int], bytes]
 """Renders the line that tells how many lines were dropped."""
 
 
-class Channel:
+class SinkQueue:
     """Lines on their way to one sink.
 
     Args:
@@ -71,7 +71,7 @@ class Channel:
 class LogWriter:
     """A thread that empties channels until it is closed."""
 
-    def __init__(self, channels: Sequence[Channel]) -> None:
+    def __init__(self, channels: Sequence[SinkQueue]) -> None:
         self._channels = channels
         # A SimpleQueue's put is reentrant, unlike an Event's set.
         self._tokens: queue.SimpleQueue[None] = queue.SimpleQueue()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from shoal_agent.http import Fields, Stream
 
 
-class Agent:
+class RunningAgent:
     """One running agent. Rooms get it in `add_routes(agent, routes)` and keep their own state themselves."""
 
     def __init__(self, options: Options, environment: Environment) -> None:

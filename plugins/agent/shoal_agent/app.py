@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from shoal_agent import code, commands, files, isolated, latebinding, metrics, proxy, pty, sessions
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.http.app import App
 from shoal_agent.http.request import Request
 from shoal_agent.http.routes import Routes
 
-ROOMS: tuple[Callable[[Agent, Routes], None], ...] = (
+ROOMS: tuple[Callable[[RunningAgent, Routes], None], ...] = (
     commands.add_routes,
     sessions.add_routes,
     pty.add_routes,
@@ -28,7 +28,7 @@ async def ping(request: Request) -> None:
     """200 without a body."""
 
 
-def build(agent: Agent) -> App:
+def build(agent: RunningAgent) -> App:
     """The application of `agent`."""
     routes = Routes()
     routes.get("/ping", ping)

@@ -12,7 +12,7 @@ UNLIMITED = 1 << 60
 """A limit of version 1 from here on means none."""
 
 
-class Mount(NamedTuple):
+class CgroupMount(NamedTuple):
     """A mounted cgroup file system."""
 
     controllers: frozenset[str]
@@ -22,7 +22,7 @@ class Mount(NamedTuple):
     point: str
 
 
-def mounts(text: str) -> list[Mount]:
+def mounts(text: str) -> list[CgroupMount]:
     """The cgroup file systems in a `/proc/self/mountinfo`."""
     found = []
     for line in text.splitlines():
@@ -31,7 +31,7 @@ def mounts(text: str) -> list[Mount]:
         if len(fields) < 6 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2"):
             continue
         controllers = frozenset(kind[2].split(",")) if kind[0] == "cgroup" else frozenset[str]()
-        found.append(Mount(controllers, _unescaped(fields[3]), _unescaped(fields[4])))
+        found.append(CgroupMount(controllers, _unescaped(fields[3]), _unescaped(fields[4])))
     return found
 
 
@@ -53,7 +53,7 @@ def groups(text: str) -> dict[str, str]:
 class Cgroup:
     """The folders of one group per controller, from its own up to the highest that is visible."""
 
-    def __init__(self, mounted: Iterable[Mount], own: dict[str, str]) -> None:
+    def __init__(self, mounted: Iterable[CgroupMount], own: dict[str, str]) -> None:
         self._folders: dict[str, list[str]] = {}
         for mount in mounted:
             for controller in mount.controllers or {""}:
@@ -70,7 +70,7 @@ class Cgroup:
         return self._folders.get(controller, [])
 
 
-def _folders(mount: Mount, path: str) -> list[str]:
+def _folders(mount: CgroupMount, path: str) -> list[str]:
     """A path that the mount does not show belongs to another namespace: what is at the mount point is then ours."""
     if mount.root not in ("/", path) and path.startswith(mount.root + "/"):
         path = path[len(mount.root) :]

@@ -36,10 +36,10 @@ def _import_below(package: str, path: list[str]) -> None:
 def _try_out() -> None:
     """Makes what an agent makes at its start, so that nothing is imported, compiled or looked up only then."""
     from shoal_agent import app, options
-    from shoal_agent.agent import Agent
+    from shoal_agent.agent import RunningAgent
     from shoal_agent.environment import Environment
 
-    app.build(Agent(options.parse((), {}), Environment({})))
+    app.build(RunningAgent(options.parse((), {}), Environment({})))
 
 
 def serve(environment: Mapping[str, str], folder: str, listening: Callable[[], None]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.http.errors import NOT_SUPPORTED, ApiError
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, json_response
@@ -22,7 +22,7 @@ async def refuse(request: Request) -> Answer:
     raise ApiError(501, NOT_SUPPORTED, _MESSAGE)
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """`/v1/isolated/`."""
     routes.get("/v1/isolated/capabilities", capabilities)
     routes.add(ANY, "/v1/isolated/{rest...}", refuse)

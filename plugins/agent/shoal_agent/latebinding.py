@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.http.errors import NOT_SUPPORTED, ApiError, invalid_body
 from shoal_agent.http.fields import Fields
 from shoal_agent.http.request import Request
@@ -21,7 +21,7 @@ _NAME = re.compile(r"[^=\0]+")
 class Binding:
     """Whose the agent is. Nothing but `/ping`, `/ready` and `/internal/init` is served before that is known."""
 
-    def __init__(self, agent: Agent, bound: bool) -> None:
+    def __init__(self, agent: RunningAgent, bound: bool) -> None:
         self._agent = agent
         self._bound = bound
         self._identity: dict[str, Any] = {}
@@ -82,7 +82,7 @@ def _check_policy(policy: str) -> None:
         raise ApiError(501, NOT_SUPPORTED, "this agent does not restart the entrypoint: entrypointPolicy must be keep")
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """`/ready`, and `/internal/init` where the agent was started for it."""
     binding = Binding(agent, bound=not agent.options.runtime_init)
     routes.get("/ready", binding.ready)

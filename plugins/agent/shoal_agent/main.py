@@ -12,11 +12,11 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 from shoal_agent import app, options, signals
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.conceal import conceal
 from shoal_agent.environment import Environment, of_process, with_env_file
 from shoal_agent.http.server import Server, listen
-from shoal_agent.lifecycle import Lifecycle
+from shoal_agent.lifecycle import HookRunner
 from shoal_agent.maincommand import FORWARDED, MainCommand
 
 _LOG = logging.getLogger("shoal_agent")
@@ -44,14 +44,14 @@ def run(given: options.Options, listener: socket.socket, environ: Mapping[str, s
     """
     _start_log(given)
     signals.reset()
-    agent = Agent(given, Environment(with_env_file(of_process() if environ is None else environ)))
+    agent = RunningAgent(given, Environment(with_env_file(of_process() if environ is None else environ)))
     if given.access_token:
         os.environ.pop("EXECD_ACCESS_TOKEN", None)
         conceal((given.access_token,))
     return asyncio.run(_serve(agent, listener))
 
 
-async def _serve(agent: Agent, listener: socket.socket) -> int:
+async def _serve(agent: RunningAgent, listener: socket.socket) -> int:
     end = _end_of(agent)  # before anybody can know that it runs: a signal that came earlier would be lost
     agent.children.adopts = os.getpid() == 1
     agent.children.start()
@@ -67,7 +67,7 @@ async def _serve(agent: Agent, listener: socket.socket) -> int:
     return status
 
 
-def _end_of(agent: Agent) -> Coroutine[Any, Any, int]:
+def _end_of(agent: RunningAgent) -> Coroutine[Any, Any, int]:
     """What waits for the end: that of the command with `--init`, else SIGTERM or SIGINT. Its result is the status."""
     loop = asyncio.get_running_loop()
     if agent.options.init:
@@ -81,13 +81,13 @@ def _end_of(agent: Agent) -> Coroutine[Any, Any, int]:
     return _end_by_signal(agent, stop)
 
 
-async def _end_of_command(agent: Agent, command: MainCommand) -> int:
-    failed = await Lifecycle(agent).start()
+async def _end_of_command(agent: RunningAgent, command: MainCommand) -> int:
+    failed = await HookRunner(agent).start()
     return failed or await command.start()
 
 
-async def _end_by_signal(agent: Agent, stop: asyncio.Event) -> int:
-    agent.run_in_background(Lifecycle(agent).start())
+async def _end_by_signal(agent: RunningAgent, stop: asyncio.Event) -> int:
+    agent.run_in_background(HookRunner(agent).start())
     await stop.wait()
     return 0
 

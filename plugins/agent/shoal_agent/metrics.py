@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import AsyncIterator
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.cgroup import Cgroup
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, Stream, json_response
@@ -56,7 +56,7 @@ class Meter:
         return self._percent
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """`/metrics` and `/metrics/watch`."""
     meter = Meter()
 

@@ -50,13 +50,13 @@ class ShellCommand(Command):
         path = f"{agent.path}/pty/{made['session_id']}"
         try:
             with ClientWebSocket(server, f"{path}/ws") as socket, _raw_terminal():
-                return TerminalSession(socket).run()
+                return LocalTerminal(socket).run()
         finally:
             with suppress(ClientError):
                 server.json("DELETE", path)
 
 
-class TerminalSession:
+class LocalTerminal:
     """Bytes both ways between this process's terminal and the sandbox's."""
 
     def __init__(self, socket: ClientWebSocket) -> None:

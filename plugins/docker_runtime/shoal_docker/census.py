@@ -24,8 +24,8 @@ from shoal_docker.integrity import Integrity
 from shoal_docker.observe import (
     ContainerEnd,
     Family,
+    HostAddresses,
     Summary,
-    Surroundings,
     has_ended,
     labels_of,
     name_of,
@@ -55,7 +55,7 @@ class Census:
         known: whether this server has a record of a sandbox; what it has none of is described for adoption.
     """
 
-    def __init__(self, engine: Engine, surroundings: Surroundings, known: Callable[[str], bool]) -> None:
+    def __init__(self, engine: Engine, surroundings: HostAddresses, known: Callable[[str], bool]) -> None:
         self._engine = engine
         self._surroundings = surroundings
         self._known = known

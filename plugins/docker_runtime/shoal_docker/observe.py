@@ -52,7 +52,7 @@ class Family(Struct):
         return [*([self.main] if self.main else []), *self.sidecars]
 
 
-class Surroundings(Struct):
+class HostAddresses(Struct):
     """Where this server finds what the engine publishes.
 
     Attributes:
@@ -98,7 +98,7 @@ def sandbox_of(summary: Summary) -> str | None:
 
 def workload(
     family: Family,
-    surroundings: Surroundings,
+    surroundings: HostAddresses,
     ended: Mapping[str, ContainerEnd],
     adoption: Adoption | None = None,
     warning: str | None = None,
@@ -160,7 +160,7 @@ def _outcome(how: ContainerEnd | None) -> tuple[Phase, str, str]:
     return Phase.FAILED, "CONTAINER_EXITED_ERROR", f"The sandbox's command ended with exit code {how.code}{why}"
 
 
-def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: Surroundings) -> Workload:
+def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: HostAddresses) -> Workload:
     """The same with its addresses, taken from the container and not from the present configuration."""
     assert family.main is not None  # noqa: S101 - as in `workload`
     if _mode(family.main) == "host":

@@ -22,7 +22,7 @@ from shoal_docker.engine import Engine, EngineError
 from shoal_docker.freezer import Freezer
 from shoal_docker.hosts import PublishedHosts, find_hosts
 from shoal_docker.maker import ContainerMaker
-from shoal_docker.observe import Surroundings
+from shoal_docker.observe import HostAddresses
 from shoal_docker.remover import ContainerRemover
 from shoal_docker.sidecars import Sidecars
 from shoal_docker.snapshots import ImageSnapshots
@@ -162,7 +162,7 @@ class DockerRuntime(Runtime):
     async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
         await self._snapshots.remove(snapshot_id, image)
 
-    def _around(self) -> Surroundings:
+    def _around(self) -> HostAddresses:
         server, docker = self._settings.server, self._docker
 
         def found(publish_host: str) -> PublishedHosts:
@@ -174,7 +174,7 @@ class DockerRuntime(Runtime):
                 publish_host=publish_host,
             )
 
-        return Surroundings(hosts=found(""), mapped=found(docker.publish_host), direct=False)
+        return HostAddresses(hosts=found(""), mapped=found(docker.publish_host), direct=False)
 
     def _able(self) -> Capabilities:
         platforms = {f"{self.engine.os}/{self.engine.arch}"} if self.engine.os and self.engine.arch else set()

@@ -12,7 +12,7 @@ from shoal_docker import labels
 from shoal_docker.bodies import Attachment, Body, SidecarParts, sidecar_body
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.hosts import LOOPBACK
-from shoal_docker.observe import Surroundings, address_of
+from shoal_docker.observe import HostAddresses, address_of
 from shoal_docker.readiness import await_ready
 
 log = structlog.get_logger("shoal.docker")
@@ -23,7 +23,7 @@ START_FAILED = "DOCKER::SANDBOX_START_FAILED"
 class Sidecars:
     """Starts sidecars of one plan, one after the other, in its order."""
 
-    def __init__(self, engine: Engine, surroundings: Surroundings) -> None:
+    def __init__(self, engine: Engine, surroundings: HostAddresses) -> None:
         self._engine = engine
         self._surroundings = surroundings
 

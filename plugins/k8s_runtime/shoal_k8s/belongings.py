@@ -13,7 +13,7 @@ from shoal.models import codes
 from shoal.models.plan import WorkloadPlan
 from shoal.models.requests import ClaimVolume
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, KubeList, Meta, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, KubeList, Meta, Resource
 from shoal_k8s.api.client import STRATEGIC_PATCH
 from shoal_k8s.api.failures import API_ERROR
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
@@ -58,7 +58,7 @@ class Belongings:
         self._made: dict[str, Made] = {}
 
     async def prepare(self, plan: WorkloadPlan) -> None:
-        """Claims and secret, as far as they are not there. Raises Conflict, InvalidRequest, Unavailable, ApiError."""
+        """Makes the claims and secret that are missing. Raises Conflict, InvalidRequest, Unavailable, KubeApiError."""
         self._made[plan.id] = _planned(plan)
         claims = {volume.pvc.claim_name: volume.pvc for volume in reversed(plan.volumes) if volume.pvc is not None}
         wanted = [self._prepare_claim(claim, plan.id) for claim in claims.values()]
@@ -115,7 +115,7 @@ class Belongings:
     async def _claim(self, name: str) -> BelongingObject | None:
         try:
             return await self._client.get(CLAIMS, self._namespace, name, BelongingObject)
-        except ApiError as error:
+        except KubeApiError as error:
             if error.not_found:
                 return None
             raise
@@ -125,7 +125,7 @@ class Belongings:
         body = self._claim_body(claim, sandbox_id)
         try:
             return await self._client.create(CLAIMS, self._namespace, body, BelongingObject)
-        except ApiError as error:
+        except KubeApiError as error:
             if error.status in (400, 422):
                 said = f"The claim {claim.claim_name!r} is refused: {error.said}"
                 raise InvalidRequest(codes.INVALID_PARAMETER, said) from error
@@ -151,7 +151,7 @@ class Belongings:
     async def _create(self, resource: Resource, body: dict[str, Any]) -> None:
         try:
             await self._client.create(resource, self._namespace, body, msgspec.Raw)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.exists:
                 raise
 
@@ -161,6 +161,6 @@ class Belongings:
     async def _delete(self, resource: Resource, name: str) -> None:
         try:
             await self._client.delete(resource, self._namespace, name)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import field
 
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, Meta, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct
 
 
@@ -24,13 +24,13 @@ class _LeftOver(KubeStruct):
 async def delete(
     client: KubeClient, resource: Resource, namespace: str, name: str, *, grace_seconds: int | None = 0
 ) -> None:
-    """Returns once no server shows it; absent is success. Raises ApiError, ApiUnreachable."""
+    """Returns once no server shows it; absent is success. Raises KubeApiError, ApiUnreachable."""
     try:
         left = await client.delete(resource, namespace, name, grace_seconds=grace_seconds, kind=_LeftOver)
         if left.metadata.finalizers and names.DELETED not in left.metadata.annotations:
             body = {"metadata": {"uid": left.metadata.uid, "annotations": {names.DELETED: "true"}}}
             await client.patch(resource, namespace, name, body, msgspec.Raw)
-    except ApiError as error:
+    except KubeApiError as error:
         if not error.not_found:
             raise
 

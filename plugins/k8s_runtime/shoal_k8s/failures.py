@@ -18,9 +18,9 @@ from shoal.models.requests import PlatformSpec
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, Meta, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct
-from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.informer import Changed, DeletedObject, Informer
 
 log = structlog.get_logger("shoal.k8s")
 
@@ -75,9 +75,9 @@ class FailedCreates:
         )
 
     async def start(self, changed: Callable[[str], None]) -> None:
-        """Begin; ``changed(sandbox_id)`` is called on the loop whenever `find` may answer anew. Raises ApiError."""
+        """Begin; ``changed(sandbox_id)`` is called on the loop whenever `find` may answer anew. Raises KubeApiError."""
 
-        def heard(change: Changed[Note] | Gone[Note]) -> None:
+        def heard(change: Changed[Note] | DeletedObject[Note]) -> None:
             changed(change.object.metadata.labels.get(LABEL, ""))
 
         self._notes.subscribe(heard)
@@ -100,24 +100,24 @@ class FailedCreates:
         return [found for note in self._notes if (found := _workload(note)) is not None]
 
     async def remember(self, record: SandboxRecord) -> None:
-        """Raises ApiError, ApiUnreachable."""
+        """Raises KubeApiError, ApiUnreachable."""
         content = msgspec.json.encode(_failure(record)).decode()
         meta = {"name": _name(record.id), "labels": {LABEL: record.id}}
         try:
             note = await self._client.create(
                 CONFIG_MAPS, self._namespace, {"metadata": meta, "data": {_KEY: content}}, Note
             )
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.exists:
                 raise
         else:
             self._notes.put(note)
 
     async def forget(self, sandbox_id: str) -> None:
-        """Absent is success. Raises ApiError, ApiUnreachable."""
+        """Absent is success. Raises KubeApiError, ApiUnreachable."""
         try:
             await self._client.delete(CONFIG_MAPS, self._namespace, _name(sandbox_id))
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise
 

@@ -16,7 +16,7 @@ from msgspec import field
 from msgspec.structs import replace
 
 from shoal.errors import ShoalError
-from shoal_k8s.api import ApiError, KubeClient, Meta, Resource
+from shoal_k8s.api import KubeApiError, KubeClient, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct
 
 log = structlog.get_logger("shoal.k8s")
@@ -79,7 +79,7 @@ class Leadership:
         return self._clock() < self._until - MARGIN
 
     async def start(self) -> None:
-        """Try once, then go on in the background. Raises ApiError if this server lacks the right to leases."""
+        """Try once, then go on in the background. Raises KubeApiError if this server lacks the right to leases."""
         await self._turn(starting=True)
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"lease {self._name}")
 
@@ -94,7 +94,7 @@ class Leadership:
                 lease = await self._client.get(LEASES, self._namespace, self._name, LeaseObject)
                 if lease.spec.holder_identity == self.identity:
                     await self._write(replace(lease, spec=replace(lease.spec, holder_identity="", renew_time=_now())))
-            except (ApiError, ShoalError) as error:
+            except (KubeApiError, ShoalError) as error:
                 log.info("lease could not be let go of, it will run out", lease=self._name, error=str(error))
 
     async def _keep(self) -> None:
@@ -106,7 +106,7 @@ class Leadership:
         before = self.held
         try:
             await self._claim()
-        except ApiError as error:
+        except KubeApiError as error:
             if starting and error.forbidden:
                 raise
             if not (error.conflict or error.exists):
@@ -124,7 +124,7 @@ class Leadership:
         asked_at = self._clock()
         try:
             lease = await self._client.get(LEASES, self._namespace, self._name, LeaseObject)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise
             spec = self._spec(acquired=_now(), transitions=0)

@@ -23,7 +23,7 @@ from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin.interfaces import Agent, Capabilities, LogQuery, Progress, Runtime
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, ApiStatus, KubeClient
+from shoal_k8s.api import ApiStatus, KubeApiError, KubeClient
 from shoal_k8s.api.connection import ApiConnection
 from shoal_k8s.api.failures import map_api_errors
 from shoal_k8s.api.limits import TokenBucket
@@ -212,7 +212,7 @@ class KubernetesRuntime(Runtime):
                 await self._failures.start(self._changed)
             self.capabilities = replace(self.capabilities, snapshots=self._provider.can_snapshot)
             self.catalogue = self._provider.catalogue
-        except ApiError as error:
+        except KubeApiError as error:
             raise ConfigError(f"kubernetes: {error.as_shoal_error().message}") from error
         except Unavailable as error:
             raise ConfigError(f"kubernetes: {error.message}") from error
@@ -234,7 +234,7 @@ class KubernetesRuntime(Runtime):
         failures = None if self._failures is None else self._failures.error
         error = self._pods.error or self._provider.error or failures
         if error is not None:
-            why = f" {error.as_shoal_error().message}" if isinstance(error, ApiError) else ""
+            why = f" {error.as_shoal_error().message}" if isinstance(error, KubeApiError) else ""
             raise Unavailable(f"{self.scope}::API_ERROR", f"The Kubernetes API server is not heard just now.{why}")
 
     async def _check_runtime_class(self) -> None:
@@ -242,7 +242,7 @@ class KubernetesRuntime(Runtime):
             return
         try:
             await self._client.get(RUNTIME_CLASSES, None, self._runtime_class, ApiStatus)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise
             raise ConfigError(f"secure_runtime: the cluster has no RuntimeClass {self._runtime_class!r}") from error

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from shoal.logs.sinks import DescriptorSink, Sink, TextSink
-from shoal.logs.writer import Channel, LogWriter
+from shoal.logs.writer import LogWriter, SinkQueue
 
 # Logs 8 MiB to a stdout that nobody reads, while another task of the loop counts its turns.
 STUCK = """
@@ -69,7 +69,7 @@ def dropped(count: int) -> bytes:
 def test_every_line_in_order_from_many_threads() -> None:
     sink = Held()
     sink.go.set()
-    channel = Channel(sink, dropped)
+    channel = SinkQueue(sink, dropped)
     writer = LogWriter([channel])
 
     def log(name: int) -> None:
@@ -90,7 +90,7 @@ def test_every_line_in_order_from_many_threads() -> None:
 
 def test_a_stuck_destination_costs_lines_not_memory_and_the_loss_is_told() -> None:
     sink = Held()
-    channel = Channel(sink, dropped, limit=100)
+    channel = SinkQueue(sink, dropped, limit=100)
     writer = LogWriter([channel])
     channel.put(b"first\n")
     assert sink.entered.wait(60)
@@ -104,7 +104,7 @@ def test_a_stuck_destination_costs_lines_not_memory_and_the_loss_is_told() -> No
 
 def test_two_channels_do_not_share_their_room() -> None:
     stuck, free = Held(), Held()
-    full, other = Channel(stuck, dropped, limit=10), Channel(free, dropped, limit=10)
+    full, other = SinkQueue(stuck, dropped, limit=10), SinkQueue(free, dropped, limit=10)
     full.put(b"123456789\n")
     full.put(b"123456789\n")
     other.put(b"abcdefghi\n")

@@ -19,7 +19,7 @@ from shoal.errors import NotFound, ShoalError
 from shoal.models.workload import Tunnel
 from shoal.proxy import HttpProxy, ResponseCut, parse_target
 from shoal.proxy.asgi import Header, Receive, Scope, Send
-from shoal.web.http1 import REFUSED, ConnectionGate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import REFUSED, ConnectionGate, ConnectionLimits, HttpProtocol, TrustedPeers
 
 PATIENCE = 30.0
 """Seconds after which a wait in a test is given up; no test passes or fails by how long it takes below that."""
@@ -243,9 +243,11 @@ class Front:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
 
-def http_protocol(limits: Limits | None = None) -> type[asyncio.Protocol]:
+def http_protocol(limits: ConnectionLimits | None = None) -> type[asyncio.Protocol]:
     """The server's own protocol, as uvicorn takes it."""
-    return cast("type[asyncio.Protocol]", partial(HttpProtocol, ConnectionGate(limits or Limits(), TrustedPeers())))
+    return cast(
+        "type[asyncio.Protocol]", partial(HttpProtocol, ConnectionGate(limits or ConnectionLimits(), TrustedPeers()))
+    )
 
 
 @contextlib.asynccontextmanager

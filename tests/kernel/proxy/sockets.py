@@ -23,7 +23,7 @@ from shoal.proxy.websocket.frames import masked
 from shoal.proxy.websocket.handshake import accept_value
 from shoal.web.app import build, own_resources
 from shoal.web.entrance import Entrance
-from shoal.web.http1 import Limits
+from shoal.web.http1 import ConnectionLimits
 from shoal.web.table import RouteTable
 
 Heard = list[tuple[int, bytes]]
@@ -124,7 +124,7 @@ async def socket_front(
         port=0,
         lifespan="off",
         log_config=None,
-        http=http_protocol(Limits(requests=limit or 0)),
+        http=http_protocol(ConnectionLimits(requests=limit or 0)),
         ws=UpgradeProtocol,
         limit_concurrency=limit,
         server_header=False,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.kernel.web.wired import Web
 
-from shoal.http.parse import LARGE_BODY, MOST_VALUES, Body
+from shoal.http.parse import LARGE_BODY, MOST_VALUES, BodyDecoder
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import MOST_ITEMS
 
@@ -62,13 +62,13 @@ async def test_a_large_body_is_understood_on_a_thread(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], *, elsewhere: bool
 ) -> None:
     threads: list[threading.Thread] = []
-    parse = Body.parse
+    parse = BodyDecoder.parse
 
-    def noted(self: Body[CreateSandbox], raw: bytes) -> CreateSandbox | None:
+    def noted(self: BodyDecoder[CreateSandbox], raw: bytes) -> CreateSandbox | None:
         threads.append(threading.current_thread())
         return parse(self, raw)
 
-    monkeypatch.setattr(Body, "parse", noted)
+    monkeypatch.setattr(BodyDecoder, "parse", noted)
     assert (await client.post("/v1/sandboxes", json={**GOOD, **fields})).status_code == 202
     assert (threads[-1] is not threading.main_thread()) is elsewhere
 

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from shoal.errors import ValidationFailed
 from shoal.http import coerce
 from shoal.http.coerce import Mismatch
-from shoal.http.parse import Body
+from shoal.http.parse import BodyDecoder
 from shoal.http.reader import parts, reader_of
 from shoal.models.requests import CreateSandbox, CreateSnapshot, MetadataPatch, RenewExpiration
 from shoal.models.secret import Secret, decode_hook
 
 KINDS: list[Any] = [CreateSandbox, RenewExpiration, CreateSnapshot, MetadataPatch]
-BODIES = [Body[Any](kind) for kind in KINDS]
+BODIES = [BodyDecoder[Any](kind) for kind in KINDS]
 
 WORDS = [
     name
@@ -52,7 +52,7 @@ values = st.recursive(
 objects = st.dictionaries(names, values, max_size=8)
 
 
-def failure(body: Body[Any], raw: bytes) -> ValidationFailed | None:
+def failure(body: BodyDecoder[Any], raw: bytes) -> ValidationFailed | None:
     """Why ``raw`` does not fit; None if it does. Any other exception is a bug."""
     try:
         body.parse(raw)
@@ -124,29 +124,29 @@ def test_broken_json(raw: bytes) -> None:
 
 def test_a_million_problems_are_not_all_reported() -> None:
     with pytest.raises(ValidationFailed) as failed:
-        Body(CreateSandbox).parse(json.dumps({"entrypoint": [1] * 100_000}).encode())
+        BodyDecoder(CreateSandbox).parse(json.dumps({"entrypoint": [1] * 100_000}).encode())
     assert len(failed.value.problems) == 100
 
 
 def test_both_spellings() -> None:
     snake = {"snapshot_id": "s", "resource_limits": {"cpu": "1"}, "network_policy": {"default_action": "deny"}}
-    parsed = Body(CreateSandbox).parse(json.dumps(snake).encode())
+    parsed = BodyDecoder(CreateSandbox).parse(json.dumps(snake).encode())
     assert parsed is not None
     assert (parsed.snapshot_id, parsed.resource_limits) == ("s", {"cpu": "1"})
     assert parsed.network_policy is not None
     assert parsed.network_policy.default_action == "deny"
-    escaped = Body(CreateSandbox).parse(b'{"snapshot\\u005fid": "s"}')
+    escaped = BodyDecoder(CreateSandbox).parse(b'{"snapshot\\u005fid": "s"}')
     assert escaped is not None
     assert escaped.snapshot_id == "s"
-    both = Body(CreateSandbox).parse(b'{"snapshot_id": "snake", "snapshotId": "camel"}')
+    both = BodyDecoder(CreateSandbox).parse(b'{"snapshot_id": "snake", "snapshotId": "camel"}')
     assert both is not None
     assert both.snapshot_id == "camel"
 
 
 def test_closed_objects_and_open_ones() -> None:
-    Body(CreateSandbox).parse(b'{"whatever": 1, "image": {"uri": "x", "more": 2}}')
+    BodyDecoder(CreateSandbox).parse(b'{"whatever": 1, "image": {"uri": "x", "more": 2}}')
     with pytest.raises(ValidationFailed) as failed:
-        Body(CreateSandbox).parse(b'{"lifecycle": {"preStart": {"command": ["x"], "bad": 1}, "worse": 2}}')
+        BodyDecoder(CreateSandbox).parse(b'{"lifecycle": {"preStart": {"command": ["x"], "bad": 1}, "worse": 2}}')
     assert [(each.type, each.loc) for each in failed.value.problems] == [
         ("extra_forbidden", ["body", "lifecycle", "preStart", "bad"]),
         ("extra_forbidden", ["body", "lifecycle", "worse"]),
@@ -158,7 +158,7 @@ def test_password_is_a_secret_either_way() -> None:
         '{"uri":"x","auth":{"username":"u","password":"hunter2"}}',
         '{"uri":"x","auth":{"username":"u","password":"hunter2"},"_":1}',
     ):
-        parsed = Body(CreateSandbox).parse(f'{{"secureAccess":"1","image":{image}}}'.encode())
+        parsed = BodyDecoder(CreateSandbox).parse(f'{{"secureAccess":"1","image":{image}}}'.encode())
         assert parsed is not None
         assert parsed.image is not None
         assert parsed.image.auth is not None
@@ -228,6 +228,6 @@ def test_no_integers(value: object) -> None:
 
 
 def test_optional_body() -> None:
-    assert Body(CreateSnapshot, optional=True).parse(b"null") is None
+    assert BodyDecoder(CreateSnapshot, optional=True).parse(b"null") is None
     with pytest.raises(ValidationFailed):
-        Body(CreateSnapshot).parse(b"null")
+        BodyDecoder(CreateSnapshot).parse(b"null")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from shoal.errors import InvalidRequest, ValidationFailed
-from shoal.http.parse import Body
+from shoal.http.parse import BodyDecoder
 from shoal.models.create import parse_create
 from shoal.models.plan import Sidecar
 from shoal.models.requests import CreateSandbox
@@ -16,7 +16,7 @@ from shoal.models.rules import schema_problems
 from shoal.models.secret import decode_hook
 from shoal.models.sidecars import MOST_PORTS, MOST_SIDECARS, check_neighbours
 
-BODY: Body[CreateSandbox] = Body(CreateSandbox)
+BODY: BodyDecoder[CreateSandbox] = BodyDecoder(CreateSandbox)
 
 
 def sidecar(name: str = "db", **changes: Any) -> dict[str, Any]:

@@ -37,7 +37,7 @@ BACKOFF = Backoff(1.0, 60.0)
 """Seconds before a pool whose members cannot be started tries again."""
 
 
-class Keeper:
+class PoolKeeper:
     """Keeps every pool as full as it should be. Used on the event loop only."""
 
     def __init__(

@@ -15,7 +15,7 @@ from shoal.lifecycle import admission
 from shoal.lifecycle.core import Core
 from shoal.lifecycle.hosts import RUNTIME_EXTENSION, Host
 from shoal.lifecycle.ledger import utcnow
-from shoal.lifecycle.pools.keeper import Keeper
+from shoal.lifecycle.pools.keeper import PoolKeeper
 from shoal.lifecycle.pools.pool import PoolState
 from shoal.lifecycle.pools.shape import MATCH_EXTENSION, apply_shape, carries, fingerprint, misfit, understand
 from shoal.lifecycle.pools.taking import Claim, Taking
@@ -52,7 +52,7 @@ class Reserved(Struct, frozen=True):
 class Pools:
     """The façade. Changes of one pool come one after another."""
 
-    def __init__(self, core: Core, keeper: Keeper, taking: Taking) -> None:
+    def __init__(self, core: Core, keeper: PoolKeeper, taking: Taking) -> None:
         self._store = core.store
         self._hosts = core.hosts
         self._lanes = core.lanes

@@ -21,7 +21,7 @@ from shoal.lifecycle.core import Core
 from shoal.lifecycle.expiry import due_time
 from shoal.lifecycle.gate import Priority
 from shoal.lifecycle.ledger import utcnow
-from shoal.lifecycle.pools.keeper import Keeper
+from shoal.lifecycle.pools.keeper import PoolKeeper
 from shoal.lifecycle.pools.pool import PoolState
 from shoal.models import codes
 from shoal.models.create import SandboxSpec
@@ -47,7 +47,7 @@ class Claim(Struct, frozen=True):
 class Taking:
     """Hands members to creates."""
 
-    def __init__(self, core: Core, keeper: Keeper) -> None:
+    def __init__(self, core: Core, keeper: PoolKeeper) -> None:
         self._view = core.view
         self._ledger = core.ledger
         self._hosts = core.hosts

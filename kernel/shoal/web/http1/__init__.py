@@ -22,9 +22,9 @@ on how the bytes were cut into packets. Trailers are checked and dropped (RFC 91
 from __future__ import annotations
 
 from shoal.web.http1.gate import ConnectionGate
-from shoal.web.http1.limits import Limits
+from shoal.web.http1.limits import ConnectionLimits
 from shoal.web.http1.protocol import HttpProtocol
 from shoal.web.http1.scope import REFUSED
 from shoal.web.http1.trust import TrustedPeers
 
-__all__ = ["REFUSED", "ConnectionGate", "HttpProtocol", "Limits", "TrustedPeers"]
+__all__ = ["REFUSED", "ConnectionGate", "ConnectionLimits", "HttpProtocol", "TrustedPeers"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 if TYPE_CHECKING:
-    from shoal.web.http1.limits import Limits
+    from shoal.web.http1.limits import ConnectionLimits
     from shoal.web.http1.trust import TrustedPeers
 
 log = structlog.get_logger("shoal.web")
@@ -63,7 +63,7 @@ class ConnectionGate:
         trusted: peers that are not counted by address.
     """
 
-    def __init__(self, limits: Limits, trusted: TrustedPeers) -> None:
+    def __init__(self, limits: ConnectionLimits, trusted: TrustedPeers) -> None:
         self.limits = limits
         self._trusted = trusted
         self._per_address = limits.part(limits.connections)

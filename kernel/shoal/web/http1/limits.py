@@ -1,4 +1,4 @@
-"""`Limits`: what a client may take, in bytes, fields, seconds and connections."""
+"""`ConnectionLimits`: what a client may take, in bytes, fields, seconds and connections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_CONNECTIONS: Final = 65536
 _LEAST_CONNECTIONS: Final = 64
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+class ConnectionLimits(Struct, frozen=True, kw_only=True):
     """The bounds of one server; a number of connections or requests that is 0 bounds nothing.
 
     Attributes:
@@ -40,7 +40,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     share: float = 0.5
 
     @classmethod
-    def of(cls, settings: ServerSettings) -> Limits:
+    def of(cls, settings: ServerSettings) -> ConnectionLimits:
         """The limits that ``[server]`` sets."""
         connections = settings.limit_connections
         return cls(

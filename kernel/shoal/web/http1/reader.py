@@ -10,7 +10,7 @@ from shoal.models.codes import HEAD_TOO_LARGE
 from shoal.web.http1.head import Head, HeadParser, check_fields, malformed
 
 if TYPE_CHECKING:
-    from shoal.web.http1.limits import Limits
+    from shoal.web.http1.limits import ConnectionLimits
 
 _CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,15}+)(?:;[\t -~\x80-\xff]*+)?")
 _CHUNKS_AT_ONCE: Final = 256
@@ -49,7 +49,7 @@ class RequestReader:
         "rest",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ConnectionLimits) -> None:
         self._limit = limits.head_bytes
         self._fields = limits.head_fields
         self._heads = HeadParser()

@@ -6,13 +6,13 @@ from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
 from shoal.http.answers import answer_json, ask_policies
-from shoal.http.parse import Body
+from shoal.http.parse import BodyDecoder
 from shoal.models.requests import RenewExpiration
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web.resources.sandboxes import ITEM
 from shoal.web.seam import SandboxesApi
 
-_renew: Body[RenewExpiration] = Body(RenewExpiration)
+_renew: BodyDecoder[RenewExpiration] = BodyDecoder(RenewExpiration)
 
 
 class ChangeRoutes(Resources):

@@ -9,7 +9,7 @@ from falcon.asgi import Request, Response
 from msgspec import Meta
 
 from shoal.config.settings import Settings
-from shoal.http.parse import Body
+from shoal.http.parse import BodyDecoder
 from shoal.models.requests import Wire
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web import agents
@@ -27,7 +27,7 @@ class MetricsEvent(Wire):
     image: str | None = None
 
 
-_event: Body[MetricsEvent] = Body(MetricsEvent)
+_event: BodyDecoder[MetricsEvent] = BodyDecoder(MetricsEvent)
 
 
 class MetricsRoutes(Resources):

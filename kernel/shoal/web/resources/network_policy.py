@@ -8,7 +8,7 @@ from urllib.parse import quote
 from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
-from shoal.http.parse import Body, read_body
+from shoal.http.parse import BodyDecoder, read_body
 from shoal.models.requests import NetworkPolicy, NetworkRule, NonEmpty
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.proxy.target import ProxyTarget
@@ -19,9 +19,9 @@ from shoal.web.seam import ReachApi
 NetworkRules = list[NetworkRule]
 Targets = list[NonEmpty]
 
-_policy: Body[NetworkPolicy] = Body(NetworkPolicy)
-_rules: Body[NetworkRules] = Body(NetworkRules)
-_targets: Body[Targets] = Body(Targets)
+_policy: BodyDecoder[NetworkPolicy] = BodyDecoder(NetworkPolicy)
+_rules: BodyDecoder[NetworkRules] = BodyDecoder(NetworkRules)
+_targets: BodyDecoder[Targets] = BodyDecoder(Targets)
 
 
 _ERRORS = (400, 404, 409, 413, 502, 504)
@@ -92,7 +92,7 @@ class NetworkPolicyItem:
         """Remove the rules of some targets."""
         await self._hand_on(req, sandbox_id, _targets)
 
-    async def _hand_on(self, req: Request, sandbox_id: str, kind: Body[Any] | None) -> NoReturn:
+    async def _hand_on(self, req: Request, sandbox_id: str, kind: BodyDecoder[Any] | None) -> NoReturn:
         """Check the body and send the request on as it came; whoever keeps the policy has the last word on both."""
         raw = await read_body(req, self._limit)
         if kind is not None:

@@ -7,14 +7,14 @@ from falcon.asgi import Request, Response
 from shoal.config.settings import Settings
 from shoal.errors import ValidationFailed
 from shoal.http.answers import answer_json, ask_policies, is_visible
-from shoal.http.parse import Body
+from shoal.http.parse import BodyDecoder
 from shoal.http.reader import problem
 from shoal.models.pools import CreatePool, Pool, PoolList, UpdatePool
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.web.seam import PoolsApi
 
-_create: Body[CreatePool] = Body(CreatePool)
-_update: Body[UpdatePool] = Body(UpdatePool)
+_create: BodyDecoder[CreatePool] = BodyDecoder(CreatePool)
+_update: BodyDecoder[UpdatePool] = BodyDecoder(UpdatePool)
 
 
 class PoolRoutes(Resources):

@@ -14,7 +14,7 @@ from msgspec import UNSET
 from shoal.config.settings import Settings
 from shoal.errors import InvalidRequest, ValidationFailed
 from shoal.http.answers import answer_bytes, ask_policies, is_visible, principal_of
-from shoal.http.parse import Body, Query
+from shoal.http.parse import BodyDecoder, Query
 from shoal.models import codes
 from shoal.models.requests import CreateSandbox, MetadataPatch, Wire
 from shoal.models.rules import crowded, normalize_create, schema_problems
@@ -33,8 +33,8 @@ _LONGEST_KEY = 255
 _STATES = {state.lower(): state for state in State}
 _FIRST_PAGE = ListQuery()
 
-_create: Body[CreateSandbox] = Body(CreateSandbox)
-_patch: Body[MetadataPatch] = Body(MetadataPatch)
+_create: BodyDecoder[CreateSandbox] = BodyDecoder(CreateSandbox)
+_patch: BodyDecoder[MetadataPatch] = BodyDecoder(MetadataPatch)
 
 
 PAGE_PARAMETERS = (

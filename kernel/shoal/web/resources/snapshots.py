@@ -9,13 +9,13 @@ from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
 from shoal.http.answers import answer_bytes, answer_json, ask_policies, is_visible
-from shoal.http.parse import Body, Query
+from shoal.http.parse import BodyDecoder, Query
 from shoal.models.requests import CreateSnapshot, Wire
 from shoal.plugin.interfaces import Operation, Resources, Route, SnapshotRecord, query_parameter
 from shoal.web.resources.sandboxes import ITEM, PAGE_PARAMETERS, STATE_PARAMETER, Pagination, page_of, pagination
 from shoal.web.seam import SnapshotsApi
 
-_create: Body[CreateSnapshot] = Body(CreateSnapshot, optional=True)
+_create: BodyDecoder[CreateSnapshot] = BodyDecoder(CreateSnapshot, optional=True)
 
 
 class SnapshotStatus(Wire):

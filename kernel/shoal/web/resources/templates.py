@@ -11,13 +11,13 @@ from falcon.asgi import Request, Response
 
 from shoal.config.settings import Settings
 from shoal.errors import NotSupported
-from shoal.http.parse import Body, Query
+from shoal.http.parse import BodyDecoder, Query
 from shoal.models import codes
 from shoal.models.templates import CreateTemplate
 from shoal.plugin.interfaces import Resources, Route
 from shoal.web.resources.sandboxes import page_of
 
-_create: Body[CreateTemplate] = Body(CreateTemplate)
+_create: BodyDecoder[CreateTemplate] = BodyDecoder(CreateTemplate)
 
 
 class TemplateRoutes(Resources):

@@ -25,7 +25,7 @@ from typing import Final
 
 import shoal_agent
 from shoal_agent.bundle.elf import Elf
-from shoal_agent.bundle.interpreter import Interpreter, this_interpreter
+from shoal_agent.bundle.interpreter import PythonInstallation, this_interpreter
 
 PLACE: Final = "/opt/opensandbox"
 """Where a sandbox has the bundle. It runs elsewhere, too, if it is started by `command`."""
@@ -115,7 +115,7 @@ def digest_of(folder: Path) -> str:
     return f"sha256:{found.hexdigest()}"
 
 
-def _place_binaries(interpreter: Interpreter, folder: Path) -> None:
+def _place_binaries(interpreter: PythonInstallation, folder: Path) -> None:
     """The executable, its loader, the libraries and the extension modules, none of which looks outside the folder."""
     program = Elf.read(interpreter.executable)
     program.strip()
@@ -138,7 +138,7 @@ def _stripped(path: Path) -> tuple[str, bytes]:
     return library.soname() or path.name, library.content()
 
 
-def _place_modules(interpreter: Interpreter, folder: Path) -> None:
+def _place_modules(interpreter: PythonInstallation, folder: Path) -> None:
     """The standard library and the agent, compiled."""
     sources: Mapping[str, Path] = {**interpreter.sources(), **_agent_sources()}
     lines = [
@@ -185,7 +185,7 @@ def _place_entries(folder: Path) -> None:
     _write(folder / "bootstrap.sh", (PACKAGE / "bootstrap.sh").read_bytes(), executable=True)
 
 
-def _manifest(interpreter: Interpreter, digest: str) -> bytes:
+def _manifest(interpreter: PythonInstallation, digest: str) -> bytes:
     told = {"format": FORMAT, "machine": interpreter.machine, "python": interpreter.full_version, "digest": digest}
     return json.dumps(told, indent=1, sort_keys=True).encode() + b"\n"
 

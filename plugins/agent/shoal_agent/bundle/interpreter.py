@@ -33,7 +33,7 @@ _PROBE: Final = Path(__file__).with_name("probe.py")
 
 
 @dataclass(frozen=True)
-class Interpreter:
+class PythonInstallation:
     """One Python.
 
     Attributes:
@@ -67,7 +67,7 @@ class Interpreter:
         return found
 
 
-def this_interpreter() -> Interpreter:
+def this_interpreter() -> PythonInstallation:
     """The one that runs this, or that its virtual environment was made of. Raises RuntimeError, NotElf, OSError."""
     executable = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     loader = Elf.read(executable).loader()
@@ -76,7 +76,7 @@ def this_interpreter() -> Interpreter:
     answer = _ask(executable)
     loader_file = Path(loader).resolve()
     libraries = (Path(path).resolve() for path in answer["libraries"])
-    return Interpreter(
+    return PythonInstallation(
         executable=executable,
         loader=loader_file,
         version=".".join(str(part) for part in answer["version"]),

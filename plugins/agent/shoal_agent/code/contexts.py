@@ -6,9 +6,9 @@ import asyncio
 import logging
 import os
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.code import events
-from shoal_agent.code.interpreter import Interpreter, Unavailable
+from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.languages import Languages
 from shoal_agent.code.run import Run
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, RUNTIME_ERROR, ApiError
@@ -34,7 +34,7 @@ class Context:
 class Contexts:
     """All of one agent. A context runs one code at a time; another one meanwhile is refused, and not queued."""
 
-    def __init__(self, agent: Agent, languages: Languages) -> None:
+    def __init__(self, agent: RunningAgent, languages: Languages) -> None:
         self._agent = agent
         self._languages = languages
         self._contexts: dict[str, Context] = {}
@@ -75,7 +75,7 @@ class Contexts:
         context.busy = True
         try:
             await context.interpreter.prepare()
-        except Unavailable as error:
+        except InterpreterUnavailable as error:
             raise ApiError(500, RUNTIME_ERROR, str(error)) from None
         finally:
             context.busy = False
@@ -112,7 +112,7 @@ class Contexts:
         self._contexts.pop(context.id, None)
         try:
             await context.interpreter.close()
-        except Unavailable as error:
+        except InterpreterUnavailable as error:
             raise ApiError(500, RUNTIME_ERROR, str(error)) from None
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 
 PORT = 44771
 PATIENCE = 5.0
@@ -22,7 +22,7 @@ _LOG = logging.getLogger("shoal_agent")
 class Door:
     """Listens while the agent runs, unless `JUPYTER_HOST` names a server or the port is taken."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._port = _port(agent.environment.daemon.get("JUPYTER_PORT"))
         self._server: asyncio.Server | None = None
         if not agent.options.jupyter_host:

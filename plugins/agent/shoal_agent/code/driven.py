@@ -11,8 +11,8 @@ from typing import Any
 from shoal_agent.children import Children
 from shoal_agent.code import drivers, events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.interpreter import STUBBORN, Local, Unavailable, not_started
-from shoal_agent.code.process import Process
+from shoal_agent.code.interpreter import STUBBORN, InterpreterUnavailable, Local, not_started
+from shoal_agent.code.process import InterpreterProcess
 
 AGAIN = (0.2, 1.0)
 """Seconds after an interrupt at which it is repeated if nobody noticed it."""
@@ -63,10 +63,10 @@ class Driven(Local):
         """What the driver is sent first."""
         return b""
 
-    async def start(self) -> Process:
+    async def start(self) -> InterpreterProcess:
         argv = [self._program, *self.arguments(), "{fd}"]
         try:
-            process = Process.start(self._children, argv, self._environment, self._cwd, Frames())
+            process = InterpreterProcess.start(self._children, argv, self._environment, self._cwd, Frames())
         except OSError as error:
             raise not_started(self._program, self._cwd, error) from None
         try:
@@ -75,11 +75,11 @@ class Driven(Local):
         except BaseException as error:
             await process.close()
             if isinstance(error, TimeoutError):
-                raise Unavailable(f"{self._program} did not start within {START:.0f} s") from None
+                raise InterpreterUnavailable(f"{self._program} did not start within {START:.0f} s") from None
             raise
         return process
 
-    async def _greet(self, process: Process) -> None:
+    async def _greet(self, process: InterpreterProcess) -> None:
         await process.send(self.greeting())
         said = b""
         while True:
@@ -88,14 +88,14 @@ class Driven(Local):
                 break
             if item[0] == "exit":
                 words = said.decode("utf-8", "replace").strip()[-1000:] or f"exit code {item[1]}"
-                raise Unavailable(f"{self._program} does not start: {words}")
+                raise InterpreterUnavailable(f"{self._program} does not start: {words}")
             said += item[1]
         process.inbox.end()
 
-    async def submit(self, process: Process, code: str) -> None:
+    async def submit(self, process: InterpreterProcess, code: str) -> None:
         await process.send(frame({"code": code}))
 
-    async def understand(self, process: Process, message: Any, emit: Emit) -> bool:
+    async def understand(self, process: InterpreterProcess, message: Any, emit: Emit) -> bool:
         kind = message["type"]
         if kind == "done":
             error = message["error"]
@@ -129,11 +129,11 @@ class Python(Driven):
         for seconds in AGAIN:
             self.later(seconds, self._repeat)
 
-    def _repeat(self, process: Process) -> None:
+    def _repeat(self, process: InterpreterProcess) -> None:
         if self._noticed != self.runs:
             process.signal(signal.SIGINT)
 
-    async def understand(self, process: Process, message: Any, emit: Emit) -> bool:
+    async def understand(self, process: InterpreterProcess, message: Any, emit: Emit) -> bool:
         if message["type"] == "interrupted":
             self._noticed = self.runs
             return False
@@ -158,5 +158,5 @@ class JavaScript(Driven):
         """
         await super().interrupt()
         for seconds in AGAIN:
-            self.later(seconds, Process.signal, signal.SIGINT)
-        self.later(STUBBORN, Process.signal, signal.SIGKILL)
+            self.later(seconds, InterpreterProcess.signal, signal.SIGINT)
+        self.later(STUBBORN, InterpreterProcess.signal, signal.SIGKILL)

@@ -18,7 +18,7 @@ Item = tuple[str, Any]
 """``("stdout", bytes)``, ``("stderr", bytes)``, ``("message", object)`` or ``("exit", code)``."""
 
 
-class Inbox:
+class DriverInbox:
     """Reads the pipes of output and the socket of messages. Between `end` and `begin` output is thrown away.
 
     `parse` takes the socket's bytes and returns the messages that are complete. A message comes after all output that

@@ -10,7 +10,7 @@ from typing import Any
 
 from shoal_agent.code import events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.process import Process
+from shoal_agent.code.process import InterpreterProcess
 from shoal_agent.code.texts import Texts
 
 STUBBORN = 5.0
@@ -19,14 +19,14 @@ PATIENCE = 0.02
 """Seconds without output after which an unfinished line is sent."""
 
 
-class Unavailable(Exception):
+class InterpreterUnavailable(Exception):
     """The interpreter cannot be started; the text says why."""
 
 
-def not_started(program: str, cwd: str | None, error: OSError) -> Unavailable:
+def not_started(program: str, cwd: str | None, error: OSError) -> InterpreterUnavailable:
     """What to say when a process cannot be started."""
     where = f" in {cwd}" if cwd else ""
-    return Unavailable(f"{program} cannot be started{where}: {error.strerror or error}")
+    return InterpreterUnavailable(f"{program} cannot be started{where}: {error.strerror or error}")
 
 
 class Interpreter(abc.ABC):
@@ -38,7 +38,7 @@ class Interpreter(abc.ABC):
 
     @abc.abstractmethod
     async def prepare(self) -> None:
-        """Starts it, or starts it anew if it died. Raises `Unavailable`."""
+        """Starts it, or starts it anew if it died. Raises `InterpreterUnavailable`."""
 
     @abc.abstractmethod
     async def run(self, code: str, emit: Emit) -> events.Event | None:
@@ -50,7 +50,7 @@ class Interpreter(abc.ABC):
 
     @abc.abstractmethod
     async def close(self) -> None:
-        """Ends it and its processes. Raises `Unavailable` where another server refuses."""
+        """Ends it and its processes. Raises `InterpreterUnavailable` where another server refuses."""
 
     async def abandon(self) -> None:
         """At the agent's end: ends it if it is the agent's own."""
@@ -61,7 +61,7 @@ class Local(Interpreter):
     """An interpreter that is a process of ours. A subclass says how it is started, fed and understood."""
 
     def __init__(self) -> None:
-        self.process: Process | None = None
+        self.process: InterpreterProcess | None = None
         self.running = False
         self.runs = 0
         """Runs begun so far."""
@@ -69,15 +69,15 @@ class Local(Interpreter):
         self._texts = {"stdout": Texts(), "stderr": Texts()}
 
     @abc.abstractmethod
-    async def start(self) -> Process:
-        """A new process that has said that it is ready. Raises `Unavailable`."""
+    async def start(self) -> InterpreterProcess:
+        """A new process that has said that it is ready. Raises `InterpreterUnavailable`."""
 
     @abc.abstractmethod
-    async def submit(self, process: Process, code: str) -> None:
+    async def submit(self, process: InterpreterProcess, code: str) -> None:
         """Sends `code` to the process."""
 
     @abc.abstractmethod
-    async def understand(self, process: Process, message: Any, emit: Emit) -> bool:
+    async def understand(self, process: InterpreterProcess, message: Any, emit: Emit) -> bool:
         """Emits what `message` stands for. Returns whether it ends the run; its failure is then in `self.failure`."""
 
     def ended(self, code: int) -> events.Event | None:
@@ -106,7 +106,7 @@ class Local(Interpreter):
             process.inbox.end()
         return self.failure
 
-    async def _follow(self, process: Process, emit: Emit) -> None:
+    async def _follow(self, process: InterpreterProcess, emit: Emit) -> None:
         while True:
             holds = any(texts.holds for texts in self._texts.values())
             item = await process.inbox.get(PATIENCE if holds else None)

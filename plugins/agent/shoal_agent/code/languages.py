@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.code.driven import JavaScript, Python
-from shoal_agent.code.interpreter import Interpreter, Unavailable
+from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.shell import Shell
 from shoal_agent.commands.spec import program
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, NOT_SUPPORTED, RUNTIME_ERROR, ApiError
 
 if TYPE_CHECKING:
-    from shoal_agent.code.jupyter.server import Server
+    from shoal_agent.code.jupyter.server import JupyterServer
 
 PROGRAMS: dict[str, tuple[type[Python] | type[JavaScript] | type[Shell], tuple[str, ...]]] = {
     "python": (Python, ("python3", "python")),
@@ -32,7 +32,7 @@ def named(language: str) -> str:
 class Languages:
     """Makes interpreters: those of a Jupyter server where one is named, else those of the image."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
 
     async def make(self, language: str, directory: str | None) -> Interpreter:
@@ -48,18 +48,18 @@ class Languages:
             else:
                 made = self._own(language, directory, kernels)
             await made.prepare()
-        except Unavailable as error:
+        except InterpreterUnavailable as error:
             raise ApiError(500, RUNTIME_ERROR, str(error)) from None
         return made
 
-    def _server(self) -> Server | None:
+    def _server(self) -> JupyterServer | None:
         url = self._agent.options.jupyter_host
         if not url:
             return None
-        from shoal_agent.code.jupyter.server import Server  # few sandboxes have one
+        from shoal_agent.code.jupyter.server import JupyterServer  # few sandboxes have one
 
         try:
-            return Server.at(url, self._agent.options.jupyter_token)
+            return JupyterServer.at(url, self._agent.options.jupyter_token)
         except ValueError as error:
             raise ApiError(500, RUNTIME_ERROR, str(error)) from None
 

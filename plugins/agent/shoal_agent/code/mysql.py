@@ -18,7 +18,7 @@ class DatabaseError(Exception):
     """The server cannot be reached, or refuses."""
 
 
-class Connection:
+class MysqlConnection:
     """One connection, for one query at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,7 +29,7 @@ class Connection:
         """Its id on the server, for ``KILL QUERY``."""
 
     @classmethod
-    async def open(cls) -> Connection:
+    async def open(cls) -> MysqlConnection:
         """Raises `DatabaseError`."""
         try:
             async with asyncio.timeout(10):

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from shoal_agent.children import Children
-from shoal_agent.code.inbox import Inbox
+from shoal_agent.code.inbox import DriverInbox
 from shoal_agent.environment import encoded
 
 
-class Process:
+class InterpreterProcess:
     """One running interpreter. `start` it in the loop's thread."""
 
-    def __init__(self, pid: int, ended: asyncio.Future[int], inbox: Inbox, control: socket.socket) -> None:
+    def __init__(self, pid: int, ended: asyncio.Future[int], inbox: DriverInbox, control: socket.socket) -> None:
         self.pid = pid
         self.inbox = inbox
         self._ended = ended
@@ -37,7 +37,7 @@ class Process:
         parse: Callable[[bytes], list[Any]],
         *,
         on_stdin: bool = False,
-    ) -> Process:
+    ) -> InterpreterProcess:
         """Runs `argv`; ``{fd}`` in it becomes the number of the socket, or with `on_stdin` the socket is its input.
 
         Raises OSError.
@@ -66,7 +66,7 @@ class Process:
             theirs.close()
             for fd in writes:
                 os.close(fd)
-        return cls(pid, ended, Inbox(reads[0], reads[1], ours, parse), ours)
+        return cls(pid, ended, DriverInbox(reads[0], reads[1], ours, parse), ours)
 
     @property
     def alive(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.code.contexts import Context, Contexts
 from shoal_agent.code.door import Door
 from shoal_agent.code.languages import Languages, named
@@ -23,7 +23,7 @@ SHELL = {"": False, "command": False, "background-command": True}
 SQL = "sql"
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them."""
     Door(agent)
     room = CodeRoutes(agent)
@@ -39,7 +39,7 @@ def add_routes(agent: Agent, routes: Routes) -> None:
 class CodeRoutes:
     """Handlers."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._contexts = Contexts(agent, Languages(agent))
         self._statements = Statements(agent)

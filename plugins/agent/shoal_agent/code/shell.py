@@ -18,8 +18,8 @@ from typing import Any
 from shoal_agent.children import Children
 from shoal_agent.code import events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.interpreter import STUBBORN, Local, Unavailable, not_started
-from shoal_agent.code.process import Process, ignores
+from shoal_agent.code.interpreter import STUBBORN, InterpreterUnavailable, Local, not_started
+from shoal_agent.code.process import InterpreterProcess, ignores
 
 START = 20.0
 """Seconds that a shell has to answer its first line."""
@@ -43,7 +43,7 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-class Marks:
+class MarkSplitter:
     """Splits what comes from the shell into ``(run, status)``."""
 
     def __init__(self) -> None:
@@ -72,13 +72,15 @@ class Shell(Local):
         self._since = 0.0
         """What was started later may have missed the interrupt."""
 
-    async def start(self) -> Process:
+    async def start(self) -> InterpreterProcess:
         environment = self._environment if self._bash else {**self._environment, "PS1": "", "PS2": ""}
         environment = dict(environment)
         own = environment.pop("ENV", None)  # an interactive sh would run the file of that name
         argv = [self._program, *(BASH if self._bash else ["-i"])]
         try:
-            process = Process.start(self._children, argv, environment, self._cwd, Marks(), on_stdin=True)
+            process = InterpreterProcess.start(
+                self._children, argv, environment, self._cwd, MarkSplitter(), on_stdin=True
+            )
         except OSError as error:
             raise not_started(self._program, self._cwd, error) from None
         setup = f"export ENV={quoted(own)}\n" if own is not None else ""
@@ -89,11 +91,11 @@ class Shell(Local):
         except BaseException as error:
             await process.close()
             if isinstance(error, TimeoutError):
-                raise Unavailable(f"{self._program} did not start within {START:.0f} s") from None
+                raise InterpreterUnavailable(f"{self._program} did not start within {START:.0f} s") from None
             raise
         return process
 
-    async def _greet(self, process: Process, setup: bytes) -> int:
+    async def _greet(self, process: InterpreterProcess, setup: bytes) -> int:
         await self._mark(process, setup, 0)
         while True:
             item = await process.inbox.get()
@@ -101,9 +103,9 @@ class Shell(Local):
                 process.inbox.end()
                 return int(item[1][1])
             if item is not None and item[0] == "exit":
-                raise Unavailable(f"{self._program} does not start: exit code {item[1]}")
+                raise InterpreterUnavailable(f"{self._program} does not start: exit code {item[1]}")
 
-    async def submit(self, process: Process, code: str) -> None:
+    async def submit(self, process: InterpreterProcess, code: str) -> None:
         self._interrupted = False
         rest = "</dev/null 2>&8 8>&-"
         if self._sources and len(code.encode()) < SOURCED:
@@ -112,7 +114,7 @@ class Shell(Local):
             line = f"eval {quoted(code)} {rest}\n"
         await self._mark(process, line.encode("utf-8", "replace"), self.runs)
 
-    async def _mark(self, process: Process, line: bytes, run: int) -> None:
+    async def _mark(self, process: InterpreterProcess, line: bytes, run: int) -> None:
         """Sends `line`, then one that reports its exit status.
 
         bash reads byte by byte. Other shells read ahead, and forget what they read when code is abandoned: they get
@@ -123,7 +125,7 @@ class Shell(Local):
             await _taken(process)
         await process.send(b"command printf '%s %%s\\n' \"$?\" >&0\n" % str(run).encode())
 
-    async def understand(self, process: Process, message: Any, emit: Emit) -> bool:
+    async def understand(self, process: InterpreterProcess, message: Any, emit: Emit) -> bool:
         run, status = message
         if run != self.runs:
             return False  # of a run before: its code wrote to the shell's input
@@ -149,13 +151,13 @@ class Shell(Local):
         self.later(STUBBORN, _end_if_stuck)
 
 
-def _repeat(process: Process, since: float) -> None:
+def _repeat(process: InterpreterProcess, since: float) -> None:
     """Interrupts again what was started around the interrupt: a shell loses a signal that comes while it forks."""
     missed = [pid for pid in process.members(since) if not ignores(pid, signal.SIGINT)]
     _interrupt([process.pid, *missed] if missed else [])
 
 
-async def _sweep(process: Process, since: float) -> None:
+async def _sweep(process: InterpreterProcess, since: float) -> None:
     """Ends what missed the interrupt although the shell noticed it: the shell would wait for it in the next run."""
     for _ in range(int(1 / SWEEP)):
         missed = [pid for pid in process.members(since) if not ignores(pid, signal.SIGINT)]
@@ -171,13 +173,13 @@ def _interrupt(pids: list[int]) -> None:
             os.kill(pid, signal.SIGINT)
 
 
-def _end_if_stuck(process: Process) -> None:
+def _end_if_stuck(process: InterpreterProcess) -> None:
     """A shell that runs no program and still does not come back never will."""
     if not process.members():
         process.signal(signal.SIGKILL)
 
 
-async def _taken(process: Process) -> None:
+async def _taken(process: InterpreterProcess) -> None:
     """Waits until the shell has read all that was sent."""
     waiting = bytearray(4)
     while process.alive:

@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.code import events
-from shoal_agent.code.mysql import Connection, DatabaseError
+from shoal_agent.code.mysql import DatabaseError, MysqlConnection
 from shoal_agent.code.run import Run
 
 DATABASE = "sandbox"
@@ -17,7 +17,7 @@ DATABASE = "sandbox"
 class Statements:
     """The statements that run, by the id of their run."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._running: dict[str, int] = {}
         """The server's thread of each."""
@@ -37,7 +37,7 @@ class Statements:
             return False
         self._interrupted.add(identifier)
         with contextlib.suppress(DatabaseError):
-            connection = await Connection.open()
+            connection = await MysqlConnection.open()
             try:
                 await connection.query(f"KILL QUERY {thread}")
             finally:
@@ -49,7 +49,7 @@ class Statements:
         name = "DBInitError"
         failure = None
         try:
-            connection = await Connection.open()
+            connection = await MysqlConnection.open()
             self._running[identifier] = connection.thread
             await connection.query(f"CREATE DATABASE IF NOT EXISTS {DATABASE}")
             await connection.query(f"USE {DATABASE}")

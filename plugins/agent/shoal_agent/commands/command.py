@@ -21,7 +21,7 @@ NOT_STARTED = 255
 """The exit code in the status of a command that could not start."""
 
 
-class Command:
+class CommandRun:
     """What clients know by its id. `finished` is called once, when it has ended."""
 
     __slots__ = (
@@ -30,7 +30,7 @@ class Command:
         "started_at",
     )  # fmt: skip
 
-    def __init__(self, identifier: str, content: str, background: bool, finished: Callable[[Command], None]) -> None:
+    def __init__(self, identifier: str, content: str, background: bool, finished: Callable[[CommandRun], None]) -> None:
         self.id = identifier
         self.content = content
         self.background = background

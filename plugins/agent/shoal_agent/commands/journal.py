@@ -16,7 +16,7 @@ PING = 3.0
 """Seconds of silence before a ping."""
 
 
-class Gone(Exception):
+class OffsetGone(Exception):
     """The bytes from that offset on are not kept any more, or not there yet."""
 
 
@@ -87,9 +87,9 @@ class Journal:
             self._release()
 
     def read(self, offset: int) -> bytes:
-        """All from `offset` to the end. Raises `Gone`."""
+        """All from `offset` to the end. Raises `OffsetGone`."""
         if not self.start <= offset <= self.end:
-            raise Gone
+            raise OffsetGone
         skipped, parts = self.start, []
         for chunk in self._chunks:
             if skipped + len(chunk) > offset:
@@ -98,7 +98,7 @@ class Journal:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def follow(self, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes from `offset` on as they come, with pings in silence, up to the end. Raises `Gone`."""
+        """The bytes from `offset` on as they come, with pings in silence, up to the end. Raises `OffsetGone`."""
         key = object()
         self._followers[key] = offset
         patience = FIRST_PING

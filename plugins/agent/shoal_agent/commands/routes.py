@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, BinaryIO
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands import spec
-from shoal_agent.commands.command import Command
+from shoal_agent.commands.command import CommandRun
 from shoal_agent.commands.events import stream_headers
 from shoal_agent.commands.journal import Journal
 from shoal_agent.commands.table import Commands
@@ -18,7 +18,7 @@ from shoal_agent.paths import Paths
 CURSOR = "EXECD-COMMANDS-TAIL-CURSOR"
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them, and interrupts for all rooms."""
     room = CommandRoutes(agent)
     routes.post("/command", room.run)
@@ -32,7 +32,7 @@ def add_routes(agent: Agent, routes: Routes) -> None:
 class CommandRoutes:
     """Handlers."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._commands = Commands(agent)
         self._paths = Paths.of_daemon(agent.environment.daemon)
@@ -90,7 +90,7 @@ class CommandRoutes:
                 return
         raise ApiError(404, "CONTEXT_NOT_FOUND", f"nothing runs with the id {identifier}")
 
-    def _find(self, identifier: str, status: int) -> Command:
+    def _find(self, identifier: str, status: int) -> CommandRun:
         command = self._commands.find(identifier)
         if command is None:
             raise ApiError(status, INVALID_REQUEST_BODY, f"there is no command {identifier}")

@@ -16,7 +16,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(slots=True)
-class Spec:
+class CommandSpec:
     """One command."""
 
     content: str
@@ -34,7 +34,7 @@ class Spec:
     gid: int | None
 
 
-def parse(fields: Fields, paths: Paths) -> Spec:
+def parse(fields: Fields, paths: Paths) -> CommandSpec:
     """Raises `ApiError` 400."""
     command, argv = fields.text("command", ""), fields.texts("argv")
     if bool(command) == ("argv" in fields):
@@ -47,7 +47,7 @@ def parse(fields: Fields, paths: Paths) -> Spec:
     gid = fields.optional_integer("gid", most=MOST_ID)
     if gid is not None and uid is None:
         raise invalid_body("gid needs uid")
-    return Spec(
+    return CommandSpec(
         content=command or dump(argv).decode("ascii"),
         command=command or None,
         argv=argv,

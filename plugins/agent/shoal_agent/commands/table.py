@@ -8,11 +8,11 @@ import os
 import time
 
 from shoal_agent.accounts import Accounts
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands import events
-from shoal_agent.commands.command import Command
+from shoal_agent.commands.command import CommandRun
 from shoal_agent.commands.launch import StartError, credentials, failed, launch
-from shoal_agent.commands.spec import Spec, program, shell
+from shoal_agent.commands.spec import CommandSpec, program, shell
 from shoal_agent.commands.store import OutputStore, candidates, shorten
 
 RECORD_SECONDS = 24 * 3600.0
@@ -26,23 +26,23 @@ REPLAY_BYTES = 16 * 1024 * 1024
 class Commands:
     """All of one agent."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._accounts = Accounts()
-        self._commands: dict[str, Command] = {}
-        self._finished: dict[str, Command] = {}
+        self._commands: dict[str, CommandRun] = {}
+        self._finished: dict[str, CommandRun] = {}
         self._replayable: dict[str, int] = {}
         self._replay_bytes = 0
         self._store = OutputStore(candidates(agent.environment.daemon))
 
-    def find(self, identifier: str) -> Command | None:
+    def find(self, identifier: str) -> CommandRun | None:
         return self._commands.get(identifier)
 
-    def start(self, spec: Spec) -> Command:
+    def start(self, spec: CommandSpec) -> CommandRun:
         """Runs it. One that cannot start is a command that has ended. Raises `ApiError` if its output has no place."""
         identifier = os.urandom(16).hex()
         output = self._store.create(identifier) if spec.background else None
-        command = Command(identifier, spec.content, spec.background, self._keep)
+        command = CommandRun(identifier, spec.content, spec.background, self._keep)
         self._commands[identifier] = command
         command.journal.append(events.init(identifier))
         try:
@@ -59,7 +59,7 @@ class Commands:
             self._answer_background(command)
         return command
 
-    def _launch(self, command: Command, spec: Spec, output: tuple[str, int] | None) -> None:
+    def _launch(self, command: CommandRun, spec: CommandSpec, output: tuple[str, int] | None) -> None:
         environment = self._agent.environment.for_commands(spec.envs)
         file, argv = _invocation(spec, environment, self._agent.environment.daemon)
         try:
@@ -84,7 +84,7 @@ class Commands:
         command.run(*started, spec.timeout)
 
     @staticmethod
-    def _answer_background(command: Command) -> None:
+    def _answer_background(command: CommandRun) -> None:
         """Its stream ends at once; what it becomes is asked for by status and logs."""
         reason = command.error
         command.journal.append(events.error("CommandExecError", reason, [reason]) if reason else events.complete(0))
@@ -101,7 +101,7 @@ class Commands:
 
     # What stays of those that have ended.
 
-    def _keep(self, command: Command) -> None:
+    def _keep(self, command: CommandRun) -> None:
         self._finished[command.id] = command
         if not command.background:
             self._replayable[command.id] = command.journal.end - command.journal.start
@@ -113,7 +113,7 @@ class Commands:
         while len(self._finished) > MOST_RECORDS:
             self._forget(next(iter(self._finished.values())))
 
-    def _forget(self, command: Command) -> None:
+    def _forget(self, command: CommandRun) -> None:
         del self._finished[command.id], self._commands[command.id]
         self._replay_bytes -= self._replayable.pop(command.id, 0)
         if command.output_file is not None:
@@ -138,7 +138,7 @@ class Commands:
         self._store.remove()
 
 
-def _invocation(spec: Spec, environment: dict[str, str], daemon: dict[str, str]) -> tuple[str, list[str]]:
+def _invocation(spec: CommandSpec, environment: dict[str, str], daemon: dict[str, str]) -> tuple[str, list[str]]:
     """The file to execute and its arguments. Raises `StartError`."""
     if spec.command is not None:
         file = shell(daemon)

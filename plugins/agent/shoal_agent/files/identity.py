@@ -18,7 +18,7 @@ from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer
 from shoal_agent.http.token import HEADER
 from shoal_agent.proxy.forward import Unreachable, forward
-from shoal_agent.proxy.upstream import Pool, Upstream
+from shoal_agent.proxy.upstream import AppConnection, UpstreamPool
 
 IDLE_SECONDS = 30.0
 """A worker without requests ends."""
@@ -33,11 +33,11 @@ class _Worker:
     def __init__(self, control: socket.socket) -> None:
         self.idle: asyncio.TimerHandle | None = None
         self._control = control
-        self.pool = Pool(self._connect)
+        self.pool = UpstreamPool(self._connect)
 
-    async def _connect(self) -> Upstream:
+    async def _connect(self) -> AppConnection:
         loop = asyncio.get_running_loop()
-        return (await loop.connect_accepted_socket(Upstream, worker.connect(self._control)))[1]
+        return (await loop.connect_accepted_socket(AppConnection, worker.connect(self._control)))[1]
 
     def stop(self) -> None:
         """It ends once the requests that it serves have ended."""

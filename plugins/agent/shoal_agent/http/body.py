@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from shoal_agent.http.errors import ApiError, Disconnected, ProtocolError
-from shoal_agent.http.inbox import Inbox
+from shoal_agent.http.inbox import ConnectionInbox
 
 PIECE = 256 * 1024
 """The most that one read returns, in bytes."""
@@ -16,7 +16,7 @@ MAX_TRAILERS = 16 * 1024
 class Body:
     """Reading it slowly slows the client down: no more than `inbox.HIGH` bytes wait here."""
 
-    def __init__(self, inbox: Inbox, length: int, expected: Callable[[], None] | None) -> None:
+    def __init__(self, inbox: ConnectionInbox, length: int, expected: Callable[[], None] | None) -> None:
         self._inbox = inbox
         self._chunked = length < 0
         self._left = max(length, 0)

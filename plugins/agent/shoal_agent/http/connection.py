@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, cast
 from shoal_agent.http.app import App, failure
 from shoal_agent.http.body import Body
 from shoal_agent.http.errors import Disconnected, ProtocolError
-from shoal_agent.http.inbox import Inbox
+from shoal_agent.http.inbox import ConnectionInbox
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, FileResponse, Response, Stream, Upgrade, error_response
-from shoal_agent.http.tunnel import Tunnel
-from shoal_agent.http.wire import MAX_HEAD, Head, parse_head, render_head, unquote
+from shoal_agent.http.tunnel import ClientTunnel
+from shoal_agent.http.wire import MAX_HEAD, RequestHead, parse_head, render_head, unquote
 
 if TYPE_CHECKING:
     from shoal_agent.http.server import Server
@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
     """Served by one task. `Server` knows all of them."""
 
     transport: asyncio.Transport
-    inbox: Inbox
+    inbox: ConnectionInbox
 
     def __init__(self, app: App, server: Server) -> None:
         self._app = app
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
         _set_options(self.transport)
-        self.inbox = Inbox(self.transport)
+        self.inbox = ConnectionInbox(self.transport)
         self._server.connections.add(self)
         self.task = asyncio.get_running_loop().create_task(self._serve())
 
@@ -140,7 +140,7 @@ class Connection(asyncio.Protocol):
         name = self.transport.get_extra_info("peername")
         return str(name[0]) if isinstance(name, tuple) else ""
 
-    async def _send(self, answer: Answer, request: Request, head: Head, goes_on: bool) -> bool:
+    async def _send(self, answer: Answer, request: Request, head: RequestHead, goes_on: bool) -> bool:
         bodiless = head.method == "HEAD" or answer.status in (204, 304)
         if isinstance(answer, Response):
             await self._send_whole(answer, bodiless, goes_on)
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
     async def _upgrade(self, answer: Upgrade) -> None:
         self.transport.write(render_head(101, [*answer.headers, ("Connection", "Upgrade")]))
         with contextlib.suppress(ConnectionError):
-            await answer.talk(Tunnel(self.inbox, self))
+            await answer.talk(ClientTunnel(self.inbox, self))
 
     async def _refuse(self, error: ProtocolError) -> None:
         with contextlib.suppress(ConnectionError):
@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
 
     async def _linger(self) -> None:
         """Reads on for a moment: closing with unread bytes would reset the connection, and the answer be lost."""
-        Tunnel(self.inbox, self).write_eof()
+        ClientTunnel(self.inbox, self).write_eof()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_SECONDS):
                 while await self.inbox.wait():

@@ -12,7 +12,7 @@ HIGH = 512 * 1024
 """Unread bytes from which on the transport is not read."""
 
 
-class Inbox:
+class ConnectionInbox:
     """Filled by the protocol, emptied by the one task that serves the connection."""
 
     def __init__(self, transport: asyncio.Transport) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from shoal_agent.http.body import Body
 from shoal_agent.http.errors import MISSING_QUERY, ApiError
 from shoal_agent.http.fields import Fields, parse_json
-from shoal_agent.http.wire import Head, Headers, parse_query
+from shoal_agent.http.wire import Headers, RequestHead, parse_query
 
 MAX_JSON = 64 * 1024 * 1024
 """Bytes of a JSON body."""
@@ -16,7 +16,7 @@ MAX_JSON = 64 * 1024 * 1024
 class Request:
     """One request. Its body is read by the handler, piece by piece if it likes; what it leaves is thrown away."""
 
-    def __init__(self, head: Head, path: str, query: str, body: Body, peer: str) -> None:
+    def __init__(self, head: RequestHead, path: str, query: str, body: Body, peer: str) -> None:
         self.method = head.method
         self.target = head.target
         """As sent: path and query, undecoded, latin-1."""

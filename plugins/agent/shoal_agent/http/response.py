@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from shoal_agent.http.tunnel import Tunnel
+    from shoal_agent.http.tunnel import ClientTunnel
 
 Fields = list[tuple[str, str]]
 JSON_TYPE = "application/json; charset=utf-8"
@@ -61,7 +61,7 @@ class Upgrade:
     `headers` hold the Upgrade field; `Connection: Upgrade` is added. WebSockets: `shoal_agent.http.websocket.accept`.
     """
 
-    def __init__(self, talk: Callable[[Tunnel], Awaitable[None]], headers: Fields) -> None:
+    def __init__(self, talk: Callable[[ClientTunnel], Awaitable[None]], headers: Fields) -> None:
         self.talk = talk
         self.status = 101
         self.headers = headers

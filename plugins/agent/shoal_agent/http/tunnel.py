@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from shoal_agent.http.inbox import Inbox
+from shoal_agent.http.inbox import ConnectionInbox
 
 
-class Wire(Protocol):
+class TunnelWire(Protocol):
     """The part of the connection that a tunnel writes to."""
 
     transport: asyncio.Transport
@@ -16,10 +16,10 @@ class Wire(Protocol):
     async def write(self, data: bytes) -> None: ...
 
 
-class Tunnel:
+class ClientTunnel:
     """Both directions are bounded: an unread side is not received, and a write waits for a slow client."""
 
-    def __init__(self, inbox: Inbox, wire: Wire) -> None:
+    def __init__(self, inbox: ConnectionInbox, wire: TunnelWire) -> None:
         self.inbox = inbox
         self._wire = wire
 

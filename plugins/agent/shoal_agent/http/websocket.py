@@ -10,7 +10,7 @@ from shoal_agent.http.digests import sha1
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, ApiError, Disconnected
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Upgrade
-from shoal_agent.http.tunnel import Tunnel
+from shoal_agent.http.tunnel import ClientTunnel
 
 TEXT, BINARY = 1, 2
 _CONTINUATION, _CLOSE, _PING, _PONG = 0, 8, 9, 10
@@ -24,7 +24,7 @@ CLOSE_SECONDS = 2.0
 class WebSocket:
     """Messages both ways. `receive`, which answers pings by itself, is for one task at a time; writers may be many."""
 
-    def __init__(self, tunnel: Tunnel) -> None:
+    def __init__(self, tunnel: ClientTunnel) -> None:
         self._tunnel = tunnel
         self._writing = asyncio.Lock()
         self._closed = False
@@ -123,7 +123,7 @@ def accept(request: Request, talk: Callable[[WebSocket], Awaitable[None]]) -> Up
     if headers.get("sec-websocket-version") != "13" or not _is_key(key):
         raise ApiError(400, INVALID_REQUEST_BODY, "a WebSocket needs version 13 and a key of 16 bytes")
 
-    async def run(tunnel: Tunnel) -> None:
+    async def run(tunnel: ClientTunnel) -> None:
         await talk(WebSocket(tunnel))
 
     return Upgrade(run, [("Upgrade", "websocket"), ("Sec-WebSocket-Accept", _accept(key))])

@@ -47,7 +47,7 @@ class Headers:
         return value is not None and any(part.strip().lower() == token for part in value.split(","))
 
 
-class Head:
+class RequestHead:
     """A request's head."""
 
     __slots__ = ("headers", "length", "method", "minor", "target")
@@ -68,7 +68,7 @@ class Head:
         return not self.headers.has_token("connection", "close")
 
 
-def parse_head(data: bytes) -> Head:
+def parse_head(data: bytes) -> RequestHead:
     """`data` reads up to the end of the blank line. Raises `ProtocolError`."""
     line = _REQUEST_LINE.match(data)
     if line is None:
@@ -82,7 +82,7 @@ def parse_head(data: bytes) -> Head:
         fields.append((field[1].decode("ascii"), field[2].decode("latin-1")))
     if position != end:
         raise ProtocolError(400, "malformed header field")
-    return Head(line[1].decode("ascii"), line[2].decode("latin-1"), line[3] == b"1", Headers(fields))
+    return RequestHead(line[1].decode("ascii"), line[2].decode("latin-1"), line[3] == b"1", Headers(fields))
 
 
 def _body_length(headers: Headers, minor: int) -> int:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from shoal_agent.lifecycle.hooks import Lifecycle
+from shoal_agent.lifecycle.hooks import HookRunner
 
-__all__ = ["Lifecycle"]
+__all__ = ["HookRunner"]

@@ -14,7 +14,7 @@ DEFAULT_SECONDS = 60
 MOST_START_SECONDS, MOST_PERIODIC_SECONDS = 10_800, 300
 
 
-class Hook(NamedTuple):
+class HookCommand(NamedTuple):
     """A command of the sandbox's owner."""
 
     name: str
@@ -27,8 +27,8 @@ class Hook(NamedTuple):
 class Hooks(NamedTuple):
     """All of a sandbox."""
 
-    pre_start: Hook | None
-    periodic: list[Hook]
+    pre_start: HookCommand | None
+    periodic: list[HookCommand]
 
 
 class BadLifecycle(ValueError):
@@ -71,7 +71,7 @@ def parse(value: Any) -> Hooks:
     )
 
 
-def _periodic(fields: dict[str, Any]) -> Hook:
+def _periodic(fields: dict[str, Any]) -> HookCommand:
     name, schedule = fields.get("name"), fields.get("schedule")
     if not isinstance(name, str) or not name.strip() or not isinstance(schedule, str):
         raise BadLifecycle("a periodic hook needs a name and a schedule")
@@ -82,7 +82,7 @@ def _periodic(fields: dict[str, Any]) -> Hook:
         raise BadLifecycle(f"{name}: {error}") from None
 
 
-def _hook(fields: dict[str, Any], name: str, most: int) -> Hook:
+def _hook(fields: dict[str, Any], name: str, most: int) -> HookCommand:
     command, seconds = fields.get("command"), fields.get("timeoutseconds")
     seconds = DEFAULT_SECONDS if seconds is None else seconds
     texts = isinstance(command, list) and all(isinstance(part, str) and "\0" not in part for part in command)
@@ -90,7 +90,7 @@ def _hook(fields: dict[str, Any], name: str, most: int) -> Hook:
         raise BadLifecycle(f"{name}: command must be a list of texts, the program first")
     if not isinstance(seconds, int) or isinstance(seconds, bool) or not 1 <= seconds <= most:
         raise BadLifecycle(f"{name}: timeoutSeconds must be between 1 and {most}")
-    return Hook(name, command, seconds, None)
+    return HookCommand(name, command, seconds, None)
 
 
 def _object(value: Any, name: str) -> dict[str, Any]:

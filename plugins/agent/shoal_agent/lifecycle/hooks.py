@@ -7,20 +7,20 @@ import logging
 import os
 import time
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands.group import Group, describe
 from shoal_agent.commands.launch import StartError, launch
 from shoal_agent.commands.spec import program
-from shoal_agent.lifecycle.config import BadLifecycle, Hook, Hooks, load
+from shoal_agent.lifecycle.config import BadLifecycle, HookCommand, Hooks, load
 
 _LOG = logging.getLogger("shoal_agent")
 FAILED = 1
 
 
-class Lifecycle:
+class HookRunner:
     """The hook before the command runs once, where somebody waits for it: a status file, or `--init`."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._status_file = agent.options.startup_status_file
 
@@ -57,7 +57,7 @@ class Lifecycle:
         except OSError as error:
             _LOG.error("%s: %s", self._status_file, error.strerror)
 
-    async def run(self, hook: Hook) -> bool:
+    async def run(self, hook: HookCommand) -> bool:
         """Runs a hook to its end, at most for its seconds; its output goes to the log. Whether it went well."""
         environment = self._agent.environment.for_sessions()
         cwd = os.getcwd()
@@ -80,7 +80,7 @@ class Lifecycle:
             _LOG.error("hook %s: %s", hook.name, text)
         return code == 0
 
-    async def _repeat(self, hook: Hook) -> None:
+    async def _repeat(self, hook: HookCommand) -> None:
         """Runs it at every time of its schedule that is still to come; never twice at once."""
         schedule = hook.schedule
         while schedule is not None:

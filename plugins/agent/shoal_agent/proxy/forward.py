@@ -9,9 +9,9 @@ from shoal_agent.http.body import Body
 from shoal_agent.http.errors import Disconnected, ProtocolError
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, Response, Stream, Upgrade
-from shoal_agent.http.tunnel import Tunnel
+from shoal_agent.http.tunnel import ClientTunnel
 from shoal_agent.proxy.reply import HOP_BY_HOP, Fields, Reply, body_of, read_reply
-from shoal_agent.proxy.upstream import Pool, Upstream
+from shoal_agent.proxy.upstream import AppConnection, UpstreamPool
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -20,7 +20,7 @@ class Unreachable(Exception):
     """There is no answer from the application."""
 
 
-async def forward(request: Request, pool: Pool, target: str, fields: Fields) -> Answer:
+async def forward(request: Request, pool: UpstreamPool, target: str, fields: Fields) -> Answer:
     """The answer to `request` of an application; `target` and `fields` are what it gets. Raises `Unreachable`."""
     upgrading = request.body.finished and request.headers.has_token("connection", "upgrade")
     repeatable = request.body.finished and request.method in _SAFE and not upgrading
@@ -65,7 +65,7 @@ def _head(request: Request, target: str, fields: Fields, upgrading: bool) -> byt
 class _Exchange:
     """A request on its connection. The connection goes back to the pool after the answer, or is closed."""
 
-    def __init__(self, request: Request, pool: Pool, upstream: Upstream) -> None:
+    def __init__(self, request: Request, pool: UpstreamPool, upstream: AppConnection) -> None:
         self._request = request
         self._pool = pool
         self._upstream = upstream
@@ -136,7 +136,7 @@ class _Exchange:
         self._over = True
         self._request.body.when_client_ends(None)
 
-    async def _talk(self, tunnel: Tunnel) -> None:
+    async def _talk(self, tunnel: ClientTunnel) -> None:
         there = asyncio.get_running_loop().create_task(self._there(tunnel))
         try:
             while await self._upstream.inbox.wait():
@@ -147,7 +147,7 @@ class _Exchange:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await there
 
-    async def _there(self, tunnel: Tunnel) -> None:
+    async def _there(self, tunnel: ClientTunnel) -> None:
         try:
             while data := await tunnel.read():
                 await self._upstream.write(data)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from shoal_agent.http.body import Body
 from shoal_agent.http.errors import ProtocolError
-from shoal_agent.http.inbox import Inbox
+from shoal_agent.http.inbox import ConnectionInbox
 
 MAX_HEAD = 256 * 1024
 HOP_BY_HOP = frozenset(
@@ -37,7 +37,7 @@ class Reply(NamedTuple):
         return [(name, value) for name, value in self.fields if name.lower() not in dropped]
 
 
-async def read_reply(inbox: Inbox) -> Reply:
+async def read_reply(inbox: ConnectionInbox) -> Reply:
     """The next head that is no interim one. Raises `Disconnected`, `ProtocolError`."""
     while True:
         line = (await inbox.until(b"\n", MAX_HEAD)).rstrip(b"\r\n")
@@ -50,7 +50,7 @@ async def read_reply(inbox: Inbox) -> Reply:
             return Reply(code, fields, _persistent(status[1] == b"1", fields))
 
 
-async def _fields(inbox: Inbox) -> Fields:
+async def _fields(inbox: ConnectionInbox) -> Fields:
     budget = MAX_HEAD
     fields: Fields = []
     while line := (await inbox.until(b"\n", budget)).rstrip(b"\r\n"):
@@ -76,7 +76,7 @@ def _persistent(newer: bool, fields: Fields) -> bool:
     return "close" not in tokens if newer else "keep-alive" in tokens
 
 
-def body_of(reply: Reply, method: str, inbox: Inbox) -> Body | None:
+def body_of(reply: Reply, method: str, inbox: ConnectionInbox) -> Body | None:
     """The body of an answer; None if it goes on until the connection ends. Raises `ProtocolError`."""
     if method == "HEAD" or reply.status in (204, 304):
         return Body(inbox, 0, None)

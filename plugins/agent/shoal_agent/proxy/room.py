@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, text_response
 from shoal_agent.http.routes import ANY, Routes
 from shoal_agent.http.token import HEADER
 from shoal_agent.proxy.forward import Unreachable, forward
 from shoal_agent.proxy.reply import Fields
-from shoal_agent.proxy.upstream import Pool, Upstream
+from shoal_agent.proxy.upstream import AppConnection, UpstreamPool
 
 CONNECT_SECONDS = 10.0
 MAX_POOLS = 64
@@ -29,7 +29,7 @@ class PortProxy:
 
     def __init__(self, own: int) -> None:
         self._own = own
-        self._pools: dict[int, Pool] = {}
+        self._pools: dict[int, UpstreamPool] = {}
 
     async def handle(self, request: Request) -> Answer:
         """The answer of the application on the port that the path names; 400 and 502 as text."""
@@ -48,8 +48,8 @@ class PortProxy:
             _LOG.info("port %s: %s", text, error)
             return text_response(f"port {text} cannot be reached: {error}", 502)
 
-    def _pool(self, port: int) -> Pool:
-        pool = self._pools.pop(port, None) or Pool(lambda: _connect(port))
+    def _pool(self, port: int) -> UpstreamPool:
+        pool = self._pools.pop(port, None) or UpstreamPool(lambda: _connect(port))
         self._pools[port] = pool  # the last one used is the last in order
         if len(self._pools) > MAX_POOLS:
             self._pools.pop(next(iter(self._pools))).close()
@@ -61,10 +61,10 @@ class PortProxy:
             pool.close()
 
 
-async def _connect(port: int) -> Upstream:
+async def _connect(port: int) -> AppConnection:
     """Raises OSError."""
     async with asyncio.timeout(CONNECT_SECONDS):
-        return (await asyncio.get_running_loop().create_connection(Upstream, "127.0.0.1", port))[1]
+        return (await asyncio.get_running_loop().create_connection(AppConnection, "127.0.0.1", port))[1]
 
 
 def _fields(request: Request, *, keep_token: bool) -> Fields:
@@ -81,7 +81,7 @@ def _fields(request: Request, *, keep_token: bool) -> Fields:
     return fields
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """`/proxy/`."""
     proxy = PortProxy(agent.options.port)
     agent.on_stop.append(proxy.close)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from shoal_agent.http.errors import Disconnected
-from shoal_agent.http.inbox import Inbox
+from shoal_agent.http.inbox import ConnectionInbox
 
 WRITE_HIGH = 256 * 1024
 """Unsent bytes from which on a writer waits."""
@@ -17,11 +17,11 @@ MAX_IDLE = 32
 IDLE_SECONDS = 30.0
 
 
-class Upstream(asyncio.Protocol):
+class AppConnection(asyncio.Protocol):
     """One connection: bounded in both directions."""
 
     transport: asyncio.Transport
-    inbox: Inbox
+    inbox: ConnectionInbox
 
     def __init__(self) -> None:
         self._writable: asyncio.Future[None] | None = None
@@ -33,7 +33,7 @@ class Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH)
-        self.inbox = Inbox(self.transport)
+        self.inbox = ConnectionInbox(self.transport)
 
     def data_received(self, data: bytes) -> None:
         self.inbox.feed(data)
@@ -93,14 +93,14 @@ class Upstream(asyncio.Protocol):
         self.transport.abort()
 
 
-class Pool:
+class UpstreamPool:
     """The idle connections of one application. `connect` makes a new one and raises OSError."""
 
-    def __init__(self, connect: Callable[[], Awaitable[Upstream]]) -> None:
+    def __init__(self, connect: Callable[[], Awaitable[AppConnection]]) -> None:
         self._connect = connect
-        self._idle: list[Upstream] = []
+        self._idle: list[AppConnection] = []
 
-    async def take(self, *, fresh: bool) -> tuple[Upstream, bool]:
+    async def take(self, *, fresh: bool) -> tuple[AppConnection, bool]:
         """A connection, and whether it has been used before, which `fresh` rules out. Raises OSError."""
         while self._idle and not fresh:
             upstream = self._idle.pop()
@@ -110,7 +110,7 @@ class Pool:
             upstream.close()
         return await self._connect(), False
 
-    def give_back(self, upstream: Upstream) -> None:
+    def give_back(self, upstream: AppConnection) -> None:
         """Keeps a connection whose last answer is complete."""
         unusable = upstream.inbox.ended or upstream.transport.is_closing() or not upstream.inbox.empty()
         if unusable or len(self._idle) >= MAX_IDLE:
@@ -128,13 +128,13 @@ class Pool:
     def __len__(self) -> int:
         return len(self._idle)
 
-    def _drop(self, upstream: Upstream) -> None:
+    def _drop(self, upstream: AppConnection) -> None:
         self._idle.remove(upstream)
         self._forget(upstream)
         upstream.close()
 
     @staticmethod
-    def _forget(upstream: Upstream) -> None:
+    def _forget(upstream: AppConnection) -> None:
         upstream.on_news = None
         if upstream.idle is not None:
             upstream.idle.cancel()

@@ -12,7 +12,7 @@ import termios
 from collections.abc import Callable
 from functools import partial
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands.group import Group, describe
 from shoal_agent.commands.launch import StartError, failed, launch
 from shoal_agent.commands.pipes import OutputPipe
@@ -37,7 +37,7 @@ class TerminalProcess:
         self._group: Group | None = None
         self.stdin: StdinWriter | None = None
 
-    def start(self, agent: Agent, command: str, cwd: str, envs: dict[str, str], terminal: bool) -> None:
+    def start(self, agent: RunningAgent, command: str, cwd: str, envs: dict[str, str], terminal: bool) -> None:
         """Starts the shell, or `command` in it. Raises `StartError`."""
         file = shell(agent.environment.daemon)
         if file is None:
@@ -56,7 +56,7 @@ class TerminalProcess:
         ended.add_done_callback(self._exited)
 
     def _on_terminal(
-        self, agent: Agent, file: str, argv: list[str], environment: dict[str, str], cwd: str
+        self, agent: RunningAgent, file: str, argv: list[str], environment: dict[str, str], cwd: str
     ) -> tuple[int, asyncio.Future[int]]:
         master, slave = os.openpty()
         try:
@@ -83,7 +83,7 @@ class TerminalProcess:
         return started
 
     def _on_pipes(
-        self, agent: Agent, file: str, argv: list[str], environment: dict[str, str], cwd: str
+        self, agent: RunningAgent, file: str, argv: list[str], environment: dict[str, str], cwd: str
     ) -> tuple[int, asyncio.Future[int]]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
         self._outputs = [OutputPipe(partial(self._take, channel), self._output_ended) for channel in (STDOUT, STDERR)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands.spec import check_texts
 from shoal_agent.http import Answer, ApiError, Request, Response, Routes, json_response
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, NOT_SUPPORTED
@@ -20,7 +20,7 @@ UNUSED_SECONDS = 24 * 3600.0
 """After so long without a process and a socket a session is forgotten."""
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them."""
     room = TerminalRoutes(agent)
     routes.post("/pty", room.create)
@@ -32,7 +32,7 @@ def add_routes(agent: Agent, routes: Routes) -> None:
 class TerminalRoutes:
     """Handlers."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._sessions: dict[str, TerminalSession] = {}
         self._paths = Paths.of_daemon(agent.environment.daemon)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.pty.process import TerminalProcess
 from shoal_agent.pty.ring import Ring
 
@@ -16,7 +16,7 @@ DELETED = -1
 class TerminalSession:
     """Held by one socket at a time; viewers are not counted."""
 
-    def __init__(self, identifier: str, cwd: str, command: str, envs: dict[str, str], agent: Agent) -> None:
+    def __init__(self, identifier: str, cwd: str, command: str, envs: dict[str, str], agent: RunningAgent) -> None:
         self.id = identifier
         self.cwd, self.command, self.envs = cwd, command, envs
         self.ring = Ring(self._hold, self._release)

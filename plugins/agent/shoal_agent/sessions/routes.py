@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands.events import stream_headers
 from shoal_agent.commands.routes import resumed
 from shoal_agent.commands.spec import directory
 from shoal_agent.http import ApiError, Request, Response, Routes, Stream, json_response
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, invalid_body
 from shoal_agent.paths import Paths
-from shoal_agent.sessions.session import Session
+from shoal_agent.sessions.session import ShellSession
 
 LONGEST_RUN = 24 * 3600.0
 """Seconds that a run may take when its request names no limit."""
 
 
-def add_routes(agent: Agent, routes: Routes) -> None:
+def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them."""
     room = SessionRoutes(agent)
     routes.post("/session", room.create)
@@ -30,16 +30,16 @@ def add_routes(agent: Agent, routes: Routes) -> None:
 class SessionRoutes:
     """Handlers."""
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[str, ShellSession] = {}
         self._paths = Paths.of_daemon(agent.environment.daemon)
 
     async def create(self, request: Request) -> Response:
         """A session; its directory is made if it is missing."""
         fields = await request.fields(optional=True)
         cwd = made_directory(fields.text("cwd", ""), self._paths)
-        session = Session(uuid(), cwd, self._agent)
+        session = ShellSession(uuid(), cwd, self._agent)
         self._sessions[session.id] = session
         return json_response({"session_id": session.id})
 
@@ -76,7 +76,7 @@ class SessionRoutes:
             await session.interrupt()
         return session is not None
 
-    def _find(self, identifier: str) -> Session:
+    def _find(self, identifier: str) -> ShellSession:
         session = self._sessions.get(identifier)
         if session is None:
             raise _unknown(identifier)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 
-from shoal_agent.agent import Agent
+from shoal_agent.agent import RunningAgent
 from shoal_agent.commands import events
-from shoal_agent.commands.command import Command
+from shoal_agent.commands.command import CommandRun
 from shoal_agent.commands.launch import StartError, launch
 from shoal_agent.commands.spec import shell
-from shoal_agent.sessions.state import Report, State, wrapped
+from shoal_agent.sessions.state import Report, SessionState, wrapped
 
 BASH_OPTIONS = ("--noprofile", "--norc")
 
 
-class Session:
+class ShellSession:
     """Runs wait for one another, in their order."""
 
-    def __init__(self, identifier: str, cwd: str, agent: Agent) -> None:
+    def __init__(self, identifier: str, cwd: str, agent: RunningAgent) -> None:
         self.id = identifier
-        self.run: Command | None = None
+        self.run: CommandRun | None = None
         """The last run."""
         self.deleted = False
         self._agent = agent
-        self._state = State(cwd)
+        self._state = SessionState(cwd)
         self._turn = asyncio.Lock()
 
     @property
@@ -32,7 +32,7 @@ class Session:
         """Where the next run starts; the root if it is gone."""
         return self._state.cwd if os.path.isdir(self._state.cwd) else "/"
 
-    async def start(self, command: str, cwd: str | None, limit: float) -> Command | None:
+    async def start(self, command: str, cwd: str | None, limit: float) -> CommandRun | None:
         """Begins a run when those before it have ended. None if the session was deleted meanwhile.
 
         After `limit` seconds its whole group is killed.
@@ -46,11 +46,11 @@ class Session:
         report = Report()
         begun = self._state.environment(self._agent.environment.for_sessions())
 
-        def finished(run: Command) -> None:
+        def finished(run: CommandRun) -> None:
             self._state.learn(begun, report.close())
             self._turn.release()
 
-        self.run = Command(self.id, command, False, finished)
+        self.run = CommandRun(self.id, command, False, finished)
         self.run.journal.append(events.init(self.id))
         try:
             self._launch(self.run, wrapped(command, report), begun, limit)
@@ -58,7 +58,7 @@ class Session:
             self.run.not_started(str(error))
         return self.run
 
-    def _launch(self, run: Command, script: str, environment: dict[str, str], limit: float) -> None:
+    def _launch(self, run: CommandRun, script: str, environment: dict[str, str], limit: float) -> None:
         file = shell(self._agent.environment.daemon)
         if file is None:
             raise StartError("this image has neither bash nor sh")

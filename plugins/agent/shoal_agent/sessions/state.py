@@ -13,7 +13,7 @@ _PER_RUN = frozenset({"PWD", "SHLVL", "_"})
 """Every shell makes these itself."""
 
 
-class State:
+class SessionState:
     """Starts as the agent's environment; only what the session changed is kept, so the rest stays fresh."""
 
     def __init__(self, cwd: str) -> None:

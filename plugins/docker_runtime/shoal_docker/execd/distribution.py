@@ -26,9 +26,9 @@ from shoal.plugin.interfaces import Progress
 from shoal_docker import windows
 from shoal_docker.bodies import RUNTIME_DIR
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.execd.files import LINUX, WINDOWS, Part
+from shoal_docker.execd.files import LINUX, WINDOWS, ImageFile
 from shoal_docker.execd.filling import START_FAILED, Filling, Origin
-from shoal_docker.execd.volumes import IMAGE_ID, PLATFORM, SOURCE, Files, Installed, installed
+from shoal_docker.execd.volumes import IMAGE_ID, PLATFORM, SOURCE, FilledVolume, Installed, installed
 from shoal_docker.images import EngineImage, Images
 from shoal_docker.images.ensure import Policy
 
@@ -66,7 +66,7 @@ class Execd:
         platform = None if native else f"{image.os}/{image.arch}"
         return installed(await self._files(LINUX, platform, progress), RUNTIME_DIR)
 
-    async def _files(self, parts: tuple[Part, ...], platform: str | None, progress: Progress) -> Files:
+    async def _files(self, parts: tuple[ImageFile, ...], platform: str | None, progress: Progress) -> FilledVolume:
         """The files for a sandbox of that platform (None: the engine's own)."""
         image = None if self._policy == "Always" else await self._present(platform, progress)
         if image is None and self._policy != "Always":
@@ -82,7 +82,7 @@ class Execd:
             raise EngineFailure(START_FAILED, f"No volume is left for the files of {self._reference}.")
         return filled
 
-    def _origin(self, image: EngineImage, parts: tuple[Part, ...], platform: str | None) -> Origin:
+    def _origin(self, image: EngineImage, parts: tuple[ImageFile, ...], platform: str | None) -> Origin:
         return Origin(
             id=image.id,
             purpose=_purpose(parts, platform),
@@ -110,7 +110,7 @@ class Execd:
             return None
         return str(described.get("Id") or "")
 
-    async def _remembered(self, purpose: str) -> Files | None:
+    async def _remembered(self, purpose: str) -> FilledVolume | None:
         """A volume that was filled from this reference before the image went; None if there is none."""
         try:
             answer = await self._engine.call("volumes", filters={"label": [f"{SOURCE}={self._reference}"]})
@@ -127,6 +127,6 @@ class Execd:
         return None
 
 
-def _purpose(parts: tuple[Part, ...], platform: str | None) -> str:
+def _purpose(parts: tuple[ImageFile, ...], platform: str | None) -> str:
     """What the files are for, as the label says it."""
     return f"{'windows' if parts is WINDOWS else 'linux'} {platform or 'native'}"

@@ -18,7 +18,7 @@ INSIDE: Final = "/opensandbox-execd"
 """Where a container that reads or fills a volume has it mounted."""
 
 
-class Part(Struct, frozen=True):
+class ImageFile(Struct, frozen=True):
     """A file of the image, and its name in the directory."""
 
     source: str
@@ -27,13 +27,13 @@ class Part(Struct, frozen=True):
 
 
 LINUX: Final = (
-    Part("/execd", "execd"),
-    Part("/bootstrap.sh", "bootstrap.sh"),
-    Part("/usr/local/bin/bwrap", "bwrap", optional=True),
-    Part("/usr/local/libexec/opensandbox-session-gate", "opensandbox-session-gate", optional=True),
-    Part("/usr/local/libexec/opensandbox-launcher", "opensandbox-launcher", optional=True),
+    ImageFile("/execd", "execd"),
+    ImageFile("/bootstrap.sh", "bootstrap.sh"),
+    ImageFile("/usr/local/bin/bwrap", "bwrap", optional=True),
+    ImageFile("/usr/local/libexec/opensandbox-session-gate", "opensandbox-session-gate", optional=True),
+    ImageFile("/usr/local/libexec/opensandbox-launcher", "opensandbox-launcher", optional=True),
 )
-WINDOWS: Final = (Part("/install.bat", "install.bat"), Part("/execd.exe", "execd.exe"))
+WINDOWS: Final = (ImageFile("/install.bat", "install.bat"), ImageFile("/execd.exe", "execd.exe"))
 
 
 class File(Struct, frozen=True):
@@ -44,7 +44,7 @@ class File(Struct, frozen=True):
     content: bytes
 
 
-def taken(client: APIClient, container: str, parts: Iterable[Part]) -> list[File]:
+def taken(client: APIClient, container: str, parts: Iterable[ImageFile]) -> list[File]:
     """The files of an image that a container is made of. Raises LookupError for one that the image must have."""
     found = []
     for part in parts:

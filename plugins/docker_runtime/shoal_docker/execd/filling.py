@@ -12,7 +12,7 @@ from msgspec import Struct
 from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
 from shoal_docker.execd.files import File
-from shoal_docker.execd.volumes import DIGEST, IMAGE_ID, VOLUME, VOLUME_PREFIX, ExecdVolumes, Files
+from shoal_docker.execd.volumes import DIGEST, IMAGE_ID, VOLUME, VOLUME_PREFIX, ExecdVolumes, FilledVolume
 from shoal_docker.images import EngineImage
 
 log = structlog.get_logger("shoal.docker")
@@ -56,9 +56,9 @@ class Filling:
         self.volumes = ExecdVolumes(engine, reference)
         self._engine = engine
         self._reference = reference
-        self._found: dict[str, asyncio.Task[Files | None]] = {}
+        self._found: dict[str, asyncio.Task[FilledVolume | None]] = {}
 
-    async def once(self, key: str, work: Callable[[], Coroutine[Any, Any, Files | None]]) -> Files | None:
+    async def once(self, key: str, work: Callable[[], Coroutine[Any, Any, FilledVolume | None]]) -> FilledVolume | None:
         """What the work finds, done once for all who ask; nothing found and failures are tried again."""
         task = self._found.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() or task.result() is None)):
@@ -75,7 +75,7 @@ class Filling:
             task.cancel()
         await asyncio.gather(*self._found.values(), return_exceptions=True)
 
-    async def filled_from(self, origin: Origin) -> Files | None:
+    async def filled_from(self, origin: Origin) -> FilledVolume | None:
         """A volume with the files: one that has them, or a new one; None if every name is taken.
 
         Raises EngineFailure, Unavailable.

@@ -13,7 +13,7 @@ from msgspec import Struct
 from shoal.errors import EngineFailure, ShoalError
 from shoal_docker import labels
 from shoal_docker.engine import Engine, EngineError
-from shoal_docker.execd.files import INSIDE, File, Part, digest, kept, put, taken
+from shoal_docker.execd.files import INSIDE, File, ImageFile, digest, kept, put, taken
 from shoal_docker.images import EngineImage
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ VOLUME_PREFIX: Final = "opensandbox-execd-"
 DISTRIBUTION_FAILED: Final = "DOCKER::SANDBOX_EXECD_DISTRIBUTION_FAILED"
 
 
-class Files(Struct, frozen=True):
+class FilledVolume(Struct, frozen=True):
     """A filled volume: its name, the path of its content on the engine's machine, and the names in its root."""
 
     volume: str
@@ -46,7 +46,7 @@ class Installed(Struct, frozen=True):
     labels: dict[str, str]
 
 
-def installed(files: Files, directory: str) -> Installed:
+def installed(files: FilledVolume, directory: str) -> Installed:
     """Each file, read-only, in that directory of a sandbox."""
     mounts = [
         {"Type": "bind", "Source": f"{files.path}/{name}", "Target": f"{directory}/{name}", "ReadOnly": True}
@@ -75,7 +75,7 @@ class ExecdVolumes:
             raise
         return found
 
-    async def verified(self, volume: Mapping[str, Any], image: EngineImage) -> Files | None:
+    async def verified(self, volume: Mapping[str, Any], image: EngineImage) -> FilledVolume | None:
         """The volume, if it still holds what was put in; None, said in the log, if it does not."""
         name, told = str(volume["Name"]), volume["Labels"]
         names = tuple(str(told.get(FILES) or "").split())
@@ -83,24 +83,24 @@ class ExecdVolumes:
         if digest(found) != told[DIGEST]:
             log.warning("execd's files are not what was put into their volume", volume=name)
             return None
-        return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
+        return FilledVolume(volume=name, path=str(volume["Mountpoint"]), names=names)
 
     def marks(self, purpose: str) -> dict[str, str]:
         """Labels of every volume of this agent."""
         return {SOURCE: self._reference, PLATFORM: purpose}
 
-    async def taken_from(self, image: EngineImage, parts: tuple[Part, ...]) -> list[File]:
+    async def taken_from(self, image: EngineImage, parts: tuple[ImageFile, ...]) -> list[File]:
         """The files in an image. Raises EngineError, EngineFailure."""
         return await self._inside(None, image, lambda client, container: taken(client, container, parts))
 
-    async def made(self, name: str, image: EngineImage, files: list[File], marks: Mapping[str, str]) -> Files:
+    async def made(self, name: str, image: EngineImage, files: list[File], marks: Mapping[str, str]) -> FilledVolume:
         """A new volume with the files, or an old one with them once more. Raises EngineError, EngineFailure."""
         names = tuple(dict.fromkeys(file.name.partition("/")[0] for file in files))
         told = {**marks, VOLUME: name, DIGEST: digest(files), FILES: " ".join(names)}
         volume = await self._engine.call("create_volume", name, labels=told)
         await self._inside(name, image, lambda client, container: put(client, container, files))
         log.info("execd is ready", volume=name, source=self._reference, files=names)
-        return Files(volume=name, path=str(volume["Mountpoint"]), names=names)
+        return FilledVolume(volume=name, path=str(volume["Mountpoint"]), names=names)
 
     async def _inside(self, volume: str | None, image: EngineImage, work: Callable[[APIClient, str], T]) -> T:
         """The work's result, for a container of the image that has the volume and is never started.

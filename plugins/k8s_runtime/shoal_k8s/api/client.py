@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from shoal.kit import BoundedThreads
 from shoal_k8s.api.connection import ApiConnection
-from shoal_k8s.api.failures import ApiError, ApiUnreachable
+from shoal_k8s.api.failures import ApiUnreachable, KubeApiError
 from shoal_k8s.api.limits import TokenBucket
 from shoal_k8s.api.objects import ApiStatus
 
@@ -74,17 +74,17 @@ class KubeClient:
         self.connection.close()
 
     async def get(self, resource: Resource, namespace: str | None, name: str, kind: type[T]) -> T:
-        """One object. Raises ApiError, ApiUnreachable."""
+        """One object. Raises KubeApiError, ApiUnreachable."""
         return await self._ask("GET", resource, resource.path(namespace, name), kind)
 
     async def list(
         self, resource: Resource, namespace: str | None, kind: type[T], query: Mapping[str, str] | None = None
     ) -> T:
-        """One page of a list; ``kind`` is a KubeList. Raises ApiError, ApiUnreachable."""
+        """One page of a list; ``kind`` is a KubeList. Raises KubeApiError, ApiUnreachable."""
         return await self._ask("GET", resource, resource.path(namespace), kind, query=query, verb="list")
 
     async def create(self, resource: Resource, namespace: str | None, body: object, kind: type[T]) -> T:
-        """Raises ApiError (``exists``), ApiUnreachable."""
+        """Raises KubeApiError (``exists``), ApiUnreachable."""
         return await self._ask("POST", resource, resource.path(namespace), kind, body=body)
 
     async def replace(self, resource: Resource, namespace: str | None, name: str, body: object, kind: type[T]) -> T:
@@ -120,7 +120,7 @@ class KubeClient:
     ) -> T:
         """The object if it stays for a while, else a ApiStatus.
 
-        Raises ApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable.
+        Raises KubeApiError (``not_found``; ``conflict`` if it is not of that ``version`` or ``uid``), ApiUnreachable.
         """
         grace = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
         wanted = {name: value for name, value in (("resourceVersion", version), ("uid", uid)) if value is not None}
@@ -134,7 +134,7 @@ class KubeClient:
     async def text(
         self, resource: Resource, namespace: str | None, name: str, sub: str, query: Mapping[str, str] | None = None
     ) -> str:
-        """A sub-resource that is text, such as a pod's log. Raises ApiError, ApiUnreachable."""
+        """A sub-resource that is text, such as a pod's log. Raises KubeApiError, ApiUnreachable."""
         path = resource.path(namespace, name, sub)
         answer = await self._run("GET", f"get {resource}/{sub}", _with(path, query), None, JSON)
         return answer.decode("utf-8", "replace")
@@ -174,7 +174,7 @@ class KubeClient:
             answer = self.connection.open(method, path, body=body, content_type=content_type, timeout=self._timeout)
             content = answer.data
         if answer.status >= 300:
-            raise ApiError(answer.status, read_status(content), request)
+            raise KubeApiError(answer.status, read_status(content), request)
         return content
 
 

@@ -25,7 +25,7 @@ _LACKING: Final = re.compile(r" cannot [a-z*]+ (resource|path) ")
 """How every authorizer's refusal reads: ``User "u" cannot create resource "pods" in …``."""
 
 
-class ApiError(Exception):
+class KubeApiError(Exception):
     """The API server answered with an error.
 
     Attributes:
@@ -115,7 +115,7 @@ def map_api_errors() -> Iterator[None]:
     """Turn the API server's refusals into what callers are told."""
     try:
         yield
-    except ApiError as error:
+    except KubeApiError as error:
         raise error.as_shoal_error() from error
 
 
@@ -127,7 +127,7 @@ def told_of_diagnostics() -> Iterator[None]:
             yield
     except EngineFailure as error:
         cause = error.__cause__
-        if isinstance(cause, ApiError) and cause.status in (401, 403):
+        if isinstance(cause, KubeApiError) and cause.status in (401, 403):
             raise Forbidden(API_ERROR, error.message) from error
         raise
 

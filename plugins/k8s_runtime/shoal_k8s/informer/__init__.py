@@ -9,6 +9,6 @@
 
 from __future__ import annotations
 
-from shoal_k8s.informer.cache import Changed, Gone, Informer, KubeObject
+from shoal_k8s.informer.cache import Changed, DeletedObject, Informer, KubeObject
 
-__all__ = ["Changed", "Gone", "Informer", "KubeObject"]
+__all__ = ["Changed", "DeletedObject", "Informer", "KubeObject"]

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from shoal_k8s.api.client import Resource
 from shoal_k8s.api.connection import ApiConnection
-from shoal_k8s.api.failures import ApiError, ApiUnreachable
+from shoal_k8s.api.failures import ApiUnreachable, KubeApiError
 from shoal_k8s.api.objects import Meta
 from shoal_k8s.informer.reflector import Reflector
 from shoal_k8s.informer.stream import WatchEvent
@@ -43,13 +43,13 @@ class Changed(Struct, Generic[T], frozen=True):
     object: T
 
 
-class Gone(Struct, Generic[T], frozen=True):
+class DeletedObject(Struct, Generic[T], frozen=True):
     """An object that is not there any more, as it was last seen."""
 
     object: T
 
 
-Handler = Callable[[Changed[T] | Gone[T]], None]
+Handler = Callable[[Changed[T] | DeletedObject[T]], None]
 Indexer = Callable[[T], Iterable[str]]
 RESYNC: Final = 300.0
 START_SECONDS: Final = 20.0
@@ -191,7 +191,7 @@ class Informer(Generic[T]):
         if self._error is None:
             log.warning("informer lost its stream", resource=str(self.resource), error=str(error))
         self._error = error
-        if isinstance(error, ApiError) and error.forbidden:
+        if isinstance(error, KubeApiError) and error.forbidden:
             self._synced.set()  # it will not pass by itself
 
     def _keep(self, thing: T) -> None:
@@ -210,7 +210,7 @@ class Informer(Generic[T]):
         self._written.discard(key)
         if held is not None:
             self._unindex(key, held)
-            self._tell(Gone(held))
+            self._tell(DeletedObject(held))
 
     def _unindex(self, key: Key, held: T) -> None:
         for name in self._index(held):
@@ -218,7 +218,7 @@ class Informer(Generic[T]):
             if found is not None and found.pop(key, None) is not None and not found:
                 del self._indexed[name]
 
-    def _tell(self, change: Changed[T] | Gone[T]) -> None:
+    def _tell(self, change: Changed[T] | DeletedObject[T]) -> None:
         for handler in self._handlers:
             try:
                 handler(change)

@@ -25,7 +25,7 @@ from shoal.errors import ShoalError
 from shoal.kit import Backoff
 from shoal_k8s.api.client import JSON, Resource, reaching, read_status
 from shoal_k8s.api.connection import ApiConnection
-from shoal_k8s.api.failures import ApiError
+from shoal_k8s.api.failures import KubeApiError
 from shoal_k8s.api.objects import KubeList
 from shoal_k8s.informer.stream import WatchEvent, events
 
@@ -124,7 +124,7 @@ class Reflector(Generic[T]):
                 if self._stopped.is_set():
                     return
                 version = self._version
-                if isinstance(error, ApiError) and error.expired:
+                if isinstance(error, KubeApiError) and error.expired:
                     log.info("watch expired, listing again", resource=str(self._resource))
                     version = None
                     continue
@@ -144,9 +144,9 @@ class Reflector(Generic[T]):
         return version
 
     def _note(self, error: Exception) -> None:
-        if isinstance(error, ApiError) and error.not_found:
+        if isinstance(error, KubeApiError) and error.not_found:
             self._listener.listed([], "")  # the kind is not installed: there are none
-        elif not isinstance(error, (ApiError, ShoalError)):
+        elif not isinstance(error, (KubeApiError, ShoalError)):
             log.error("informer failed in an unforeseen way", resource=str(self._resource), exc_info=error)
         self._listener.lost(error)
 
@@ -203,7 +203,7 @@ class Reflector(Generic[T]):
             path = f"{self._path}?{urlencode(query)}"
             answer = self._connection.open("GET", path, body=None, content_type=JSON, timeout=timeout)
             if answer.status >= 300:
-                raise ApiError(answer.status, read_status(answer.data), request)
+                raise KubeApiError(answer.status, read_status(answer.data), request)
         return answer
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from shoal_k8s.api.failures import ApiError
+from shoal_k8s.api.failures import KubeApiError
 from shoal_k8s.api.objects import ApiStatus, KubeStruct, Meta
 
 if TYPE_CHECKING:
@@ -38,14 +38,14 @@ class _Versioned(KubeStruct):
 def events(answer: urllib3.BaseHTTPResponse, decoder: msgspec.json.Decoder[T], request: str) -> Iterator[WatchEvent[T]]:
     """The events of a watch until the server ends it.
 
-    Raises ApiError for an ERROR event (410 when the version is gone), urllib3's HTTPError when the stream breaks, and
-    msgspec's DecodeError for what is not a watch.
+    Raises KubeApiError for an ERROR event (410 when the version is gone), urllib3's HTTPError when the stream breaks,
+    and msgspec's DecodeError for what is not a watch.
     """
     for line in _lines(answer):
         event = _line.decode(line)
         if event.type == "ERROR":
             status = msgspec.json.decode(event.object, type=ApiStatus)
-            raise ApiError(status.code or 500, status, request)
+            raise KubeApiError(status.code or 500, status, request)
         version = _versioned.decode(event.object).metadata.resource_version
         yield WatchEvent(event.type, None if event.type == "BOOKMARK" else decoder.decode(event.object), version)
 

@@ -17,8 +17,8 @@ import structlog
 
 from shoal.errors import ShoalError
 from shoal_k8s import deletion
-from shoal_k8s.api import ApiError, KubeClient, Meta
-from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.api import KubeApiError, KubeClient, Meta
+from shoal_k8s.informer import Changed, DeletedObject, Informer
 from shoal_k8s.pods.gate import FILTER_GRACE
 from shoal_k8s.pods.objects import PODS, Pod
 from shoal_k8s.pods.status import is_over, services
@@ -69,7 +69,7 @@ class Ending:
                 self._spawn(self._kill(pod))
 
     async def end(self, namespace: str, name: str) -> None:
-        """The same of a pod that is its sandbox's own object; absent is success. Raises ApiError, ApiUnreachable."""
+        """The same for a pod that is the sandbox itself; absent is success. Raises KubeApiError, ApiUnreachable."""
         held = self._pods.get(namespace, name)
         grace = FILTER_GRACE if held is not None and services(held) else 0
         await deletion.delete(self._client, PODS, namespace, name, grace_seconds=grace)
@@ -84,9 +84,9 @@ class Ending:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _heard(self, change: Changed[Pod] | Gone[Pod]) -> None:
+    def _heard(self, change: Changed[Pod] | DeletedObject[Pod]) -> None:
         pod = change.object
-        if isinstance(change, Gone):
+        if isinstance(change, DeletedObject):
             self._stopping.discard(pod.metadata.uid)
         elif any(owner.uid in self._removed for owner in pod.metadata.owner_references):
             if pod.metadata.deletion_timestamp is None:
@@ -111,7 +111,7 @@ class Ending:
         meta = pod.metadata
         try:
             await self._client.delete(PODS, meta.namespace, meta.name, grace_seconds=grace, uid=meta.uid)
-        except ApiError as error:
+        except KubeApiError as error:
             if not (error.not_found or error.conflict):
                 self._tell(error, "a removed sandbox's pod is left to the cluster")
 
@@ -121,12 +121,12 @@ class Ending:
         body = {"metadata": {"uid": meta.uid}, "spec": {"activeDeadlineSeconds": 1}}
         try:
             await self._client.patch(PODS, meta.namespace, meta.name, body, msgspec.Raw)
-        except ApiError as error:
+        except KubeApiError as error:
             if not (error.not_found or error.conflict):
                 self._stopping.discard(meta.uid)
                 self._tell(error, "a sandbox that is over could not be stopped")
 
-    def _tell(self, error: ApiError, what: str) -> None:
+    def _tell(self, error: KubeApiError, what: str) -> None:
         if error.request not in self._lacking:
             log.warning(what, request=error.request, error=str(error.as_shoal_error()))
         if error.forbidden:

@@ -17,7 +17,7 @@ from shoal.models import codes
 from shoal.models.pools import CapacitySpec, CreatePool, Pool, PoolStatus
 from shoal.plugin.interfaces.pools import NativePools
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient, KubeList
+from shoal_k8s.api import KubeApiError, KubeClient, KubeList
 from shoal_k8s.api.failures import ApiUnreachable
 from shoal_k8s.pools.objects import POOLS, PoolObject, manifest
 from shoal_k8s.pools.template import TemplatePolicy
@@ -50,7 +50,7 @@ class ClusterPools(NativePools):
         with _told("*"):
             try:
                 found = await self._client.list(POOLS, self._namespace, KubeList[PoolObject])
-            except ApiError as error:
+            except KubeApiError as error:
                 if error.not_found:
                     return []
                 raise
@@ -118,13 +118,13 @@ def _told(name: str) -> Iterator[None]:
     """Turn the API server's refusals into the codes of pools."""
     try:
         yield
-    except ApiError as error:
+    except KubeApiError as error:
         raise _failure(error, name) from error
     except ApiUnreachable as error:
         raise EngineFailure(API_ERROR, error.message) from error
 
 
-def _failure(error: ApiError, name: str) -> ShoalError:
+def _failure(error: KubeApiError, name: str) -> ShoalError:
     if error.exists:
         return Conflict(codes.POOL_ALREADY_EXISTS, f"There is a pool {name[:64]!r} already.")
     if error.not_found and error.request.startswith("create"):

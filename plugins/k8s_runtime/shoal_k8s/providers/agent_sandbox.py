@@ -139,7 +139,7 @@ class AgentSandboxProvider(CustomProvider[AgentSandbox]):
         return {"shutdownTime": None if expires_at is None else names.write_time(expires_at)}
 
     async def pause(self, sandbox_id: str) -> None:
-        """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, ApiError."""
+        """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, KubeApiError."""
         await self._operate(sandbox_id, "Suspended", "Only a running sandbox can be paused.")
 
     async def resume(self, sandbox_id: str) -> None:

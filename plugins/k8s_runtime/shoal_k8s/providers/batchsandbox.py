@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Adoption, Phase
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, Resource
+from shoal_k8s.api import KubeApiError, Resource
 from shoal_k8s.api.objects import OwnerReference
 from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
@@ -162,7 +162,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         for name in kept(thing.metadata.annotations):
             try:
                 return await self.cluster.client.get(PODS, self.cluster.namespace, name, Pod)
-            except ApiError as error:
+            except KubeApiError as error:
                 if not error.not_found:
                     raise
         return None
@@ -195,7 +195,7 @@ class BatchSandboxProvider(CustomProvider[BatchSandbox]):
         return {"pause": None} if settled else {}
 
     async def pause(self, sandbox_id: str) -> None:
-        """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, ApiError."""
+        """Ask the controller; `find` shows when it is done. Raises Conflict, NotFound, KubeApiError."""
         thing = self.required(sandbox_id)
         thing = await self._bridge(thing, "PauseFailed", wish=True)
         refusal = "Only a running sandbox can be paused."

@@ -13,9 +13,9 @@ from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s import deletion, names
-from shoal_k8s.api import ApiError, Meta, Resource
+from shoal_k8s.api import KubeApiError, Meta, Resource
 from shoal_k8s.api.objects import KubeStruct, OwnerReference
-from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.informer import Changed, DeletedObject, Informer
 from shoal_k8s.pods import gate
 from shoal_k8s.pods.objects import Condition, Pod, PodSpec
 from shoal_k8s.pods.status import MAIN, PodVerdict, judge, stopping
@@ -96,7 +96,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
     async def start(self, changed: Callable[[str], None]) -> None:
         """Follow the objects and their pods. Raises ConfigError if the kind is not installed."""
 
-        def heard(change: Changed[Any] | Gone[Any]) -> None:
+        def heard(change: Changed[Any] | DeletedObject[Any]) -> None:
             changed(change.object.metadata.labels.get(names.ID, ""))
 
         self.objects.subscribe(heard)
@@ -104,7 +104,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         await self.objects.start()
         try:
             await self.cluster.client.list(self.resource, self.cluster.namespace, Anything, {"limit": "1"})
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.not_found:
                 raise
             raise ConfigError(f"kubernetes: the resource {self.resource} is not installed on the cluster") from error
@@ -131,7 +131,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         client, namespace = self.cluster.client, self.cluster.namespace
         try:
             return await client.create(self.resource, namespace, body, self.struct)
-        except ApiError as error:
+        except KubeApiError as error:
             if not error.exists:
                 raise
         return await client.get(self.resource, namespace, self.object_name(plan.id), self.struct)
@@ -164,7 +164,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
         return None if held is None else held.metadata
 
     async def change(self, thing: T, patch: dict[str, Any]) -> T:
-        """A merge patch of the object as it now is. Raises ApiError, ApiUnreachable."""
+        """A merge patch of the object as it now is. Raises KubeApiError, ApiUnreachable."""
         client, namespace = self.cluster.client, self.cluster.namespace
         changed = await client.patch(self.resource, namespace, thing.metadata.name, patch, self.struct)
         self.objects.put(changed)
@@ -181,7 +181,7 @@ class CustomProvider(WorkloadProvider, Generic[T]):
             versioned = {**patch, "metadata": {"resourceVersion": thing.metadata.resource_version}}
             try:
                 return await self.change(thing, versioned)
-            except ApiError as error:
+            except KubeApiError as error:
                 if not error.conflict:
                     raise
             name = thing.metadata.name

@@ -13,7 +13,7 @@ import structlog
 from shoal.errors import Conflict, NotFound
 from shoal.plugin.interfaces import Held
 from shoal_k8s import names
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.informer import Informer
 from shoal_k8s.informer.cache import KubeObject
 
@@ -67,7 +67,7 @@ class Edits(Generic[T]):
             log.warning("expiry cannot be read, nothing ends it", name=thing.metadata.name, expiry=said[:80])
 
     async def edit(self, thing: T, change: Callable[[Held], Held]) -> Held:
-        """Raises NotFound, Conflict if others keep changing it, ApiError, and what ``change`` raises."""
+        """Raises NotFound, Conflict if others keep changing it, KubeApiError, and what ``change`` raises."""
         for turn in range(TRIES):
             if thing.metadata.deletion_timestamp:
                 raise _gone()
@@ -77,12 +77,12 @@ class Edits(Generic[T]):
                 return before
             try:
                 return self.held(await self._patch(thing, before, after))
-            except ApiError as error:
+            except KubeApiError as error:
                 thing = await self._again(thing, error, turn)
         raise Conflict("KUBERNETES::INVALID_STATE", "Others keep changing the sandbox; try again.")
 
     async def end(self, thing: T, now: datetime) -> bool:
-        """Delete it if it is over at ``now``. Raises ApiError, Conflict."""
+        """Delete it if it is over at ``now``. Raises KubeApiError, Conflict."""
         for turn in range(TRIES):
             expires_at = self.held(thing).expires_at
             if expires_at is None or expires_at > now:
@@ -92,7 +92,7 @@ class Edits(Generic[T]):
                 await self._client.delete(
                     self._informer.resource, meta.namespace, meta.name, version=meta.resource_version
                 )
-            except ApiError as error:
+            except KubeApiError as error:
                 if error.not_found:
                     return True
                 try:
@@ -116,7 +116,7 @@ class Edits(Generic[T]):
         self._informer.put(changed)
         return changed
 
-    async def _again(self, thing: T, error: ApiError, turn: int) -> T:
+    async def _again(self, thing: T, error: KubeApiError, turn: int) -> T:
         """The object as it is now, if it was changed meanwhile; else the error is raised. Raises NotFound."""
         meta = thing.metadata
         if error.not_found:
@@ -126,7 +126,7 @@ class Edits(Generic[T]):
         await asyncio.sleep(random.random() * PAUSE * min(turn, 5))  # noqa: S311 - no secret
         try:
             found = await self._client.get(self._informer.resource, meta.namespace, meta.name, self._kind)
-        except ApiError as second:
+        except KubeApiError as second:
             if second.not_found:
                 raise _gone() from second
             raise

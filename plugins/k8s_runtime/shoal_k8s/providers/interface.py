@@ -57,7 +57,7 @@ class Cluster(Struct, frozen=True):
 class WorkloadProvider(ABC):
     """One kind of workload. Reads answer from informers; changes are requests to the API server.
 
-    Methods that change something raise ApiError or ApiUnreachable; the runtime turns them into what callers are told.
+    Methods that change something raise KubeApiError or ApiUnreachable; the runtime turns them into errors for callers.
 
     Attributes:
         name: what ``kubernetes.workload_provider`` says.

@@ -18,10 +18,10 @@ from shoal.models.requests import PlatformSpec
 from shoal.models.workload import Adoption, Phase, Workload
 from shoal.plugin.interfaces import Held
 from shoal_k8s import names
-from shoal_k8s.api import ApiError
+from shoal_k8s.api import KubeApiError
 from shoal_k8s.api.failures import QUOTA_EXCEEDED
 from shoal_k8s.api.objects import OwnerReference
-from shoal_k8s.informer import Changed, Gone
+from shoal_k8s.informer import Changed, DeletedObject
 from shoal_k8s.pods import gate, quota
 from shoal_k8s.pods.objects import PODS, Pod, PodSpec
 from shoal_k8s.pods.spec import pod_spec, spec_defaults
@@ -47,7 +47,7 @@ class PodProvider(WorkloadProvider):
         return template.pod_spec(self._template, "spec")
 
     async def start(self, changed: Callable[[str], None]) -> None:
-        def heard(change: Changed[Pod] | Gone[Pod]) -> None:
+        def heard(change: Changed[Pod] | DeletedObject[Pod]) -> None:
             changed(change.object.metadata.labels.get(names.ID, ""))
 
         self.cluster.pods.subscribe(heard)
@@ -65,7 +65,7 @@ class PodProvider(WorkloadProvider):
         body = template.merge(self._template, own)
         try:
             return await client.create(PODS, namespace, body, Pod)
-        except ApiError as error:
+        except KubeApiError as error:
             if error.over_quota:
                 said = quota.explained(error.said, msgspec.convert(body["spec"], PodSpec))
                 raise Forbidden(QUOTA_EXCEEDED, f"The namespace's quota does not allow it: {said}.") from error

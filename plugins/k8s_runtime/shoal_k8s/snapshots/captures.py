@@ -15,9 +15,9 @@ import structlog
 from shoal.errors import EngineFailure
 from shoal.plugin.interfaces import SnapshotRecord
 from shoal_k8s import deletion, names
-from shoal_k8s.api import ApiError, KubeClient, KubeList
+from shoal_k8s.api import KubeApiError, KubeClient, KubeList
 from shoal_k8s.api.failures import map_api_errors
-from shoal_k8s.informer import Changed, Gone, Informer
+from shoal_k8s.informer import Changed, DeletedObject, Informer
 from shoal_k8s.pods.ending import Ending
 from shoal_k8s.snapshots.objects import (
     KIND,
@@ -73,11 +73,11 @@ class Captures:
     async def start(self) -> bool:
         """Begin to follow them; False if the kind is not installed, or not this server's to list.
 
-        Raises ApiError, ApiUnreachable.
+        Raises KubeApiError, ApiUnreachable.
         """
         try:
             await self._client.list(SNAPSHOTS, self._namespace, KubeList[SnapshotObject], {"limit": "1"})
-        except ApiError as error:
+        except KubeApiError as error:
             if error.forbidden:
                 log.warning("snapshots are off: a right on the cluster is missing", request=error.request)
             elif not error.not_found:
@@ -112,7 +112,7 @@ class Captures:
         await self._make(_manifest(row.id, row.sandbox_id, source, _noted(row)), source)
 
     async def complete(self, thing: SnapshotObject, row: SnapshotRecord) -> None:
-        """Note on an object what it lacks of the row. Raises ApiError, ApiUnreachable."""
+        """Note on an object what it lacks of the row. Raises KubeApiError, ApiUnreachable."""
         lacking = {key: value for key, value in _noted(row).items() if key not in thing.metadata.annotations}
         if lacking:
             body = {"metadata": {"annotations": lacking}}
@@ -152,11 +152,11 @@ class Captures:
         try:
             try:
                 held = await self._client.create(SNAPSHOTS, self._namespace, body, SnapshotObject)
-            except ApiError as error:
+            except KubeApiError as error:
                 if not error.exists:
                     raise
                 held = await self._client.get(SNAPSHOTS, self._namespace, name, SnapshotObject)
-        except ApiError as error:
+        except KubeApiError as error:
             raise EngineFailure(CREATE_FAILED, error.as_shoal_error().message) from error
         if held.spec.sandbox_name != source:
             raise EngineFailure(CREATE_FAILED, f"There is a {KIND} of that name of another sandbox.")
@@ -183,14 +183,14 @@ class Captures:
         with map_api_errors():
             try:
                 held = await self._client.get(SNAPSHOTS, self._namespace, name, SnapshotObject)
-            except ApiError as error:
+            except KubeApiError as error:
                 if error.not_found:
                     return None
                 raise
         self._objects.put(held)
         return held
 
-    def _heard(self, _change: Changed[SnapshotObject] | Gone[SnapshotObject]) -> None:
+    def _heard(self, _change: Changed[SnapshotObject] | DeletedObject[SnapshotObject]) -> None:
         for changed in self._waiting:
             changed.set()
 

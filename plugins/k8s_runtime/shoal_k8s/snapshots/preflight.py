@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from shoal.errors import Conflict
-from shoal_k8s.api import ApiError, KubeClient
+from shoal_k8s.api import KubeApiError, KubeClient
 from shoal_k8s.api.objects import KubeStruct
 from shoal_k8s.pods.objects import RUNTIME_CLASSES, Pod
 
@@ -26,7 +26,7 @@ async def check(client: KubeClient, pod: Pod | None) -> None:
         return
     try:
         handler = (await client.get(RUNTIME_CLASSES, None, name, RuntimeClass)).handler
-    except ApiError as error:
+    except KubeApiError as error:
         raise Conflict(PREFLIGHT_FAILED, f"The RuntimeClass {name!r} of its pod cannot be read.") from error
     if handler == "runsc" or handler.startswith("runsc-"):
         raise Conflict(UNSUPPORTED, "A sandbox on gVisor cannot be captured.")

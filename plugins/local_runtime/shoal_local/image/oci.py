@@ -71,7 +71,7 @@ class RunConfig(Struct):
     working_dir: str = field(default="", name="WorkingDir")
 
 
-class RootFs(Struct):
+class LayerIds(Struct):
     diff_ids: list[str] = []
 
 
@@ -79,7 +79,7 @@ class ImageConfig(Struct):
     architecture: str = ""
     os: str = ""
     config: RunConfig | None = None
-    rootfs: RootFs = field(default_factory=RootFs)
+    rootfs: LayerIds = field(default_factory=LayerIds)
 
 
 class ArchiveEntry(Struct):

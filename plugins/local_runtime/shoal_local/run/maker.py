@@ -28,7 +28,7 @@ from shoal_local.root.mounts import make_directory
 from shoal_local.root.volumes import HostVolumes
 from shoal_local.run.probe import describe
 from shoal_local.run.reaper import discard, stop
-from shoal_local.run.scripts import Workload
+from shoal_local.run.scripts import SandboxProgram
 from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
 from shoal_local.state.box import Box, Spec, Started
 from shoal_local.state.observe import alive
@@ -144,16 +144,16 @@ class Maker:
         home.parent.chmod(0o711)
         make_directory(home, 0o700, self._isolation.owner)
 
-    def _workload(self, box: Box, plan: WorkloadPlan, rootfs: RootFs) -> Workload:
+    def _workload(self, box: Box, plan: WorkloadPlan, rootfs: RootFs) -> SandboxProgram:
         bare = self._isolation.method == "none"
         home = str(box.path / "home") if bare else HOME
         base = {"PATH": TOOL_PATH, "HOME": home, "LANG": "C.UTF-8", "TERM": "xterm"}
         env: dict[str, str | None] = {**base, **rootfs.env, **self._local.env, **plan.env, "OPENSANDBOX_ID": plan.id}
         kept = {name: value for name, value in env.items() if value is not None}
         workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
-        return Workload(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
+        return SandboxProgram(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
 
-    def _spec(self, plan: WorkloadPlan, workload: Workload, limits: Limits, agent: AgentFiles | None) -> Spec:
+    def _spec(self, plan: WorkloadPlan, workload: SandboxProgram, limits: Limits, agent: AgentFiles | None) -> Spec:
         drop = self._isolation.drop
         uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
         return Spec(

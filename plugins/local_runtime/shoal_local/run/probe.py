@@ -20,7 +20,7 @@ from shoal_local.network import namespace
 from shoal_local.network.modes import WORDS, Network
 from shoal_local.root.blueprint import Drawer
 from shoal_local.run.reaper import discard, stop
-from shoal_local.run.scripts import Tools, Workload
+from shoal_local.run.scripts import SandboxProgram, Tools
 from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Method, Order, beside_moving_mounts, no_space, start
 from shoal_local.state.box import Box, Started
 
@@ -149,7 +149,9 @@ def _try(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
 def _trial(isolation: Isolation, boxes: Path, trash: Path) -> str | None:
     box = Box(boxes / f"probe-{os.getpid()}")
     none = Cgroups({})
-    workload = Workload((isolation.tools.sh, "-c", "exec sleep 60"), {"PATH": TOOL_PATH, "OPENSANDBOX_ID": box.id}, "/")
+    workload = SandboxProgram(
+        (isolation.tools.sh, "-c", "exec sleep 60"), {"PATH": TOOL_PATH, "OPENSANDBOX_ID": box.id}, "/"
+    )
     order = Order(box, RootFs(Path("/"), host=True), workload, (), Limits())
     try:
         box.path.mkdir(mode=0o700)

@@ -56,7 +56,7 @@ class Tools(Struct, frozen=True):
     bwrap: str | None
 
 
-class Workload(Struct, frozen=True):
+class SandboxProgram(Struct, frozen=True):
     """What is run in the end: argument list, environment and directory, all as the sandbox sees them."""
 
     argv: tuple[str, ...]
@@ -115,7 +115,7 @@ def unshare_stage(tools: Tools, drop: Drop | None, build: list[str], root: Path,
     )
 
 
-def unshare_inner(tools: Tools, workload: Workload, *, confined: bool) -> str:
+def unshare_inner(tools: Tools, workload: SandboxProgram, *, confined: bool) -> str:
     """What the unprivileged half runs, inside its user namespace."""
     # The entry program lies outside of the new root: its descriptor leads to it.
     entry = [f"/proc/self/fd/{DESCRIPTOR}"] if confined else []
@@ -134,7 +134,7 @@ def unshare_inner(tools: Tools, workload: Workload, *, confined: bool) -> str:
 
 
 def bubblewrap_stage(
-    tools: Tools, drop: Drop | None, workload: Workload, build: list[str], seccomp: Path | None
+    tools: Tools, drop: Drop | None, workload: SandboxProgram, build: list[str], seccomp: Path | None
 ) -> str:
     """Build the root if there is one to build, then turn into bwrap, which reads ``args`` and reports in ``exit``.
 
@@ -147,7 +147,7 @@ def bubblewrap_stage(
     return f"{before}{confining}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
 
 
-def bubblewrap_arguments(mounts: list[str], workload: Workload, *, network: bool) -> bytes:
+def bubblewrap_arguments(mounts: list[str], workload: SandboxProgram, *, network: bool) -> bytes:
     """What bwrap reads from a descriptor, so that no environment shows in a command line.
 
     ``network``: bwrap is to make a network namespace.
@@ -160,7 +160,7 @@ def bubblewrap_arguments(mounts: list[str], workload: Workload, *, network: bool
     return b"".join(word.encode() + b"\0" for word in words)
 
 
-def bare_stage(tools: Tools, drop: Drop | None, workload: Workload) -> str:
+def bare_stage(tools: Tools, drop: Drop | None, workload: SandboxProgram) -> str:
     """Isolation none: the command under its own user, and nothing else."""
     run = [*_exports(workload.env), f"cd {quote(workload.cwd)}"]
     command = join([*_dropping(tools, drop), *workload.argv])

@@ -40,8 +40,8 @@ from shoal_local.run.scripts import (
     NETWORK,
     READY,
     Drop,
+    SandboxProgram,
     Tools,
-    Workload,
     bare_stage,
     bubblewrap_arguments,
     bubblewrap_stage,
@@ -109,7 +109,7 @@ class Order(Struct, frozen=True):
 
     box: Box
     rootfs: RootFs
-    workload: Workload
+    workload: SandboxProgram
     binds: tuple[Bind, ...]
     limits: Limits
     agent: Path | None = None
@@ -146,7 +146,7 @@ def _finish_network(box: Box, started: Started, network: Network) -> Started:
     return started
 
 
-def _resolved(order: Order) -> Workload:
+def _resolved(order: Order) -> SandboxProgram:
     """The workload with the path of its command, and env(1) before it where a variable needs that."""
     given, root = order.workload, order.rootfs.path
     path = given.env.get("PATH", TOOL_PATH)
@@ -155,16 +155,18 @@ def _resolved(order: Order) -> Workload:
     program = given.argv[0] if mounted else locate(root, given.argv[0], path, given.cwd)
     special = [name for name in given.env if needs_env_tool(name)]
     if not special:
-        return Workload((program, *given.argv[1:]), given.env, given.cwd)
+        return SandboxProgram((program, *given.argv[1:]), given.env, given.cwd)
     tool = next((place for place in ("/usr/bin/env", "/bin/env") if executable(resolve(root, place))), None)
     if tool is None:
         raise EngineFailure(CODE, f"the image has no env command, which setting {special[0]} needs")
     plain = {name: value for name, value in given.env.items() if name not in special}
     pairs = [f"{name}={given.env[name]}" for name in special]
-    return Workload((tool, *pairs, program, *given.argv[1:]), plain, given.cwd)
+    return SandboxProgram((tool, *pairs, program, *given.argv[1:]), plain, given.cwd)
 
 
-def _write_scripts(order: Order, isolation: Isolation, drawer: Drawer, workload: Workload, begin: str) -> list[str]:
+def _write_scripts(
+    order: Order, isolation: Isolation, drawer: Drawer, workload: SandboxProgram, begin: str
+) -> list[str]:
     """Write what the namespaces run; returns the command that enters them."""
     box, tools, drop, top = order.box.path, isolation.tools, isolation.drop, isolation.mountpoint
     if isolation.method == "none":

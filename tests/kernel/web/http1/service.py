@@ -13,7 +13,7 @@ from tests.support.serving import serving as served
 
 from shoal.errors import ShoalError
 from shoal.proxy.asgi import Message, Receive, Scope, Send
-from shoal.web.http1 import REFUSED, ConnectionGate, HttpProtocol, Limits, TrustedPeers
+from shoal.web.http1 import REFUSED, ConnectionGate, ConnectionLimits, HttpProtocol, TrustedPeers
 from shoal.web.http1.cycle import STREAMED
 
 PATIENCE = 30.0
@@ -155,9 +155,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(limits: Limits | None = None, trusted: str = "127.0.0.1") -> AsyncIterator[Server]:
+async def serving(limits: ConnectionLimits | None = None, trusted: str = "127.0.0.1") -> AsyncIterator[Server]:
     """Serve `Service` in this loop."""
-    service, gate = Service(), ConnectionGate(limits or Limits(), TrustedPeers(trusted))
+    service, gate = Service(), ConnectionGate(limits or ConnectionLimits(), TrustedPeers(trusted))
     config = uvicorn.Config(
         partial(rendering, service),
         interface="asgi3",

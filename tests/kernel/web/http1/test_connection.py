@@ -12,7 +12,7 @@ import pytest
 from tests.kernel.web.http1.service import PATIENCE, Server, serving
 from tests.support.waiting import until
 
-from shoal.web.http1 import Limits
+from shoal.web.http1 import ConnectionLimits
 
 CLOSE = b"Connection: close\r\n"
 
@@ -191,7 +191,7 @@ async def test_a_client_that_waits_to_be_asked_is_asked_only_for_what_is_wanted(
         writer.close()
 
 
-QUICK = Limits(head_seconds=0.2, idle_seconds=0.2, body_seconds=0.2, send_seconds=0.5)
+QUICK = ConnectionLimits(head_seconds=0.2, idle_seconds=0.2, body_seconds=0.2, send_seconds=0.5)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_dropped() -> None:
 
 
 async def test_idle_connections_leave_room_for_requests() -> None:
-    async with serving(Limits(requests=3)) as server:
+    async with serving(ConnectionLimits(requests=3)) as server:
         idle = [await server.open() for _ in range(20)]
         for _, writer in idle[:10]:
             writer.write(b"GET / HTTP/1.1\r\nX: ")
@@ -285,7 +285,7 @@ async def test_idle_connections_leave_room_for_requests() -> None:
 
 
 async def test_too_many_requests_in_flight() -> None:
-    async with serving(Limits(requests=2)) as server:
+    async with serving(ConnectionLimits(requests=2)) as server:
         held = [await server.open() for _ in range(2)]
         for _, writer in held:
             writer.write(get(b"/hold"))
@@ -302,7 +302,7 @@ async def test_too_many_requests_in_flight() -> None:
 
 
 async def test_one_address_has_a_share_of_the_requests() -> None:
-    async with serving(Limits(requests=4), trusted="") as server:
+    async with serving(ConnectionLimits(requests=4), trusted="") as server:
         held = [await server.open() for _ in range(2)]
         for _, writer in held:
             writer.write(get(b"/hold"))
@@ -314,7 +314,7 @@ async def test_one_address_has_a_share_of_the_requests() -> None:
 
 @pytest.mark.parametrize("trusted", ["", "127.0.0.1"])
 async def test_the_oldest_idle_connection_makes_room(trusted: str) -> None:
-    limits = Limits(connections=4 if trusted else 8)
+    limits = ConnectionLimits(connections=4 if trusted else 8)
     async with serving(limits, trusted=trusted) as server:
         idle = [await server.open() for _ in range(4)]
         await until(lambda: len(server.server.server_state.connections) == 4)
@@ -331,7 +331,7 @@ async def test_the_oldest_idle_connection_makes_room(trusted: str) -> None:
 
 
 async def test_no_room_where_all_are_busy() -> None:
-    async with serving(Limits(connections=2)) as server:
+    async with serving(ConnectionLimits(connections=2)) as server:
         held = [await server.open() for _ in range(2)]
         for _, writer in held:
             writer.write(get(b"/hold"))

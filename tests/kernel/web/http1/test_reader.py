@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 
 from shoal.errors import HeadTooLarge, InvalidRequest, NotSupported, ShoalError
 from shoal.web.http1.head import Head
-from shoal.web.http1.limits import Limits
+from shoal.web.http1.limits import ConnectionLimits
 from shoal.web.http1.reader import RequestReader
 
-SMALL = Limits(head_bytes=256, head_fields=6)
+SMALL = ConnectionLimits(head_bytes=256, head_fields=6)
 
 Read = list[Any]
 """Heads and whole bodies in turn; a ShoalError's code last, if there was one."""
 
 
-def read(packets: list[bytes], limits: Limits = SMALL) -> Read:
+def read(packets: list[bytes], limits: ConnectionLimits = SMALL) -> Read:
     """What the packets amount to."""
     reader, body, within = RequestReader(limits), b"", False
     found: Read = []
@@ -178,7 +178,7 @@ def mutants(draw: st.DrawFn) -> bytes:
 @settings(max_examples=1000, deadline=None)
 @given(mutants())
 def test_what_is_accepted_is_what_a_strict_parser_reads(data: bytes) -> None:
-    found = read([data + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"], Limits())
+    found = read([data + b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n"], ConnectionLimits())
     if len(found) != 4 or (found[2].method, found[2].target) != ("GET", b"/next"):
         return  # not whole, or refused
     head, body = found[:2]
@@ -258,7 +258,7 @@ def request(*lines: bytes, body: bytes = b"") -> bytes:
     ],
 )
 def test_refused(data: bytes) -> None:
-    reader = RequestReader(Limits())
+    reader = RequestReader(ConnectionLimits())
     reader.feed(data)
     with pytest.raises(InvalidRequest):
         reader.head()
@@ -287,11 +287,11 @@ def test_refused(data: bytes) -> None:
     ],
 )
 def test_chunks_refused(body: bytes) -> None:
-    assert read([CHUNKED + body], Limits())[-1] == "GENERAL::BAD_REQUEST"
+    assert read([CHUNKED + body], ConnectionLimits())[-1] == "GENERAL::BAD_REQUEST"
 
 
 def test_another_coding_is_not_understood() -> None:
-    reader = RequestReader(Limits())
+    reader = RequestReader(ConnectionLimits())
     reader.feed(request(b"POST / HTTP/1.1", b"Host: a", b"Transfer-Encoding: gzip, chunked"))
     with pytest.raises(NotSupported):
         reader.head()
@@ -299,7 +299,7 @@ def test_another_coding_is_not_understood() -> None:
 
 @pytest.mark.parametrize("endless", [b"GET / HTTP/1.1\r\nX: ", b"GET /", b"G", b"GET / HTTP/1.1\r\n"])
 def test_a_head_without_end_is_refused_before_it_is_kept(endless: bytes) -> None:
-    reader = RequestReader(Limits())
+    reader = RequestReader(ConnectionLimits())
     reader.feed(endless)
     unit = b"a: b\r\n" if endless.endswith(b"\n") else b"A"
 
@@ -315,7 +315,7 @@ def test_a_head_without_end_is_refused_before_it_is_kept(endless: bytes) -> None
 
 @pytest.mark.parametrize("fields", [199, 200])
 def test_the_number_of_fields(fields: int) -> None:
-    reader = RequestReader(Limits())
+    reader = RequestReader(ConnectionLimits())
     reader.feed(request(b"GET / HTTP/1.1", b"Host: a", *[b"X: y"] * fields))
     if fields == 199:
         assert reader.head() is not None
@@ -340,9 +340,9 @@ def test_trailers_are_no_headers() -> None:
 
 def test_overhead_is_bounded_where_no_single_line_is_too_long() -> None:
     chunk = b"1;" + b"e" * 1000 + b"\r\na\r\n"
-    assert read([CHUNKED] + [chunk] * 70, Limits())[-1] == "GENERAL::HEAD_TOO_LARGE"
+    assert read([CHUNKED] + [chunk] * 70, ConnectionLimits())[-1] == "GENERAL::HEAD_TOO_LARGE"
     large = b"400;" + b"e" * 1000 + b"\r\n" + b"a" * 0x400 + b"\r\n"
-    assert len(read([CHUNKED] + [large] * 200, Limits())[-1]) == 200 * 0x400
+    assert len(read([CHUNKED] + [large] * 200, ConnectionLimits())[-1]) == 200 * 0x400
 
 
 def test_absolute_form_names_the_host() -> None:

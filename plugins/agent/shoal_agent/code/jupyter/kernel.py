@@ -10,11 +10,11 @@ from typing import Any
 
 from shoal_agent.code import events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.interpreter import Interpreter, Unavailable
+from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.jupyter import messages
 from shoal_agent.code.jupyter.http import Address, JupyterError, request
 from shoal_agent.code.jupyter.messages import Message
-from shoal_agent.code.jupyter.websocket import WebSocket
+from shoal_agent.code.jupyter.websocket import JupyterWebSocket
 from shoal_agent.code.shell import quoted
 from shoal_agent.code.texts import split
 
@@ -40,7 +40,7 @@ class Kernel(Interpreter):
         self._name = name
         self._directory = directory
         self._kernel = ""
-        self._socket: WebSocket | None = None
+        self._socket: JupyterWebSocket | None = None
         self._reader: asyncio.Task[None] | None = None
         self._messages: asyncio.Queue[Message] = asyncio.Queue(WAITING)
         self._lost = asyncio.Event()
@@ -61,7 +61,7 @@ class Kernel(Interpreter):
                 await self._enter_directory()
                 self._fresh = False
         except JupyterError as error:
-            raise Unavailable(str(error)) from None
+            raise InterpreterUnavailable(str(error)) from None
 
     async def _create(self) -> None:
         folder = (self._directory or "").strip("/")
@@ -77,7 +77,7 @@ class Kernel(Interpreter):
     async def _connect(self) -> None:
         path = f"/api/kernels/{self._kernel}/channels?session_id={self.identifier}"
         try:
-            self._socket = await WebSocket.connect(self._server, path)
+            self._socket = await JupyterWebSocket.connect(self._server, path)
         except JupyterError as error:
             if error.status != 404:
                 raise
@@ -113,7 +113,7 @@ class Kernel(Interpreter):
         except TimeoutError:
             raise JupyterError(f"the {self.language} kernel does not enter {self._directory}") from None
 
-    async def _read(self, socket: WebSocket) -> None:
+    async def _read(self, socket: JupyterWebSocket) -> None:
         """Keeps the answers to the present request; others, such as those of the code of a run before, go."""
         try:
             while (data := await socket.receive()) is not None:
@@ -209,7 +209,7 @@ class Kernel(Interpreter):
                 await request(self._server, "DELETE", f"/api/sessions/{self.identifier}")
             except JupyterError as error:
                 if error.status != 404:
-                    raise Unavailable(str(error)) from None
+                    raise InterpreterUnavailable(str(error)) from None
         await self.abandon()
 
     async def abandon(self) -> None:

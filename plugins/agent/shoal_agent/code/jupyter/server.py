@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from shoal_agent.code.interpreter import Interpreter, Unavailable
+from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.jupyter.http import Address, JupyterError, request
 from shoal_agent.code.jupyter.kernel import Kernel
 
@@ -14,14 +14,14 @@ PATIENCE = 30.0
 POLL = 0.2
 
 
-class Server:
+class JupyterServer:
     """Where `JUPYTER_HOST` points."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
 
     @classmethod
-    def at(cls, url: str, token: str | None) -> Server:
+    def at(cls, url: str, token: str | None) -> JupyterServer:
         """Raises ValueError for a URL that is neither http nor https."""
         return cls(Address(url, token))
 
@@ -30,7 +30,7 @@ class Server:
         return Kernel(self._address, language, name, directory)
 
     async def languages(self) -> dict[str, str]:
-        """Language, in lower case, to the name of its kernel. Waits for a server that starts. Raises `Unavailable`."""
+        """Kernels by language in lower case. Waits while the server starts. Raises InterpreterUnavailable."""
         answer = await self._patiently("/api/kernelspecs")
         found: dict[str, str] = {}
         for name, entry in sorted(((answer or {}).get("kernelspecs") or {}).items(), key=_python3_last):
@@ -46,7 +46,7 @@ class Server:
                 return await request(self._address, "GET", path)
             except JupyterError as error:
                 if error.status or loop.time() > deadline:
-                    raise Unavailable(str(error)) from None
+                    raise InterpreterUnavailable(str(error)) from None
             await asyncio.sleep(POLL)
 
 

@@ -16,7 +16,7 @@ LONGEST = 256 * 1024 * 1024
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-class WebSocket:
+class JupyterWebSocket:
     """An open one."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -24,7 +24,7 @@ class WebSocket:
         self._writer = writer
 
     @classmethod
-    async def connect(cls, address: Address, path: str) -> WebSocket:
+    async def connect(cls, address: Address, path: str) -> JupyterWebSocket:
         """Raises `JupyterError`."""
         key = base64.b64encode(os.urandom(16))
         reader, writer = await address.connect()

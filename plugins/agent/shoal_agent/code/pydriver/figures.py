@@ -14,7 +14,7 @@ BACKEND = "_shoal.backend"
 Show = Callable[[Dict[str, Any]], None]
 
 
-class Hook:
+class BackendFinder:
     """Chooses the backend when matplotlib is imported. An environment variable would reach child processes too."""
 
     def __init__(self, choose: Callable[[Any], None]) -> None:
@@ -51,7 +51,7 @@ def install(show: Show, *, inline: bool = False) -> None:
             sys.modules[BACKEND] = _backend(show)
             matplotlib.use("module://" + BACKEND)
 
-    sys.meta_path.insert(0, Hook(choose))
+    sys.meta_path.insert(0, BackendFinder(choose))
 
 
 def _backend(show: Show) -> Any:

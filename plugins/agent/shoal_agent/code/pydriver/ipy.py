@@ -18,7 +18,7 @@ from . import failures, figures
 from .bundle import encoded
 
 
-class Hook(DisplayHook):
+class CellDisplayHook(DisplayHook):
     """Sends the value of a cell instead of printing it."""
 
     def write_output_prompt(self) -> None:
@@ -41,10 +41,10 @@ class Publisher(DisplayPublisher):
         pass
 
 
-class Shell(InteractiveShell):
+class IpythonShell(InteractiveShell):
     """A shell without a terminal and without files of history."""
 
-    displayhook_class = Hook
+    displayhook_class = CellDisplayHook
     display_pub_class = Publisher
     system = InteractiveShell.system_raw
     failure: Optional[Dict[str, Any]] = None
@@ -76,10 +76,10 @@ class WithIPython:
         config = Config()
         config.InteractiveShell.colors = "NoColor"
         config.InteractiveShell.banner1 = ""
-        Shell.show = staticmethod(show)
+        IpythonShell.show = staticmethod(show)
         os.environ.setdefault("IPYTHONDIR", _folder())
         warnings.filterwarnings("ignore", message="To exit: use")
-        self.shell = Shell.instance(config=config)
+        self.shell = IpythonShell.instance(config=config)
         sys.modules["__main__"] = self.shell.user_module
         self.shell.builtin_trap.activate()
         figures.install(lambda data: show({"type": "display", "data": encoded(data)}), inline=_has_inline())

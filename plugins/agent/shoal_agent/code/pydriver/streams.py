@@ -15,10 +15,10 @@ SETTLE = 0.05
 """Seconds that a write to one stream waits for the agent to have read the other."""
 
 
-class Stream(io.TextIOWrapper):
+class PipeStream(io.TextIOWrapper):
     """Text written to a pipe that the agent reads. Output of child processes on the same descriptor stays in order."""
 
-    last: "Optional[Stream]" = None
+    last: "Optional[PipeStream]" = None
 
     def __init__(self, fd: int, name: str) -> None:
         file = open(fd, "wb", closefd=False)  # noqa: SIM115  # it lasts as the process does
@@ -31,10 +31,10 @@ class Stream(io.TextIOWrapper):
         return self.label
 
     def write(self, text: str) -> int:
-        if Stream.last is not self:
-            if Stream.last is not None:
-                Stream.last.settle()
-            Stream.last = self
+        if PipeStream.last is not self:
+            if PipeStream.last is not None:
+                PipeStream.last.settle()
+            PipeStream.last = self
         count = super().write(text)
         self.flush()
         return count
@@ -55,8 +55,8 @@ class Stream(io.TextIOWrapper):
 
 def install() -> None:
     """Replaces the standard streams. Standard input is empty, not closed."""
-    _set("stdout", Stream(1, "<stdout>"))
-    _set("stderr", Stream(2, "<stderr>"))
+    _set("stdout", PipeStream(1, "<stdout>"))
+    _set("stderr", PipeStream(2, "<stderr>"))
     renew()
 
 
@@ -65,9 +65,9 @@ def renew() -> None:
     if sys.stdin is None or sys.stdin.closed:
         _set("stdin", open(os.devnull))  # noqa: SIM115
     if sys.stdout is None or sys.stdout.closed:
-        _set("stdout", Stream(1, "<stdout>"))
+        _set("stdout", PipeStream(1, "<stdout>"))
     if sys.stderr is None or sys.stderr.closed:
-        _set("stderr", Stream(2, "<stderr>"))
+        _set("stderr", PipeStream(2, "<stderr>"))
 
 
 def _set(name: str, stream: TextIO) -> None:
