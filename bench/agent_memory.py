@@ -14,7 +14,6 @@ from bench.sdk import Place
 from opensandbox import SandboxSync
 
 Rows = list[tuple[str, str, str]]
-AGENT = re.compile(rb"(agent/(ld|python)|^/[a-z/]*)\S*(\0\S+)*execd")
 OUTPUT = 100_000_000
 NGINX = """\
 master_process off; daemon off; pid /tmp/nginx.pid; error_log stderr; events {{ }}
@@ -28,7 +27,8 @@ def agents() -> dict[int, tuple[float, float]]:
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if AGENT.search((folder / "cmdline").read_bytes()):
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            if any(word.endswith(b"/execd") for word in words[:4]):
                 rollup = (folder / "smaps_rollup").read_text()
                 own = sum(map(int, re.findall(r"^Private_(?:Clean|Dirty):\s+(\d+)", rollup, re.MULTILINE)))
                 resident = int(re.search(r"^Rss:\s+(\d+)", rollup, re.MULTILINE).group(1))  # type: ignore[union-attr]
