@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from msgspec.structs import fields, replace
+from msgspec.structs import replace
 
 from shoal.errors import FieldProblem
 from shoal.models.opensandbox import LIFECYCLE_VARIABLE, POOL_EXTENSION
@@ -53,8 +53,8 @@ def normalize_create(request: CreateSandbox) -> CreateSandbox:
 
 def _crowded(request: CreateSandbox) -> Iterator[FieldProblem]:
     """Lists and maps that are too long to be looked at."""
-    for field in fields(request):
-        yield from crowded(field.encode_name, getattr(request, field.name))
+    for name, field in zip(request.__struct_fields__, request.__struct_encode_fields__, strict=True):
+        yield from crowded(field, getattr(request, name))
     if request.network_policy is not None:
         yield from crowded("networkPolicy", request.network_policy.egress, "egress")
 
