@@ -43,3 +43,10 @@ def test_a_file_for_a_user_that_the_sandbox_does_not_have(sandbox: SandboxSync) 
         sandbox.files.set_permissions([SetPermissionEntry(path="/tmp/mine", owner="nobody", mode=644)])
     assert refused.value.status_code == 403
     assert sandbox.files.get_file_info(["/tmp/mine"])["/tmp/mine"].mode == 600
+
+
+def test_what_a_session_keeps(sandbox: SandboxSync) -> None:
+    session = sandbox.commands.create_session(working_directory="/tmp")
+    assert text(sandbox.commands.run_in_session(session, "pwd; export KEPT='a b'; cd /")) == "/tmp"
+    assert text(sandbox.commands.run_in_session(session, 'echo "$KEPT"; pwd')) == "a b\n/"
+    sandbox.commands.delete_session(session)

@@ -8,6 +8,7 @@ from shoal_agent.agent import RunningAgent
 from shoal_agent.commands.events import stream_headers
 from shoal_agent.commands.routes import resumed
 from shoal_agent.commands.spec import directory
+from shoal_agent.commands.store import OutputStore, candidates
 from shoal_agent.http import ApiError, Request, Response, Routes, Stream, json_response
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, invalid_body
 from shoal_agent.paths import Paths
@@ -25,6 +26,7 @@ def add_routes(agent: RunningAgent, routes: Routes) -> None:
     routes.get("/session/{id}/resume", room.resume)
     routes.delete("/session/{id}", room.delete)
     agent.interrupters.append(room.interrupt)
+    agent.on_stop.append(room.stop)
 
 
 class SessionRoutes:
@@ -33,13 +35,18 @@ class SessionRoutes:
     def __init__(self, agent: RunningAgent) -> None:
         self._agent = agent
         self._sessions: dict[str, ShellSession] = {}
+        self._store = OutputStore(["/dev/shm", *candidates(agent.environment.daemon)])  # noqa: S108  # memory first
         self._paths = Paths.of_daemon(agent.environment.daemon)
+
+    async def stop(self) -> None:
+        """Removes what runs have written."""
+        self._store.remove()
 
     async def create(self, request: Request) -> Response:
         """A session; its directory is made if it is missing."""
         fields = await request.fields(optional=True)
         cwd = made_directory(fields.text("cwd", ""), self._paths)
-        session = ShellSession(uuid(), cwd, self._agent)
+        session = ShellSession(uuid(), cwd, self._agent, self._store)
         self._sessions[session.id] = session
         return json_response({"session_id": session.id})
 

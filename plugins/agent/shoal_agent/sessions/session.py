@@ -10,6 +10,7 @@ from shoal_agent.commands import events
 from shoal_agent.commands.command import CommandRun
 from shoal_agent.commands.launch import StartError, launch
 from shoal_agent.commands.spec import shell
+from shoal_agent.commands.store import OutputStore
 from shoal_agent.sessions.state import Report, SessionState, wrapped
 
 BASH_OPTIONS = ("--noprofile", "--norc")
@@ -18,12 +19,13 @@ BASH_OPTIONS = ("--noprofile", "--norc")
 class ShellSession:
     """Runs wait for one another, in their order."""
 
-    def __init__(self, identifier: str, cwd: str, agent: RunningAgent) -> None:
+    def __init__(self, identifier: str, cwd: str, agent: RunningAgent, store: OutputStore) -> None:
         self.id = identifier
         self.run: CommandRun | None = None
         """The last run."""
         self.deleted = False
         self._agent = agent
+        self._store = store
         self._state = SessionState(cwd)
         self._turn = asyncio.Lock()
 
@@ -43,7 +45,11 @@ class ShellSession:
             return None
         if cwd is not None:
             self._state.cwd = cwd
-        report = Report()
+        try:
+            report = Report(self._store)
+        except BaseException:
+            self._turn.release()
+            raise
         begun = self._state.environment(self._agent.environment.for_sessions())
 
         def finished(run: CommandRun) -> None:

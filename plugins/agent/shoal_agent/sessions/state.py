@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
+from shoal_agent.commands.store import OutputStore
 from shoal_agent.sessions.exported import Malformed, parse
 
 MOST_STATE = 16 * 1024 * 1024
@@ -47,18 +49,32 @@ class SessionState:
 
 
 class Report:
-    """A file in memory that a shell of the same user can write to by its path."""
+    """A file that a shell of the same user can write to by its path.
 
-    def __init__(self) -> None:
-        self._descriptor = os.memfd_create("shoal-session", os.MFD_CLOEXEC)
-        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+    It is in memory, named by this process's descriptor. Where nobody may look into this process, as into the agent of
+    a local sandbox, it is one of `store`.
+
+    Raises `ApiError` 507 if no directory takes that.
+    """
+
+    def __init__(self, store: OutputStore) -> None:
+        self._file: str | None = None
+        if os.stat("/proc/self/fd").st_uid == os.geteuid():
+            self._descriptor = os.memfd_create("shoal-session", os.MFD_CLOEXEC)
+            self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        else:
+            self.path, self._descriptor = store.create(os.urandom(8).hex())
+            self._file = self.path
 
     def close(self) -> bytes:
-        """What has been written."""
+        """What has been written. Called once."""
         try:
             return os.pread(self._descriptor, MOST_STATE, 0)
         finally:
             os.close(self._descriptor)
+            if self._file is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._file)
 
 
 def wrapped(command: str, report: Report) -> str:
