@@ -115,6 +115,8 @@ async def main(base: Path, method: str) -> None:
             f"name {PUBLIC}",
         ], (output, ended)
         assert modes.WORDS["internet"] in await runtime.inspect(wanted.id)
+        hasty = plan("cat", "/proc/net/route")
+        assert "eth0" in (await run(runtime, hasty))[1], "a command has its network from its first instruction on"
         sleeping = plan("sleep", "1000")
         await runtime.create(sleeping, ignore)
         started = runtime._keeper.state.box(sleeping.id).started()
@@ -125,7 +127,7 @@ async def main(base: Path, method: str) -> None:
         assert started.net.alive(), "it outlives the server, as its sandbox does"
         runtime = LocalRuntime(settings(base), local(isolation=method, network="internet"))
         await runtime.start()
-        for sandbox_id in (wanted.id, sleeping.id):
+        for sandbox_id in (wanted.id, hasty.id, sleeping.id):
             await runtime.delete(sandbox_id)
             assert processes_of(sandbox_id) == []
         assert not started.net.alive()

@@ -29,6 +29,12 @@ SERVE = (
 needs_python = pytest.mark.skipif(not Path(PYTHON).exists(), reason="needs python3 in /usr/bin")
 
 
+@pytest.fixture
+async def runtime(start: Start, isolation: str) -> LocalRuntime:
+    """Without a way out, whether pasta is installed here or not."""
+    return await start(local(isolation=isolation, network="none"))
+
+
 async def serving(runtime: LocalRuntime, port: int, name: str = "x", *at: str) -> str:
     family, host = at or ("AF_INET", "127.0.0.1")
     wanted = plan(PYTHON, "-c", SERVE, family, host, str(port), name)

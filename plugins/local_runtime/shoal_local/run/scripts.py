@@ -94,7 +94,8 @@ def unshare_command(tools: Tools, stage: Path, *, user: bool, isolate: bool, net
 
 
 ASK_NETWORK: Final = f"echo {NETWORK} >&8\n"
-"""Asks the server to set the new network up; `AWAIT_NETWORK` waits for it."""
+"""Asks the server to set the new network up, which takes as long as building the root. `AWAIT_NETWORK` waits for it, as
+does bwrap at its very end."""
 AWAIT_NETWORK: Final = '{ read -r word <network && [ "$word" = up ]; }'
 
 
@@ -134,17 +135,25 @@ def unshare_inner(tools: Tools, workload: SandboxProgram, *, confined: bool) -> 
 
 
 def bubblewrap_stage(
-    tools: Tools, drop: Drop | None, workload: SandboxProgram, build: list[str], seccomp: Path | None
+    tools: Tools,
+    drop: Drop | None,
+    workload: SandboxProgram,
+    build: list[str],
+    seccomp: Path | None,
+    *,
+    waits: bool = False,
 ) -> str:
     """Build the root if there is one to build, then turn into bwrap, which reads ``args`` and reports in ``exit``.
 
-    ``seccomp`` is the filter of system calls.
+    ``seccomp`` is the filter of system calls. ``waits``: the command is not executed before the network is up.
     """
     confining = f"exec {DESCRIPTOR}<{quote(str(seccomp))}\n" if seccomp is not None else ""
     before = f"{{ {' && '.join(build)}; }} >&8 2>&8 || exit 125\n" if build else ""
     words = [*_dropping(tools, drop), tools.bwrap or "bwrap", "--args", "5", "--sync-fd", "7", "--json-status-fd", "9"]
     words += ["--seccomp", str(DESCRIPTOR)] if seccomp is not None else []
-    return f"{before}{confining}exec {join([*words, '--', *workload.argv])} 5<args 9>exit 8>&-\n"
+    words += ["--block-fd", "6"] if waits else []
+    network = f" 6<>{NETWORK}" if waits else ""
+    return f"{before}{confining}exec {join([*words, '--', *workload.argv])} 5<args{network} 9>exit 8>&-\n"
 
 
 def bubblewrap_arguments(mounts: list[str], workload: SandboxProgram, *, network: bool) -> bytes:

@@ -189,9 +189,9 @@ def _write_scripts(
     build = _build(order, isolation, layers, root.places)
     if own:
         begin += ASK_NETWORK
-        build.append(AWAIT_NETWORK)
         os.mkfifo(box / NETWORK, 0o600)
     if isolation.method == "unshare":
+        build += [AWAIT_NETWORK] if own else []
         _write(box / "fstab", fstab(mounts, top, layers))
         _write(box / "inner", unshare_inner(tools, workload, confined=confined is not None))
         _write(
@@ -203,7 +203,7 @@ def _write_scripts(
     _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, layers))
     args = bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload, network=False)
     _write(box / "args", args)
-    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build, seccomp))
+    _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build, seccomp, waits=own))
     return unshare_command(tools, box / "stage", user=drop is None, isolate=False, network=own)
 
 
