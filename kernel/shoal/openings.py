@@ -31,7 +31,7 @@ class Openings:
     """Which components are open.
 
     Args:
-        down: ``id()`` of components that are not told of anything: those that have not started.
+        down: ``id()`` of components that are not called: those that have not started.
 
     Attributes:
         away: why a component is not open, by `Part.key`; those that are, and those that were never tried, are not here.

@@ -51,7 +51,7 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
 
 
 def _check(settings: Settings, components: Components) -> None:
-    """Look where it would write, and ask every component; all problems are told at once. Raises ConfigError."""
+    """Look where it would write, and ask every component; all problems are reported at once. Raises ConfigError."""
     problems = unwritable(settings)
     for part in components.all():
         try:

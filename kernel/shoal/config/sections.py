@@ -231,7 +231,7 @@ def _value(info: inspect.Type, kind: Any, value: Any, path: str, problems: list[
 
 
 def _inside(said: str) -> str:
-    """``[2]``: which item of a list msgspec found wrong; keys of a table it does not tell."""
+    """``[2]``: which item of a list msgspec found wrong; it does not name the keys of a table."""
     match = re.search(r" - at `\$((?:\[\d+\])+)`$", said)
     return match[1] if match else ""
 

@@ -79,7 +79,7 @@ class AgentStarts:
 
 
 async def answers(address: str | Tunnel, runtime: Runtime) -> bool:
-    """Whether something speaks HTTP there. A connection alone tells nothing: a forwarded port takes it in any case."""
+    """Whether something speaks HTTP there. A connection alone proves nothing: a forwarded port takes it in any case."""
     text = address if isinstance(address, str) else f"127.0.0.1:{address.port}"
     authority, _, prefix = text.partition("/")
     path = f"/{prefix}/ping" if prefix else "/ping"

@@ -1,7 +1,7 @@
 """Idempotency keys: the same key and request make the same sandbox, however often and however concurrently it is sent.
 
 The key is durable in the same commit as the sandbox, so a retry after a crash finds it too. It is remembered for
-``lifecycle.idempotency_ttl_seconds``, also past the sandbox's end: a late retry is told so and makes no other one.
+``lifecycle.idempotency_ttl_seconds``, also past the sandbox's end: a late retry gets a 409 and makes no other one.
 
 Servers that share an engine have a store each. There the sandbox id follows from the key, so that the same request
 makes the same sandbox whichever server it reaches, for as long as that sandbox is there.
@@ -58,7 +58,7 @@ class IdempotencyKeys:
         self._keys[key.key] = key
 
     def lose(self, sandbox_id: str) -> list[IdempotencyKey]:
-        """What was to be made under a key never was, as far as can be told: the request may come again.
+        """What was to be made under a key never was, as far as is known: the request may come again.
 
         Returns the keys as the store is to hold them from now on, which is expired.
         """
@@ -73,7 +73,7 @@ class IdempotencyKeys:
 
 
 def follow(plan: WorkloadPlan, name: str, fingerprint: str) -> WorkloadPlan:
-    """The plan with the id that follows from the key, and with what tells another server which request it was."""
+    """The plan with the id that follows from the key, and the label that shows another server which request it was."""
     derived = uuid.UUID(bytes=hashlib.sha256(f"sandbox\0{name}".encode()).digest()[:16], version=4)
     return replace(plan, id=str(derived), labels={**plan.labels, REQUEST_LABEL: fingerprint})
 

@@ -155,7 +155,7 @@ class Judge:
             self._changed(entry.record)
 
     def _state(self, record: SandboxRecord, phase: Phase) -> State | None:
-        """The state that the record should have; None if the engine's word tells nothing."""
+        """The state that the record should have; None if the engine's report says nothing."""
         if self._made_elsewhere(record):
             return None if phase is Phase.PENDING else states.settled(phase)
         return states.observed(record, phase)

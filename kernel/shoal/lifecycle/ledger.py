@@ -1,4 +1,4 @@
-"""The ledger: makes a change durable, then visible, then told, always in that order.
+"""The ledger: makes a change durable, then visible, then notifies observers, always in that order.
 
 Everything that changes a record goes through here, so nothing is visible that a crash could take back, and every
 transition is logged and observed once.
@@ -93,7 +93,7 @@ class Ledger:
         """The record as Stopping: durable, or at least shown if the store is full.
 
         A full disk must not keep a sandbox from ending. Dying before it has ended costs nothing then: the next start
-        finds it as it was, and nobody was told that it is gone. Raises StoreFull for one that is Pending, which the
+        finds it as it was, and nobody was notified that it is gone. Raises StoreFull for one that is Pending, which the
         next start would make again, and what the store raises else.
         """
         try:
@@ -107,7 +107,7 @@ class Ledger:
         return self._show(changed, current.workload if current else None, record).record
 
     async def erase(self, record: SandboxRecord) -> None:
-        """The sandbox is gone from its engine; a store that is full is told later. Raises whatever else it raises."""
+        """The sandbox is gone from its engine; a full store is updated later. Raises whatever else it raises."""
         try:
             await self._store.remove(record.id)
         except StoreFull as error:
@@ -135,7 +135,7 @@ class Ledger:
             self._view.put(Entry(replace(entry.record, reason=reason, message=message), entry.workload))
 
     def restore(self, record: SandboxRecord, doubt: Doubt | None = None) -> None:
-        """A record read back at start: visible, neither written nor told again."""
+        """A record read back at start: visible, neither written nor notified again."""
         self._view.put(Entry(record, doubt=doubt))
 
     def _show(self, record: SandboxRecord, workload: Workload | None, before: SandboxRecord | None) -> Entry:

@@ -58,6 +58,6 @@ class Owed:
             try:
                 await self._store.remove(sandbox_id)
             except Exception:
-                return  # told once; the others would fare no better
+                return  # logged once; the others would fare no better
             self._ids.discard(sandbox_id)
             log.info("a removal that was owed is written", sandbox_id=sandbox_id)

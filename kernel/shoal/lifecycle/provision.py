@@ -203,7 +203,7 @@ class Provisioner:
         self._expiry.arm(record.id, due_time(failed.record))
 
     async def _remember(self, record: SandboxRecord) -> None:
-        """Where several servers share an engine, the others are to tell the reason too."""
+        """Where several servers share an engine, the others report the reason too."""
         truth = self._hosts.of(record).runtime.truth
         if truth is None or record.hidden:
             return
@@ -223,7 +223,7 @@ class Provisioner:
             return None
 
     async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str) -> T:
-        """Call until store and engine are there: there is no caller to tell. Raises whatever else it raises."""
+        """Call until store and engine are there: there is no caller to answer. Raises whatever else it raises."""
         backoff = Backoff(STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST)
         while True:
             try:

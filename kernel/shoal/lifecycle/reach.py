@@ -77,7 +77,7 @@ class Reach:
         check_port(port)
 
     def address(self, sandbox_id: str, port: int) -> str | Tunnel | None:
-        """Where the proxy finds a running sandbox's port; None if it takes a wait, or an error, to tell."""
+        """Where the proxy finds a running sandbox's port; None if that takes a wait, or is an error."""
         entry = self._view.get(sandbox_id)
         if entry is None or (port == AGENT_PORT and not self._agents.settled(entry)):
             return None
@@ -144,7 +144,7 @@ class Reach:
     async def endpoint(
         self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
     ) -> Endpoint:
-        """What the first ingress that has an answer tells the client; waits for what its answer takes, bounded.
+        """The endpoint of the first ingress that has an answer; waits for what its answer takes, bounded.
 
         Raises NotFound (also where its runtime is not enabled), InvalidRequest, Unavailable while its runtime does not
         answer, and for a sandbox whose create failed what a create that waits would raise.
@@ -300,7 +300,7 @@ class Reach:
             return False
 
     def _require_runtime(self, entry: Entry) -> None:
-        """Raises Unavailable at once where only a runtime that is not there could tell an address."""
+        """Raises Unavailable at once where only a runtime that is not there knows the address."""
         if entry.doubt is not None and entry.record.state not in ENDED:
             self._hosts.of(entry.record)
 

@@ -1,6 +1,6 @@
 """Reconciliation: keeps the view true to what really runs (level-triggered).
 
-For each runtime: a watch tells of changes as they happen, and a full comparison at start, at intervals and after each
+For each runtime: a watch reports changes as they happen, and a full comparison at start, at intervals and after each
 gap of the watch repairs whatever a stream lost. Each sighting is judged on the sandbox's own lane (`Judge`), one at a
 time, by the latest that was seen.
 """

@@ -2,7 +2,7 @@
 
 Once a record is Stopping, removal is bound to happen: a failure is retried until the runtime says that the workload is
 gone, across restarts, and only then is the record forgotten. A store that can take nothing, its disk being full, does
-not hold it up: what it could not be told is told later (`Ledger.intend`, `Ledger.erase`).
+not hold it up: what could not be written is written later (`Ledger.intend`, `Ledger.erase`).
 """
 
 from __future__ import annotations

@@ -113,7 +113,7 @@ class SnapshotRows:
             return
         try:
             await self._remove(row)
-        except Conflict as error:  # nobody was told that it is gone: whoever asked may ask again
+        except Conflict as error:  # nobody got the answer that it is gone: whoever asked may ask again
             log.warning("snapshot is not removed after all", snapshot_id=row.id, error=str(error))
             await self._conclude(row, _ready())
         except NotSupported as error:

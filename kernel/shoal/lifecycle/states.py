@@ -64,11 +64,11 @@ def removed_elsewhere(entry: Entry | None) -> bool:
 
 
 def observed(record: SandboxRecord, phase: Phase) -> State | None:
-    """The state that a record should have, given what the engine reports; None if it tells nothing.
+    """The state that a record should have, given what the engine reports; None if it says nothing.
 
     Asked on the sandbox's lane, where no operation is under way, so that one which seems to be was cut off. A create
     that failed for good (``purge_at`` set) stays Failed whatever its remains look like, and a workload that the engine
-    is still starting tells nothing about a sandbox that has run already.
+    is still starting says nothing about a sandbox that has run already.
     """
     if record.state not in SETTLED | UNDER_WAY or record.purge_at is not None:
         return None

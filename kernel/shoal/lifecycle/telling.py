@@ -17,7 +17,7 @@ class Telling:
     """Calls plain functions of components that only listen.
 
     Args:
-        components: whose each is, and which have not started: those are told of nothing.
+        components: whose each is, and which have not started: those are not called.
     """
 
     def __init__(self, components: Components | None = None) -> None:

@@ -27,7 +27,7 @@ class NotRunning(Conflict):
 def unreachable(record: SandboxRecord, scope: str) -> ShoalError:
     """Why a sandbox that ended has no endpoint, with a status that clients parse in a look-up, which 409 is not.
 
-    A create that failed after its 202 is told as the create of a server that waits for it.
+    A create that failed after its 202 is reported as by a server that waits for it.
     """
     if record.state is not State.FAILED:
         ended = NotRunning(record, scope)

@@ -1,6 +1,6 @@
 """Where log lines end up: a standard stream, or a file that is rotated by size. Used by the writer's thread alone.
 
-A sink never raises: a log that cannot be written must not end the server, and there is no one left to tell.
+A sink never raises: a log that cannot be written must not end the server, and there is nowhere left to report it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A `SinkQueue` takes finished lines from any thread and returns at once: it appends to a list under a lock that is never
 held while writing. The `LogWriter` wakes on the first line, waits a moment for more, and writes all of them together.
-What does not fit because the destination is stuck is dropped and counted, and the count is told once it flows again.
+What does not fit because the destination is stuck is dropped and counted, and the count is logged once it flows again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CLOSE_SECONDS = 2.0
 """How long the end of the process waits for a destination that is stuck."""
 
 DroppedLine = Callable[[int], bytes]
-"""Renders the line that tells how many lines were dropped."""
+"""Renders the line that says how many lines were dropped."""
 
 
 class SinkQueue:

@@ -93,7 +93,7 @@ class SandboxRecord(Frozen, kw_only=True, omit_defaults=True, frozen=True):
         state, reason, message, since: the status; ``since`` is when ``state`` last changed.
         expires_at: UTC; None means manual clean-up.
         purge_at: when a Failed create is forgotten (PENDING_FAILURE_TTL); None otherwise.
-        failure: of a Failed create, what its caller is told who comes for an endpoint; ``message`` goes with it.
+        failure: of a Failed create, the error of a caller who asks for an endpoint; ``message`` goes with it.
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).
         owner: name of the principal that created it; None when authentication is off.
         pool: the pool that it was started for; None for every other.

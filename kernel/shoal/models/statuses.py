@@ -1,7 +1,7 @@
 """Statuses that the clients of the API can read (docs/wire/api.md section 21).
 
 The SDKs are generated: on each route they parse ``code`` and ``message`` of the statuses that the route documents, and
-lose both with any other. What is told to them is therefore said with the nearest status that they parse there.
+lose both with any other. They therefore get the nearest status that they parse there.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ class Phase(StrEnum):
     """The engine's word for a workload, mapped by the runtime."""
 
     PENDING = "pending"
-    """On its way to its first start; of one that has run already it tells nothing."""
+    """On its way to its first start; of one that has run already it says nothing."""
     RESTARTING = "restarting"
     """Ended, or lost its place, and the engine will start it again by itself."""
     RUNNING = "running"
@@ -35,7 +35,7 @@ class Adoption(Frozen, kw_only=True, frozen=True):
     """What the engine holds of a sandbox that the store has no record of (another server made it, a store was lost).
 
     Attributes:
-        expires_at: None means manual clean-up, never "unknown": a runtime that cannot tell leaves the workload out.
+        expires_at: None means manual clean-up, never "unknown": a runtime that does not know leaves the workload out.
         purge_at: given for a create that failed, of which the engine keeps the memory alone (`SharedTruth.remember`):
             when that ends.
     """

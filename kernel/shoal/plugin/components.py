@@ -44,7 +44,7 @@ class Components(Struct, kw_only=True):
         default_runtime: key into ``runtimes``.
         ingresses, policies: in the order in which they are asked.
         plugins: the name of the plugin that registered a component, by the component's ``id()``.
-        down: ``id()`` of observers and renewals that have not started: they are told of nothing.
+        down: ``id()`` of observers and renewals that have not started: they are not called.
     """
 
     runtimes: dict[str, Runtime]

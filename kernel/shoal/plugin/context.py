@@ -41,7 +41,7 @@ class Lifecycle(Protocol):
         ...
 
     def accessed(self, access: Access) -> None:
-        """News of an access that did not come through this server: every renewal plugin is told. Returns at once."""
+        """Notifies every renewal plugin of an access that did not come through this server. Returns at once."""
         ...
 
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:

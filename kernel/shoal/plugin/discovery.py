@@ -1,6 +1,6 @@
 """Discovery: which plugins are installed, and what each says of itself.
 
-A plugin that cannot be imported is no error until it is enabled; until then only ``shoal plugins`` tells of it. One
+A plugin that cannot be imported is no error until it is enabled; until then only ``shoal plugins`` shows it. One
 that nobody enabled is imported and asked on a thread of its own, for a bounded time: it does not end the process, and
 delays it no longer than that.
 """

@@ -127,7 +127,7 @@ def shoal_register_networking(context: PluginContext) -> list[Networking]:
 
 @hookspec
 def shoal_register_ingresses(context: PluginContext) -> list[Ingress]:
-    """Ways in: what clients are told when they ask for an endpoint."""
+    """Ways in: what the answer to a request for an endpoint holds."""
 
 
 @hookspec

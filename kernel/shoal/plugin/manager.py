@@ -114,7 +114,7 @@ class PluginManager:
     ) -> list[Any]:
         """The components that a hook's implementations returned, all in one list, no two of one name.
 
-        ``plugins`` is told whose each is.
+        ``plugins`` records whose each is.
         """
         owners: dict[str, str] = {}
         gathered: list[Component] = []

@@ -11,7 +11,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 TARGET = "shoal.target"
-"""Key of a scope: the request's target as it came, in origin form; tells an empty query from none."""
+"""Key of a scope: the request's target as it came, in origin form; distinguishes an empty query from none."""
 
 Header: TypeAlias = tuple[bytes, bytes]
 Headers: TypeAlias = Iterable[Header]

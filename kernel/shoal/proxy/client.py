@@ -31,7 +31,7 @@ _SLACK_SECONDS = 0.001
 
 
 class _Left(Exception):
-    """The client is gone; nobody is there to be told."""
+    """The client is gone; nobody is there to answer."""
 
 
 class Graces:

@@ -255,7 +255,7 @@ class UpstreamConnection(asyncio.Protocol):
     def await_close(self, limit: float) -> None:
         """Let the upstream close first, as it said it would; after ``limit`` seconds it is closed here.
 
-        Whoever closes first keeps the pair of ports for a minute: closing some hundreds of connections a second, this
+        Whoever closes first keeps the pair of ports for a minute: closing some hundreds of connections per second, this
         side would run out of ports.
         """
         self.park(limit)

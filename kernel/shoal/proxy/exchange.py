@@ -36,7 +36,7 @@ class ProxiedExchange:
     """`ask`, then `answer`.
 
     A request that is not repeatable goes out on a new connection, or on one that is vouched for. On any other the
-    upstream may be closing just now, which nobody can tell from having done what it was asked (RFC 9112 section 9.3.1).
+    upstream may be closing just now, which looks the same as having done what it was asked (RFC 9112 section 9.3.1).
 
     Args:
         response_limit: seconds from the request's last byte to the answer's head.

@@ -37,11 +37,11 @@ class Directory(Protocol):
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """A request is on its way to the port. Returns at once and never raises.
 
-        A WebSocket is told of when it connects and again while messages flow, so that no message goes untold for
+        A WebSocket is reported when it connects and again while messages flow, so that no message is unreported for
         longer than `WEBSOCKET_NEWS_SECONDS` (shoal.plugin.interfaces).
         """
         ...
 
     def finished(self, sandbox_id: str) -> None:
-        """An HTTP exchange that `accessed` was told of is over, however it ended. Returns at once and never raises."""
+        """An exchange that `accessed` was called for is over, however it ended. Returns at once and never raises."""
         ...

@@ -322,7 +322,7 @@ class RuntimeConformance:
             await session.runtime.delete(plan.id)
             assert await session.listed(plan.id) is None
 
-    # --- what it tells ---
+    # --- what it reports ---
 
     async def test_logs_hold_the_output_and_keep_to_the_tail(self, conformance: Harness) -> None:
         async with conformance.session() as session:

@@ -22,7 +22,7 @@ class Authentication:
     async def admit(self, scope: Scope, exchange: Exchange, kind: Literal["api", "proxy"]) -> None:
         """Note the principal in the exchange. What scope an ``api`` request needs is judged once it is routed.
 
-        Raises Unauthenticated, Unavailable (an authenticator cannot tell), Forbidden (the scope is lacking).
+        Raises Unauthenticated, Unavailable (an authenticator cannot decide), Forbidden (the scope is lacking).
         """
         if not self._authenticators:
             return

@@ -94,7 +94,7 @@ class Edge:
             self._access(exchange.entry(scope))
 
     async def _refused(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the connection could not read as a request is answered and told like any other failure."""
+        """What the connection could not read as a request is answered and logged like any other failure."""
         exchange = Exchange(scope, receive, send)
         await _fail(scope, exchange, scope["error"])
         self._access(exchange.entry(scope))

@@ -61,6 +61,6 @@ class Entrance:
         return exchange.onward(scope), target
 
     def left(self, exchange: Exchange) -> None:
-        """A request is over: the policies that let it pass are told."""
+        """Notifies the policies that let the request pass of its end."""
         if exchange.admitted is not None and self.guard is not None:
             self.guard.finished(exchange.admitted)

@@ -137,6 +137,6 @@ def _finish(policies: Sequence[Policy], request: PolicyRequest) -> None:
 
 
 def _unclear(policy: Policy, method: str) -> InternalError:
-    """An answer that nobody can tell the meaning of allows nothing."""
+    """An answer without a clear meaning allows nothing."""
     log.error("a policy's answer is not one that its method has: refused", policy=policy.name, method=method)
     return InternalError(codes.INTERNAL_ERROR, "The server failed in an unforeseen way; its log has the request id.")

@@ -153,7 +153,7 @@ class ReachApi(Protocol):
     async def endpoint(
         self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None, base: str
     ) -> Endpoint:
-        """What a client is told about a port."""
+        """The endpoint of a port, as a client gets it."""
         ...
 
     async def policy(self, sandbox_id: str) -> PolicyTarget:

@@ -1,7 +1,7 @@
 """Keeps other people's web pages off a server that asks for no key.
 
 Any page that a browser of this machine shows may send requests to a loopback address, and a name of its own may lead
-there (DNS rebinding). Without a key, what tells such a request from the user's own is what the browser says of it.
+there (DNS rebinding). Without a key, only the browser's headers distinguish such a request from the user's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from shoal.web.guard import is_loopback
 
 _SITES_OF_OTHERS = (b"cross-site", b"same-site")
 _USUAL = frozenset({"127.0.0.1", "localhost", "[::1]"})
-"""Names of loopback that most requests have: told without taking an address apart."""
+"""Names of loopback that most requests have: recognised without parsing an address."""
 
 
 class Strangers:

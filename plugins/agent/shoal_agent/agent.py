@@ -23,7 +23,7 @@ class RunningAgent:
         self.options = options
         self.environment = environment
         self.children = Children()
-        """Starts processes and tells when they end."""
+        """Starts processes and reports when they end."""
         self.token = AccessToken(options.access_token)
         if options.access_token_sha256 is not None:
             self.token.expect_sha256(options.access_token_sha256)

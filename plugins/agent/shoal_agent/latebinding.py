@@ -1,4 +1,4 @@
-"""An agent that is told whose it is after its start: `docs/wire/execd.md` section 12."""
+"""An agent that gets its identity after its start: `docs/wire/execd.md` section 12."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from shoal_agent.usage import MIB, CpuTime, Usage
 
 SHORTEST = 0.05
 LONGEST = 10.0
-"""Seconds between two looks at the processor time whose difference is told."""
+"""Seconds between two looks at the processor time whose difference is reported."""
 INTERVAL = 2.0
 """Seconds between two lines of a watch."""
 

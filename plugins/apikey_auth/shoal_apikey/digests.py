@@ -1,7 +1,7 @@
 """Keys as SHA-256 digests, the only form in which this plugin holds them once they are read.
 
 Keys are long random texts, so a plain hash cannot be turned back by guessing; a slow password hash would only cost time
-on each request. Looking up the digest of what a caller sends takes a time that tells nothing of the keys: whoever
+on each request. Looking up the digest of what a caller sends takes a time that reveals nothing of the keys: whoever
 changes one character of a guess changes the whole digest.
 """
 

@@ -11,7 +11,7 @@ class IngressSettings(Section):
     """``[ingress]``.
 
     Attributes:
-        mode: ``direct``: clients are told the sandbox's own address; ``gateway``: a gateway plugin tells them its own.
+        mode: ``direct``: clients get the sandbox's own address; ``gateway``: they get that of a gateway plugin.
     """
 
     mode: Literal["direct", "gateway"] = "direct"

@@ -37,7 +37,7 @@ class Parts(Struct, kw_only=True):
     """What was prepared for a sandbox's own container.
 
     Attributes:
-        image: what the engine is told to run.
+        image: what the engine runs.
         image_id: of that image.
         carried: labels of that image.
         platform: ``os/arch`` for the create call; None leaves it out.

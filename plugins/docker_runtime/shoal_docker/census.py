@@ -1,4 +1,4 @@
-"""Which containers are sandboxes, and what the engine's lists do not tell of them.
+"""Which containers are sandboxes, and what the engine's lists do not show of them.
 
 A whole list costs three calls of the engine, whatever the number of sandboxes; one sandbox costs one. A container is
 looked at by itself only when it has ended, or when this server has no record of it, and then once: what it says does
@@ -86,12 +86,12 @@ class Census:
         return families.get(sandbox_id) or Family(id=sandbox_id)
 
     async def workloads(self, families: Iterable[Family]) -> list[Workload]:
-        """What the kernel is told of those that have a container of their own."""
+        """The workloads of those that have a container of their own."""
         seen = await asyncio.gather(*(self.workload(family) for family in families if family.main is not None))
         return [each for each in seen if each is not None]
 
     async def workload(self, family: Family) -> Workload | None:
-        """What the kernel is told of one; None if it vanished meanwhile."""
+        """The workload of one; None if it vanished meanwhile."""
         if family.main is None:
             return None
         for summary in family.all:
@@ -116,7 +116,7 @@ class Census:
         self._integrity.restarted(container)
 
     async def settled(self, container: str) -> None:
-        """Return once the engine's lists show what it has just told of: it sends an event before it updates them.
+        """Return once the engine's lists show what it has just reported: it sends an event before it updates them.
 
         Describing a container waits for whoever is changing it, which is what is needed here.
         """

@@ -113,7 +113,7 @@ class SecureRuntimeSettings(Section):
 
 
 def normal_mode(mode: str) -> str:
-    """A network mode with its keywords in lower case: Docker tells networks apart by case."""
+    """A network mode with its keywords in lower case: Docker distinguishes networks by case."""
     mode = mode.strip()
     head, colon, name = mode.partition(":")
     if colon and head.lower() == "container":

@@ -39,7 +39,7 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 class EngineError(Exception):
-    """The engine answered with an error. Internal to the plugin: see `failure` for what callers are told.
+    """The engine answered with an error. Internal to the plugin: see `failure` for the errors that callers get.
 
     Attributes:
         status: the engine's HTTP status; 400 where the SDK refused on the engine's behalf (too old for an option).

@@ -88,7 +88,7 @@ class Freezer:
             try:
                 await self._engine.call(method, container["Id"])
             except (EngineError, ShoalError):
-                continue  # the first failure is what is told; the next comparison shows how it is
+                continue  # the first failure is what is reported; the next comparison shows how it is
 
     def _told(self, error: BaseException, reason: str, what: str) -> BaseException:
         return error.failure(scoped(SCOPE, reason), what) if isinstance(error, EngineError) else error

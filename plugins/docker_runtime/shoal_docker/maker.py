@@ -1,8 +1,8 @@
 """Create: from a plan to a running sandbox.
 
 The engine is called once to make the container and once to start it; one more call reads how it came out. A name that
-is taken tells of an earlier try (a crash, a lost answer): what already runs is kept, anything else is replaced. A host
-port that is taken costs a new container, since the port stands in its labels.
+is taken is a sign of an earlier try (a crash, a lost answer): what already runs is kept, anything else is replaced. A
+host port that is taken costs a new container, since the port stands in its labels.
 """
 
 from __future__ import annotations

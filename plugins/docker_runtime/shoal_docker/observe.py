@@ -1,8 +1,8 @@
-"""From the engine's list of containers to what the kernel is told (docs/wire/docker.md sections 7 and 10).
+"""From the engine's list of containers to the workloads that the kernel gets (docs/wire/docker.md sections 7 and 10).
 
 Everything is derived from one answer of ``GET /containers/json``, for one sandbox or for all: the same function makes
 the workload that a create returns, that a list holds and that an event brings, so that the three never differ. What a
-list does not tell is looked up once and remembered in `ContainerEnd`.
+list does not show is looked up once and remembered in `ContainerEnd`.
 """
 
 from __future__ import annotations

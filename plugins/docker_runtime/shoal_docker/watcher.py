@@ -1,6 +1,6 @@
 """The engine's events, as changes of workloads.
 
-An event only says that something happened to a container; what is told is how the sandbox looks then. One look per
+An event only says that something happened to a container; what is reported is how the sandbox looks then. One look per
 sandbox is under way at a time, and events that arrive meanwhile ask for one more, so that a burst costs two looks and a
 container that the engine is slow to describe holds up nobody else.
 """
@@ -47,7 +47,7 @@ FILTERS: Final = json.dumps(
 """Podman filters by words of its own: ``remove`` and ``died`` are Docker's ``destroy`` and ``die``."""
 _GONE: Final = frozenset({"destroy", "remove"})
 _OWN_DOING: Final = frozenset({"create", "start", "pause", "unpause", *_GONE})
-"""What this server's own operations cause; while one is under way its result tells the same."""
+"""What this server's own operations cause; while one is under way its result says the same."""
 
 
 class Watcher:

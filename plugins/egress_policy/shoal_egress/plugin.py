@@ -15,7 +15,7 @@ from shoal_egress.rules import TRANSPARENT, check, split, warnings
 from shoal_egress.sidecar import AUTH_HEADER, NAME, POLICY_PATH, PORT, egress_sidecar
 
 TOKEN_LABEL: Final = "opensandbox.io/egress-auth-token"  # noqa: S105 - the name of a label
-"""On the workload; its presence is what tells that there is a sidecar (docs/wire/docker.md section 3)."""
+"""On the workload; its presence shows that there is a sidecar (docs/wire/docker.md section 3)."""
 TOKEN_BYTES: Final = 24
 CAPABILITY: Final = "NET_ADMIN"
 """With it, a sandbox could undo what the sidecar does to their network."""

@@ -1,4 +1,4 @@
-"""What the sandbox and its sidecar are told, and what cannot be kept (docs/wire/docker.md section 8)."""
+"""The settings of the sandbox and its sidecar, and rules that cannot be enforced (docs/wire/docker.md section 8)."""
 
 from __future__ import annotations
 

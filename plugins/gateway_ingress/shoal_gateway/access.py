@@ -17,7 +17,7 @@ TOKEN_BYTES: Final = 24
 
 
 class SecureAccess(Networking):
-    """Gives a sandbox that asks for it a token, once: from then on the workload's own label tells it."""
+    """Gives a sandbox that asks for it a token, once: from then on the workload's own label holds it."""
 
     name = "secure-access"
     secures_access = True

@@ -28,7 +28,7 @@ class ModeSettings(Section):
     """``[ingress]``, of which the gateway reads one key.
 
     Attributes:
-        mode: ``gateway`` makes clients be told the gateway's address.
+        mode: with ``gateway`` clients get the gateway's address.
     """
 
     mode: Literal["direct", "gateway"] = "direct"
@@ -38,7 +38,7 @@ class RouteSettings(Section):
     """``[ingress.gateway.route]``.
 
     Attributes:
-        mode: what tells the gateway which sandbox is meant: the host (``wildcard``), the path (``uri``) or a header.
+        mode: what names the sandbox to the gateway: the host (``wildcard``), the path (``uri``) or a header.
     """
 
     mode: RouteMode

@@ -1,4 +1,4 @@
-"""What clients are told: the gateway's address, and what names the sandbox to it (docs/wire/api.md section 8)."""
+"""The endpoints of clients: the gateway's address, and the name of the sandbox there (docs/wire/api.md section 8)."""
 
 from __future__ import annotations
 

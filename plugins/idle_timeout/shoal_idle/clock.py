@@ -71,7 +71,7 @@ class IdleClock:
         self._clock.arm(sandbox_id, watch.last + timeout)
 
     def rest(self, sandbox_id: str) -> None:
-        """It does not run: its time stands still. Exchanges that were under way are still to be told as over."""
+        """It does not run: its time stands still. Exchanges that were under way are still to be reported as over."""
         watch = self._watches.get(sandbox_id)
         if watch is not None:
             watch.running = False

@@ -79,7 +79,7 @@ class IdleTimeout(Renewal, Observer):
     # --- What happens ------------------------------------------------------------------------------------------------
 
     def accessed(self, access: Access) -> None:
-        """Stamp the time. Only an HTTP exchange tells of its end; what tells at intervals counts until the next."""
+        """Stamp the time. Only an HTTP exchange reports its end; what reports at intervals counts until the next."""
         if access.transport == "http":
             self.clock.enter(access.sandbox_id)
         else:

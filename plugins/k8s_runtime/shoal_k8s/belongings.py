@@ -78,7 +78,7 @@ class Belongings:
         for claim in storage.claims_to_make(plan.volumes):
             if claim.delete_on_sandbox_termination and await self._made_for(claim.claim_name, plan.id):
                 await self._patch(CLAIMS, claim.claim_name, reference)
-        self._made.pop(plan.id, None)  # from now on its object tells
+        self._made.pop(plan.id, None)  # from now on its object says it
 
     def note(self, sandbox_id: str, spec: PodSpec | None) -> None:
         """Before a removal: what its object says was made for it, so that nothing else is asked for."""

@@ -33,7 +33,7 @@ class PoolTemplateSettings(Section):
 
 
 class KubernetesSettings(Section):
-    """``[kubernetes]``. Times in seconds; rates in requests a second, 0 = unlimited."""
+    """``[kubernetes]``. Times in seconds; rates in requests per second, 0 = unlimited."""
 
     kubeconfig_path: str | None = None
     """None = the file that ``KUBECONFIG`` names, else the pod's service account."""

@@ -1,8 +1,8 @@
 """Deleting an object for good, and telling such a deletion from somebody else's.
 
-An object with finalizers stays until whoever set them lets go of it. If a server deleted it, a caller was told that it
-is gone: the object says so itself (`names.DELETED`), and no server shows it any more. One that somebody else deleted is
-on its way out, and shown as that.
+An object with finalizers stays until whoever set them lets go of it. If a server deleted it, its caller was answered
+that it is gone: the object says so itself (`names.DELETED`), and no server shows it any more. One that somebody else
+deleted is on its way out, and shown as that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def delete(
 
 
 def is_gone(meta: Meta) -> bool:
-    """Whether it is deleted as far as anybody is told: by a server, or with nothing that holds it."""
+    """Whether it is deleted as far as callers know: by a server, or with nothing that holds it."""
     return meta.deletion_timestamp is not None and (not meta.finalizers or names.DELETED in meta.annotations)
 
 

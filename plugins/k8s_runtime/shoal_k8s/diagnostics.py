@@ -22,7 +22,7 @@ LONGEST: Final = 500
 
 
 class PodDiagnostics:
-    """Raises NotFound, and what the API server's refusals are told as."""
+    """Raises NotFound, and what the API server's refusals become."""
 
     def __init__(self, client: KubeClient, provider: WorkloadProvider) -> None:
         self._client = client

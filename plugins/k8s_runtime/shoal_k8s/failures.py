@@ -1,4 +1,4 @@
-"""Creates that failed, kept on the cluster for as long as they are shown, so that every server tells the reason.
+"""Creates that failed, kept on the cluster for as long as they are shown, so that every server reports the reason.
 
 What was made of such a sandbox is removed; a ConfigMap of its own says what a record would. It goes with a delete, or
 when its time is over.

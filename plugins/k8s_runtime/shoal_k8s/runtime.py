@@ -313,7 +313,7 @@ class KubernetesRuntime(Runtime):
         return self._feed.subscribe()
 
     def _changed(self, sandbox_id: str) -> None:
-        """An informer's word: tell whoever waits for this sandbox, and whoever watches."""
+        """An informer's event: notifies whoever waits for this sandbox, and whoever watches."""
         self._waits.tell(sandbox_id)
         workload = self._provider.find(sandbox_id)
         if workload is not None and workload.phase is Phase.PAUSED:

@@ -49,7 +49,7 @@ class ClusterTruth(SharedTruth):
         return self._provider.held(sandbox_id)
 
     async def accept(self, plan: WorkloadPlan) -> None:
-        """Also waits, bounded, for a pod of the pool that the plan names: a caller is told if there is none."""
+        """Also waits, bounded, for a pod of the pool that the plan names: a caller gets an error if there is none."""
         await self.ensure(plan)
         if pool_of(plan) is not None:
             await self._waits.allocated(plan.id)

@@ -1,6 +1,6 @@
 """The runtime ``local``: the kernel's interface on one side, blocking work on bounded threads on the other.
 
-This object keeps only a pidfd for each running sandbox, so that its end is told at once, and the marks of the logs.
+This object keeps only a pidfd for each running sandbox, so that its end is reported at once, and the marks of the logs.
 """
 
 from __future__ import annotations

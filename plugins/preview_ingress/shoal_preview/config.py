@@ -18,7 +18,7 @@ class PreviewSettings(Section):
     Attributes:
         domain: what the hosts end in, with the port that browsers use if it is not the scheme's own. DNS and, if need
             be, a TLS proxy must lead ``*.domain`` here.
-        endpoints: tell clients a preview host whenever they ask for an endpoint; otherwise only for a signed one.
+        endpoints: clients get a preview host whenever they ask for an endpoint; otherwise only for a signed one.
         open: let anybody in who knows a sandbox's id, without key or signature.
         key_file: the key that signs links, the same for all replicas; unset: one that the server makes and keeps
             beside its store. ``~`` is expanded.

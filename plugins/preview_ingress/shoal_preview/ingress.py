@@ -1,4 +1,4 @@
-"""Whose port a host is, and what clients are told of it."""
+"""Whose port a host is, and the endpoints that clients get."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PreviewIngress(Ingress):
         self._default_key = default_key
         self._suffix = "." + hosts.bare(settings.domain)
         self._signer: Signer
-        # Before a gateway if clients are to be told of it, else behind whatever else signs.
+        # Before a gateway if clients are to get it, else behind whatever else signs.
         self.priority = 50 if settings.endpoints else 5
 
     def check_config(self) -> None:

@@ -1,7 +1,7 @@
 """Signed links: a preview host whose name itself is the leave to come in, until a moment.
 
 The signature is the first 60 bits of HMAC-SHA256 in base 32, and can only be guessed by asking this server: a million
-guesses a second would take some twenty thousand years.
+guesses per second would take some twenty thousand years.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 STALE_SECONDS = 300.0
-"""A signal that was observed longer ago tells nothing about the present."""
+"""A signal that was observed longer ago says nothing about the present."""
 LONGEST_PAYLOAD = 64 * 1024
 """Bytes; the request URI that a gateway adds may be long, but not that long."""
 

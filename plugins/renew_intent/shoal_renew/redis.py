@@ -102,7 +102,7 @@ class IntentList:
                 return
 
     def _note(self, error: Exception) -> None:
-        """One more failure in a row; the first is told. Errors of Redis name a host and port, and no credentials."""
+        """One more failure in a row; the first is logged. Errors of Redis name a host and port, and no credentials."""
         self._failures += 1
         if not self._told:
             self._told = True

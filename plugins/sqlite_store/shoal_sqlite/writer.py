@@ -53,7 +53,7 @@ class _Call:
         self.error: Exception | None = None
 
     def settle(self) -> None:
-        if self.future.done():  # its caller was cancelled, and has nobody to tell
+        if self.future.done():  # its caller was cancelled
             return
         if self.error is None:
             self.future.set_result(self.result)

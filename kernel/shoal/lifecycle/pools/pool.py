@@ -18,7 +18,7 @@ COMING = frozenset({State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED})
 
 
 class PoolState:
-    """The members of one pool by id, as the ledger last told of them.
+    """The members of one pool by id, as the ledger last reported them.
 
     Attributes:
         hidden: those that nobody has, oldest first.
@@ -46,11 +46,11 @@ class PoolState:
         return PoolPlace(name=self.record.name, pool_id=self.record.id, idle=idle)
 
     def marked(self, draft: WorkloadPlan, sandbox_id: str) -> WorkloadPlan:
-        """The plan of a member of that id; the engine's own record of it tells whose it is."""
+        """The plan of a member of that id; the engine's own record of it says whose it is."""
         return replace(draft, id=sandbox_id, labels={**draft.labels, POOL_LABEL: self.record.name})
 
     def note(self, sandbox_id: str, record: SandboxRecord | None) -> None:
-        """What the ledger told of a member; None when it is gone."""
+        """A member's record as the ledger reports it; None when it is gone."""
         self.starting.discard(sandbox_id)
         if record is None or not record.hidden:
             self.hidden.pop(sandbox_id, None)

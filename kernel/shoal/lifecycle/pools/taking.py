@@ -133,7 +133,7 @@ class Taking:
     async def _give_back(
         self, idle: SandboxRecord, taken: SandboxRecord, key: IdempotencyKey | None, error: Exception
     ) -> None:
-        """Nobody was told: it is the pool's again, and its key free."""
+        """Nobody got it: it is the pool's again, and its key free."""
         log.warning("pool member could not be taken", sandbox_id=idle.id, error=str(error))
         changes = {name: getattr(idle, name) for name in idle.__struct_fields__ if name not in ("id", "state")}
         freed = None if key is None else replace(key, expires_at=utcnow())

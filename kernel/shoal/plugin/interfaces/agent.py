@@ -49,7 +49,7 @@ class Agent(Component, ABC):
     """One agent. ``runtime.execd_image`` says its name; any other text there is the image of one.
 
     Attributes:
-        takes_token: it can be told to refuse requests without a token (`environment`); the kernel then makes one for
+        takes_token: it can be made to refuse requests without a token (`environment`); the kernel then makes one for
             each sandbox.
     """
 
@@ -59,7 +59,7 @@ class Agent(Component, ABC):
     async def files(self, platform: str) -> AgentFiles | None:
         """The files for a platform, ``linux/amd64``; None if there are none.
 
-        May take as long as making them takes; asked again for every sandbox, so what is there is told at once.
+        May take as long as making them takes; asked again for every sandbox, so what is there is returned at once.
         Raises EngineFailure.
         """
 

@@ -49,7 +49,7 @@ class AuthRequest(Struct, frozen=True):
         header: ``header("open-sandbox-api-key")``: the value of a header by its lower-case name, or None. A header that
             was asked for is the control plane's: a proxied request goes on without it.
         shared_header: the same for a header in which a sandbox's service may want a credential of its own; it goes on.
-        withhold: told the value of a credential that is known here, so that no header that holds it goes on.
+        withhold: called with the value of a credential that is known here, so that no header that holds it goes on.
     """
 
     kind: Literal["api", "proxy"]
@@ -68,7 +68,7 @@ class Authenticator(Component, ABC):
     async def authenticate(self, request: AuthRequest) -> Principal | None:
         """The caller; None for "not my kind of credential" (the next one is asked).
 
-        Raises Unauthenticated for "mine, and bad", Unavailable if it cannot tell now.
+        Raises Unauthenticated for "mine, and bad", Unavailable if it cannot decide now.
         """
 
     def missing(self) -> Unauthenticated:

@@ -18,7 +18,7 @@ class Component:
         """Say what a start would find wrong, without opening anything: no engine, no port, no connection.
 
         Called by ``shoal check-config``, and by the server before any `start`. May read small files. What is logged
-        here as a warning is told by both. Raises ConfigError if the server must not start.
+        here as a warning is shown by both. Raises ConfigError if the server must not start.
         """
 
     async def start(self) -> None:

@@ -1,4 +1,4 @@
-"""Ingress: what a client is told when it asks for a port of a sandbox, and whose port a Host header names."""
+"""Ingress: the endpoint that a client gets for a port of a sandbox, and whose port a Host header names."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ class Networking(Component):
     Attributes:
         keeps_policies: `amend` sees to ``plan.network.policy``, or refuses it. A policy that nobody keeps is refused by
             the kernel.
-        secures_access: `amend` gives a plan with ``secure_access`` a token, and `access_token` tells it. A create that
-            asks for one where nobody does is refused by the kernel.
+        secures_access: `amend` gives a plan with ``secure_access`` a token, and `access_token` returns it. A create
+            that asks for one where nobody does is refused by the kernel.
     """
 
     keeps_policies: bool = False
@@ -54,7 +54,7 @@ class Networking(Component):
         return None
 
     def headers(self, workload: Workload, port: int) -> dict[str, str]:
-        """What clients must send with requests to ``port``, added to the endpoint that they are told; from memory.
+        """What clients must send with requests to ``port``, added to the endpoint that they get; from memory.
 
         The server's own proxy does not add them: they are the caller's to know.
         """
@@ -63,7 +63,7 @@ class Networking(Component):
     def access_token(self, workload: Workload) -> str | None:
         """What callers must present in `SECURE_ACCESS_HEADER` to reach any port; None if it is open. From memory.
 
-        Endpoints tell it, save signed ones, and the server's own proxy demands it and keeps it from the sandbox.
+        Endpoints hold it, save signed ones, and the server's own proxy demands it and keeps it from the sandbox.
         """
         return None
 

@@ -17,14 +17,14 @@ Transport = Literal["http", "websocket", "gateway"]
 """How somebody came: through this server's proxy, or past it, by the word of a gateway."""
 
 WEBSOCKET_NEWS_SECONDS = 60.0
-"""A WebSocket is told of when it connects, and while messages flow at least this often after a message."""
+"""A WebSocket is reported when it connects, and while messages flow at least this often after a message."""
 
 
 class Access(Struct, frozen=True):
     """One access.
 
     Attributes:
-        port: of the sandbox; None if whoever tells of it does not know.
+        port: of the sandbox; None if whoever reports it does not know.
     """
 
     sandbox_id: str
@@ -36,7 +36,7 @@ class Access(Struct, frozen=True):
 class Renewal(Component, ABC):
     """Decides on a longer life, or an earlier end, and asks for it through ``context.lifecycle``.
 
-    One that is an `Observer` too is told of transitions without being registered a second time.
+    One that is an `Observer` too gets transitions without being registered a second time.
 
     Attributes:
         extensions: keys of a create's ``extensions`` that it answers for, all below ``access.``. The kernel refuses a
@@ -59,7 +59,7 @@ class Renewal(Component, ABC):
         """Called on the proxy's path for every access: note it and return at once; never raises."""
 
     def finished(self, sandbox_id: str) -> None:
-        """An HTTP exchange that `accessed` was told of is over; called once for each, likewise."""
+        """An HTTP exchange that `accessed` was called for is over; called once for each, likewise."""
 
     async def wake(self, record: SandboxRecord) -> bool:
         """A proxied request found the sandbox Pausing or Paused, and waits: resume it, if it wants to be.

@@ -139,7 +139,7 @@ class Runtime(Component, ABC):
     async def pause(self, sandbox_id: str) -> Workload:
         """Freeze a running workload; returns it PAUSED, or PAUSING where the engine does it in its own time.
 
-        Of the latter `watch` tells the end: PAUSED, or RUNNING with the reason if it came to nothing. Called only if
+        Of the latter `watch` reports the end: PAUSED, or RUNNING with the reason if it came to nothing. Called only if
         ``capabilities.pause``. Raises a ShoalError; then nothing changed.
         """
         raise NotImplementedError
@@ -175,7 +175,7 @@ class Runtime(Component, ABC):
         Called only for workloads that are ``tunnelled``, as often as the proxy needs a connection, many at a time. What
         it takes for the first one may take long; the proxy bounds it by ``proxy.connect_timeout_seconds`` and cancels.
         Raises OSError when nothing listens on the port (``ConnectionRefusedError``) or the sandbox is gone, or a
-        ShoalError, which the client is told.
+        ShoalError, which becomes the client's answer.
         """
         raise NotImplementedError
 

@@ -11,7 +11,7 @@ class SnapshotCatalogue(ABC):
     """A runtime's `Runtime.catalogue`: then the kernel keeps none of its snapshots in the store.
 
     Reads answer from memory, and are level-triggered: what another server took, finished or deleted shows as soon as
-    the engine tells. ``state`` is ``Creating``, ``Ready``, ``Failed`` or ``Deleting``; a ``Ready`` one has its image.
+    the engine reports. ``state`` is ``Creating``, ``Ready``, ``Failed`` or ``Deleting``; a ``Ready`` one has its image.
     """
 
     @abstractmethod

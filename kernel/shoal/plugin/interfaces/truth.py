@@ -72,7 +72,7 @@ class SharedTruth(ABC):
         """A create failed for good: have every server show the record until its ``purge_at``.
 
         They hear of it as of a workload, FAILED, whose adoption has that ``purge_at``; `Runtime.delete` follows and
-        leaves it. The default keeps nothing: only the server that tried tells the reason.
+        leaves it. The default keeps nothing: only the server that tried knows the reason.
         """
         return
 

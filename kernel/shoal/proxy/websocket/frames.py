@@ -185,5 +185,5 @@ def read_close(payload: bytes) -> tuple[int | None, str]:
 
 
 def is_sendable(code: int) -> bool:
-    """Whether a close frame may hold it, and another be told of it (docs/wire/api.md section 16)."""
+    """Whether a close frame may hold it, and be passed on with it (docs/wire/api.md section 16)."""
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999

@@ -111,7 +111,7 @@ class Leg(asyncio.Protocol):
     # To this side.
 
     def pass_on(self, data: bytes) -> None:
-        """Data frames of the other side; dropped once this side was told that nothing more comes."""
+        """Data frames of the other side; dropped once a close frame was sent to this side."""
         if not (self.close_sent or self.lost):
             self._transport.write(data)
             self._relay.flowed()
@@ -128,7 +128,7 @@ class Leg(asyncio.Protocol):
         self._answer()
 
     def ping(self) -> bool:
-        """Whether this side is alive, as far as can be told; if it is, asks it once more.
+        """Whether this side is alive, as far as is known; if it is, asks it once more.
 
         A side that is not read from, or that has not taken what was written, is not held to be dead.
         """

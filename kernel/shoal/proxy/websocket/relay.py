@@ -72,7 +72,7 @@ class Relay:
             self.upstream.abort()
 
     def flowed(self) -> None:
-        """Data went on: whoever wants to hear that the sandbox is in use is told, now or at the next turn."""
+        """Data went on: reports that the sandbox is in use, now or at the next turn."""
         if self._news is None and self._told is not None:
             self._news = self._loop.call_at(self._next_news, self._tell)
 
@@ -92,7 +92,7 @@ class Relay:
         self._settle()
 
     def violated(self, leg: Leg, violation: Violation) -> None:
-        """One side broke the rules: it is told so, and the other side that it is over."""
+        """One side broke the rules: it gets the reason, and the other side an end."""
         self._note(violation.code)
         leg.close(violation.code, str(violation))
         leg.end()

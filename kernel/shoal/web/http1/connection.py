@@ -184,7 +184,7 @@ class ServerConnection(asyncio.Protocol):
         linger.begin()
 
     def cut(self, *, silent: bool) -> None:
-        """Close within an answer; with a reset where nothing else tells the client that there should be more."""
+        """Close within an answer; with a reset where nothing else shows the client that the answer is incomplete."""
         if silent:
             connection = self.transport.get_extra_info("socket")
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

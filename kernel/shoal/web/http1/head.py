@@ -1,4 +1,4 @@
-"""The head of a request (RFC 9112): a strict reading, without the leniencies that tell two servers apart.
+"""The head of a request (RFC 9112): a strict reading, without the leniencies in which servers differ.
 
 Lines end with CRLF, nothing is folded, no space stands before a colon. Content-Length and Transfer-Encoding are read
 here once, for everybody: what contradicts itself is refused.
@@ -43,7 +43,7 @@ class Head(NamedTuple):
         keep_alive: another request may follow.
         expects_continue: the client waits for a 100 before it sends the body.
         websocket: the client asks to switch to WebSocket.
-        forwarded: a reverse proxy tells in it for whom it speaks.
+        forwarded: in it a reverse proxy names the client.
     """
 
     method: str

@@ -16,7 +16,7 @@ _IPV6_NETWORK: Final = 64
 class TrustedPeers:
     """The peers of ``FORWARDED_ALLOW_IPS``: addresses and networks, divided by commas, or ``*`` for all.
 
-    The same variable tells whose ``X-Forwarded-For`` is believed.
+    The same variable names those whose ``X-Forwarded-For`` is trusted.
     """
 
     def __init__(self, text: str = DEFAULT) -> None:

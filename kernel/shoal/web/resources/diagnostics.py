@@ -109,7 +109,7 @@ class Logs:
             answer_text(resp, await _asked(self._diagnostics.logs(sandbox_id, wanted), "logs"))
             resp.set_header("Deprecation", "true")
             return
-        # One line more than is shown tells whether there are more.
+        # One line more than is shown: it says whether there are more.
         content = await _asked(self._diagnostics.logs(sandbox_id, LogQuery(tail=STABLE_LOG_LINES + 1)), "logs")
         lines = content.removesuffix("\n").split("\n")
         shown = "\n".join(lines[-STABLE_LOG_LINES:])

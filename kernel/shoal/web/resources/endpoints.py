@@ -55,7 +55,7 @@ class EndpointLookup:
         ),
     )
     async def on_get(self, req: Request, resp: Response, sandbox_id: str, port: str) -> None:
-        """What a client is told about a port.
+        """The endpoint of a port, as a client gets it.
 
         An SDK that would give up at "not yet" is held until the sandbox is made, as it was by a create that waits:
         its own time limit is the one that its user has set for creates.

@@ -1,4 +1,4 @@
-"""Events that SDKs report about themselves (docs/wire/api.md section 12): accepted, told to the log, best effort."""
+"""Events that SDKs report about themselves (docs/wire/api.md section 12): accepted, logged, best effort."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Templates (docs/wire/api.md section 11): no runtime builds any, and every operation says so after its schema.
 
-They are no part of the OpenAPI document, which tells what the server offers.
+They are no part of the OpenAPI document, which describes what the server offers.
 """
 
 from __future__ import annotations

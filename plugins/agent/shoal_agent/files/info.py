@@ -1,4 +1,4 @@
-"""What clients are told about a file."""
+"""What clients get of a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FileInfo = dict[str, Any]
 
 
 class Describer:
-    """Makes FileInfo of what `lstat` tells; looks accounts up once, so make one per request."""
+    """Makes FileInfo of what `lstat` returns; looks accounts up once, so make one per request."""
 
     def __init__(self, accounts: Accounts) -> None:
         self._users = accounts.user_names()

@@ -171,7 +171,7 @@ class Upload:
                 raise ApiError(400, INVALID_FILE_METADATA, f"a metadata part is larger than {MAX_METADATA} bytes")
 
     def _describe(self, text: bytes) -> None:
-        """What a metadata part says. A bad one is told at the end of the body, and nothing is written."""
+        """What a metadata part says. A bad one is an error at the end of the body, and nothing is written."""
         item = self._item(self._metadata)
         try:
             fields = Fields(_json(text), "the metadata")

@@ -25,7 +25,7 @@ class Body:
         self.finished = length == 0
         """Whether all of it has been read."""
         self.length = None if length < 0 else length
-        """Its length in bytes, None if the client did not tell (chunked)."""
+        """Its length in bytes, None if the client did not state it (chunked)."""
 
     def when_client_ends(self, act: Callable[[], None] | None) -> None:
         """Calls `act` when the client closes its side from now on, or is gone; None takes that back."""
@@ -84,7 +84,7 @@ class Body:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def unasked(self) -> bool:
-        """Whether the client still waits to be told to send it (``Expect: 100-continue``)."""
+        """Whether the client still waits for leave to send it (``Expect: 100-continue``)."""
         return self._expected is not None and not self.finished
 
 

@@ -68,7 +68,7 @@ async def _connect(port: int) -> AppConnection:
 
 
 def _fields(request: Request, *, keep_token: bool) -> Fields:
-    """What the application is told: the client's own fields, and where the request comes from.
+    """The fields that the application gets: the client's own, and where the request comes from.
 
     The token goes no further, save to the agent itself, which asks for it once more.
     """

@@ -55,7 +55,7 @@ class TerminalRoutes:
         return json_response({"session_id": session.id, "running": session.running, "output_offset": session.ring.end})
 
     async def delete(self, request: Request) -> None:
-        """Ends it; its sockets are told."""
+        """Ends it; its sockets get the end."""
         session = self._find(request)
         del self._sessions[session.id]
         session.delete()

@@ -10,7 +10,7 @@ from shoal_agent.pty.process import TerminalProcess
 from shoal_agent.pty.ring import Ring
 
 DELETED = -1
-"""The exit code that sockets of a deleted session are told."""
+"""The exit code that sockets of a deleted session get."""
 
 
 class TerminalSession:
@@ -61,7 +61,7 @@ class TerminalSession:
             self.process.release()
 
     def delete(self) -> None:
-        """Kills what runs; its sockets are told."""
+        """Kills what runs; its sockets get the end."""
         self.deleted = True
         if self.process is not None:
             self.process.kill()

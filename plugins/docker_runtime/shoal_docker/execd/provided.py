@@ -23,7 +23,7 @@ from shoal_docker.images import EngineImage
 log = structlog.get_logger("shoal.docker")
 
 _PATIENCE_SECONDS: Final = 0.5
-"""What takes longer is told in the sandbox's status."""
+"""What takes longer is shown in the sandbox's status."""
 
 
 class ProvidedExecd:

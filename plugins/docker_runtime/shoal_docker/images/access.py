@@ -97,7 +97,7 @@ class ImageAccess:
             self._wanting.add(repository)
 
     async def _ask_once(self, origin: Name, who: str, auth: ImageAuth | None) -> str | None:
-        """The registry's words if it refuses; None if it gives the image, or nobody can tell."""
+        """The registry's words if it refuses; None if it gives the image, or that is unknown."""
         wanting = origin.repository in self._wanting
         unheard = "the registry does not answer" if wanting else None
         if time.monotonic() < self._away.get(origin.registry, 0.0):

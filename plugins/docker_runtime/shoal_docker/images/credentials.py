@@ -30,7 +30,7 @@ class RegistryCredentials:
         self._salt = secrets.token_bytes(16)
 
     def who(self, auth: ImageAuth | None) -> str:
-        """The same text for the same credentials, in this process alone; they cannot be told from it."""
+        """The same text for the same credentials, in this process alone; they cannot be derived from it."""
         if auth is None:
             return NOBODY
         given = f"{auth.username}\0{auth.password.reveal()}".encode()

@@ -35,7 +35,7 @@ class Images:
         await self._presence.start()
 
     async def stop(self) -> None:
-        """End what is under way; who waits for it is told."""
+        """Ends what is under way; who waits for it gets an error."""
         await asyncio.gather(self._presence.stop(), self._pulls.stop(), self._access.stop())
 
     def check(self, reference: str) -> None:
@@ -51,7 +51,7 @@ class Images:
             reference: as the caller wrote it.
             auth: registry credentials for this call alone; None = those of the user that the server runs as.
             platform: ``os/arch`` that the request names; None = the engine's own, where it says what that is.
-            progress: told of a pull at most once a second.
+            progress: called during a pull at most once per second.
 
         Raises InvalidRequest, Unavailable, and EngineFailure with ``DOCKER::SANDBOX_IMAGE_PULL_FAILED`` and the
         registry's own words. An image that is known to be there costs no call of the engine.

@@ -67,7 +67,7 @@ class Name(Struct, frozen=True):
         return self.path.removeprefix(_OFFICIAL)
 
     def __str__(self) -> str:
-        """What the engine is told."""
+        """The name for the engine."""
         if not self.path:
             return self.digest
         return f"{self.short}@{self.digest}" if self.digest else f"{self.short}:{self.tag}"

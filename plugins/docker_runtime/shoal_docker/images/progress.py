@@ -67,7 +67,7 @@ class PullProgress:
 
 
 class Pace:
-    """Says when something that happens often should be told."""
+    """Says when something that happens often should be reported."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds

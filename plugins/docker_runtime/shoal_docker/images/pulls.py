@@ -1,7 +1,7 @@
 """Pulls: one for all who wait for the same image, platform and credentials.
 
 A waiter that is cancelled leaves the others theirs; when the last one has left, the pull ends at the engine too.
-Nothing is tried again here: a registry that refuses, or is away, is told of at once.
+Nothing is tried again here: a registry that refuses, or is away, is reported at once.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Pulls:
         task.result()
 
     async def stop(self) -> None:
-        """End every pull; who waits for one is told."""
+        """Ends every pull; who waits for one gets an error."""
         tasks = [flight.task for flight in self._flights.values() if flight.task is not None]
         for task in tasks:
             task.cancel()

@@ -137,7 +137,7 @@ def _bucket(volume: Volume) -> OssVolume:
 
 
 def _digest(bucket: OssVolume, sub_path: str | None) -> str:
-    """Of everything that makes two mounts different. Secrets are long and random, and 64 bits of it tell nothing."""
+    """Of everything that makes two mounts different. Secrets are long and random, and 64 bits of it reveal nothing."""
     secret = bucket.access_key_secret.reveal() if bucket.access_key_secret is not None else ""
     fields = [
         bucket.version,

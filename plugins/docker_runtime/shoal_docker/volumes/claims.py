@@ -62,7 +62,7 @@ class Claims:
         """The mount, its volume made where that is asked for; and whether the volume goes with this sandbox.
 
         Args:
-            place: what the engine is told of an open directory: a part of a volume.
+            place: what the engine gets for an open directory: a part of a volume.
 
         Raises InvalidRequest and EngineFailure with the API's codes, Unavailable.
         """
@@ -135,7 +135,7 @@ class Claims:
         return bind(source, volume)
 
     def _inside(self, volume: Volume, root: str, sub_path: str, place: Place) -> str | None:
-        """What the engine is told, the part made where it is missing with the owner and mode of the volume's root;
+        """What the engine gets, the part made where it is missing with the owner and mode of the volume's root;
         None if this server cannot see it. Blocks. Raises InvalidRequest if it leads out of the volume.
         """
         if self._engine.remote or not os.access(root, os.R_OK | os.X_OK):

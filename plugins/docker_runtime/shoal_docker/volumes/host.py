@@ -54,7 +54,7 @@ class HostPaths:
         """The mount, its directory made where it is missing. Blocks.
 
         Args:
-            place: what the engine is told of an open file.
+            place: what the engine gets for an open file.
 
         Raises InvalidRequest if it leads out of the allowed paths, EngineFailure if it cannot be made or placed.
         """

@@ -41,7 +41,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 
 
 class Placed(Struct, frozen=True):
-    """A source as the engine is told of it.
+    """A source as the engine gets it.
 
     Attributes:
         identity: ``device:inode`` of what was checked.
@@ -98,7 +98,7 @@ class Pins:
             folder.rmdir()
 
     def sweep(self, wanted: Callable[[str], bool]) -> None:
-        """Remove the pins of sandboxes that are not wanted, except new ones; what cannot be removed is told once.
+        """Remove the pins of sandboxes that are not wanted, except new ones; what cannot be removed is logged once.
 
         Raises OSError where they cannot be listed.
         """

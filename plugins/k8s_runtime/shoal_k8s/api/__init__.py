@@ -5,7 +5,7 @@
     connection  where the API server is and how to prove who asks (kubeconfig, service account)
     client      `KubeClient`: one request, rate limited, its failure as an exception that can be branched on
     limits      token buckets for reads and writes
-    failures    `KubeApiError`, and what callers are told of it
+    failures    `KubeApiError`, and the errors that callers get of it
     objects     the few fields of Kubernetes objects that everything here shares
 """
 

@@ -1,4 +1,4 @@
-"""What goes wrong with a request to the API server, and what callers are told of it.
+"""What goes wrong with a request to the API server, and the errors that callers get of it.
 
 The API server's message is shown only where it speaks of the caller's own object (a quota, an invalid field); its raw
 answer, headers included, never is.
@@ -74,7 +74,7 @@ class KubeApiError(Exception):
     def refused_by_policy(self) -> bool:
         """An admission rule refused the object (a limit range, pod security), and not the right to make it.
 
-        The same status and reason say both; only the words tell them apart.
+        The same status and reason say both; only the words distinguish them.
         """
         return self.status == 403 and not self.over_quota and _LACKING.search(self.said) is None
 
@@ -112,7 +112,7 @@ class ApiUnreachable(Unavailable):
 
 @contextmanager
 def map_api_errors() -> Iterator[None]:
-    """Turn the API server's refusals into what callers are told."""
+    """Turns the API server's refusals into errors for callers."""
     try:
         yield
     except KubeApiError as error:

@@ -1,4 +1,4 @@
-"""Token buckets: how many requests a second this server may send, so that it never crowds out the others."""
+"""Token buckets: how many requests per second this server may send, so that it never crowds out the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class TokenBucket:
     """Holds back whoever comes too early, in the order in which they came.
 
     Args:
-        qps: requests a second in the long run; 0 = unlimited.
+        qps: requests per second in the long run; 0 = unlimited.
         burst: how many may come at once; 0 = as ``qps``, at least 1.
         clock: monotonic seconds; another one in tests.
     """

@@ -157,7 +157,7 @@ class Informer(Generic[T]):
     # --- from the reflector's thread, on the loop --------------------------------------------------------------------
 
     def _listed(self, objects: list[T], version: str) -> None:
-        """What this server wrote while the list was under way is newer than the list; the watch will tell of it."""
+        """What this server wrote while the list was under way is newer than the list; the watch will report it."""
         self._error = None
         newer = {key for key in self._written if _is_after(self._objects[key], version)}
         self._written.clear()
@@ -232,7 +232,7 @@ class Informer(Generic[T]):
 
 
 class _Bridge(Generic[T]):
-    """Carries what the reflector's thread tells to the loop; a burst of events costs one wake-up."""
+    """Carries what the reflector's thread reports to the loop; a burst of events costs one wake-up."""
 
     def __init__(self, informer: Informer[T]) -> None:
         self._informer = informer

@@ -1,4 +1,4 @@
-"""A thread that lists, then watches, for ever, and tells what it saw.
+"""A thread that lists, then watches, for ever, and reports what it saw.
 
 It lists page by page, then watches from the list's version. The first list is consistent; those at intervals come from
 the API server's watch cache. A stream that ends or breaks is taken up where it was; a
@@ -41,10 +41,10 @@ T = TypeVar("T")
 
 
 class Listener(Protocol[T]):
-    """What the reflector tells; called on its thread."""
+    """Takes what the reflector reports; called on its thread."""
 
     def listed(self, objects: list[T], version: str) -> None:
-        """Everything that there is at that version, in place of all that was told before."""
+        """Everything that there is at that version, in place of all that was reported before."""
         ...
 
     def opened(self) -> None:

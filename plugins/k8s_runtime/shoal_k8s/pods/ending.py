@@ -48,7 +48,7 @@ class Ending:
         pods.subscribe(self._heard)
 
     def removed(self, meta: Meta) -> bool:
-        """Whether an object is gone as far as callers are told, also where the watch has not said so yet."""
+        """Whether an object is gone as far as callers know, also where the watch has not said so yet."""
         return deletion.is_gone(meta) or meta.uid in self._removed
 
     def remove(self, meta: Meta) -> None:

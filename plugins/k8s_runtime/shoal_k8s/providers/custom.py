@@ -266,7 +266,7 @@ def true(conditions: list[Condition], kind: str) -> Condition | None:
 
 
 def ended(pod: Pod | None) -> PodVerdict | None:
-    """What the pod says of an end that its controller may not have seen yet, or not have told the cause of."""
+    """What the pod says of an end that its controller may not have seen yet, or not have reported the cause of."""
     said = None if pod is None else judge(pod)
     return said if said is not None and said.phase in (Phase.EXITED, Phase.FAILED, Phase.RESTARTING) else None
 

@@ -12,7 +12,7 @@ GROUP: Final = "shoal.k8s.providers"
 
 
 def provider(name: str) -> type[WorkloadProvider]:
-    """The provider of that name, whatever its case. Raises ConfigError that tells the known ones."""
+    """The provider of that name, whatever its case. Raises ConfigError with the known ones."""
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     entry = found.get(name.strip().lower())
     if entry is None:

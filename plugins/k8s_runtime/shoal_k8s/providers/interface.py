@@ -147,7 +147,7 @@ class WorkloadProvider(ABC):
         return min(found, key=lambda pod: pod.metadata.deletion_timestamp is not None, default=None)
 
     async def look(self, sandbox_id: str) -> None:
-        """Ask the API server how the pod is, where the object knows more than the pods' watch has told."""
+        """Ask the API server how the pod is, where the object knows more than the pods' watch has reported."""
         query = {"labelSelector": f"{names.ID}={sandbox_id}"}
         found = await self.cluster.client.list(PODS, self.cluster.namespace, KubeList[Pod], query)
         for pod in found.items or []:
@@ -162,7 +162,7 @@ class WorkloadProvider(ABC):
         return self.pod(sandbox_id)
 
     async def starved(self, sandbox_id: str) -> str | None:
-        """Why the pool that a sandbox waits for has no pod for it; None if it has, or nothing can be told."""
+        """Why the pool that a sandbox waits for has no pod for it; None if it has, or the reason is unknown."""
         return None
 
     def subject(self, sandbox_id: str) -> Meta | None:

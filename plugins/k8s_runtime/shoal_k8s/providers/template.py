@@ -18,7 +18,7 @@ from shoal.errors import ConfigError
 from shoal_k8s.pods.status import MAIN
 
 KEYS: Final = ("mountPath", "name")
-"""What tells the items of a list apart; a volume mount has both, and its path counts."""
+"""The key of the items of a list; a volume mount has both, and its path counts."""
 
 
 def read(path: str | None, setting: str) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def _noted(row: SnapshotRecord) -> dict[str, str]:
 
 
 def _manifest(snapshot_id: str, sandbox_id: str, source: str, annotations: dict[str, str]) -> dict[str, Any]:
-    """Without an owner: that is how the controller tells it from a pause, and it outlives its sandbox."""
+    """Without an owner: that is how the controller distinguishes it from a pause, and it outlives its sandbox."""
     labels = {names.SNAPSHOT: snapshot_id, SCOPE: PUBLIC, SOURCE: sandbox_id}
     return {
         "apiVersion": f"{SNAPSHOTS.group}/{SNAPSHOTS.version}",

@@ -19,7 +19,7 @@ CREATING: Final = "Creating"
 
 
 class ClusterSnapshots(SnapshotCatalogue):
-    """What `Captures` sees, as the API tells it.
+    """What `Captures` sees, as the API reports it.
 
     Args:
         runtime: the name under which snapshots are listed.

@@ -67,7 +67,7 @@ class Cgroups:
         return [folder / "cgroup.procs" for folder in folders if folder.is_dir()]
 
     def pids(self, sandbox_id: str) -> list[int] | None:
-        """Every process of the sandbox, in this process's pid namespace; None where no group tells."""
+        """Every process of the sandbox, in this process's pid namespace; None where there is no group."""
         hierarchy = self.hierarchies.get("freezer")
         if hierarchy is None:
             return None

@@ -64,7 +64,7 @@ def frozen(box: Box, groups: Cgroups) -> bool:
 
 
 def _at_rest(pid: int) -> bool:
-    """Does it run no code until it is told to go on, or at all any more?
+    """Whether it runs no code until it is resumed, or has ended.
 
     A parent in vfork(2) cannot stop before its child, stopped as well, has executed something: its SIGSTOP waits.
     """

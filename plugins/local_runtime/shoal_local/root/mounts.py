@@ -1,4 +1,4 @@
-"""The mounts that make up a sandbox's root, and how mount(8) and bubblewrap are told of them.
+"""The mounts that make up a sandbox's root, and the arguments for mount(8) and bubblewrap.
 
 A root is built in the sandbox's own mount namespace only. With an overlay file system the sandbox may change what its
 user may, and every change lands in its own directory; without one the root is read-only.

@@ -56,7 +56,7 @@ def _check(root: Path, inside: str, command: str) -> None:
         with os.fdopen(handle, "rb") as stream:
             head = stream.read(_HEAD)
     except PermissionError:
-        return  # executable but not readable: only execve can tell
+        return  # executable but not readable: only execve finds out
     if head[:2] == b"#!":
         words = head[2:].split(b"\n", 1)[0].split()
         _need(root, command, os.fsdecode(words[0]) if words else "", "interpreter")

@@ -9,7 +9,7 @@ How the unshare form keeps a sandbox in, step by step:
 1. ``unshare --mount --pid --ipc --uts`` (and ``--user`` unless root) makes the first namespaces; its shell is pid 1,
    keeps the host's root, reaps orphans, and cannot be traced by the sandbox, which lives in a user namespace below.
 2. A second half enters a user namespace of its own, as an unprivileged user of the host, says so through the FIFO
-   ``entered`` and waits. Then the root is built and put on top of ``/``, which the FIFO ``mounted`` tells. The order
+   ``entered`` and waits. Then the root is built and put on top of ``/``, which the FIFO ``mounted`` reports. The order
    matters: the kernel makes no user namespace for a process whose root is not the root of its mount namespace.
 3. ``unshare --mount --root=/..`` copies the mounts into that user namespace, where the kernel locks them: nothing
    inside can unmount or remount them, whatever capabilities it has there (mount_namespaces(7), "Restrictions on mount

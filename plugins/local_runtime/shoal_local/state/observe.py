@@ -1,4 +1,4 @@
-"""From a sandbox's directory to what the kernel is told of it."""
+"""From a sandbox's directory to the workload that the kernel gets."""
 
 from __future__ import annotations
 
