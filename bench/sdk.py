@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
+import httpx
 from bench.harness import Server
 from opensandbox import Sandbox, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
@@ -23,24 +25,29 @@ MEGABYTE = b"0123456789abcdef" * 65536
 
 @dataclass(frozen=True)
 class Place:
-    """A server, and what its sandboxes are made of."""
+    """A server, and what its sandboxes are made of. A client keeps its connections unless `anew`."""
 
     name: str
     server: Server
     image: str
     extensions: dict[str, str] = field(default_factory=dict)
+    anew: bool = False
+    transport: httpx.BaseTransport = field(default_factory=httpx.HTTPTransport)
 
     @property
-    def domain(self) -> str:
-        return self.server.base.removeprefix("http://")
+    def options(self) -> dict[str, Any]:
+        """What every connection of the SDK is made with."""
+        domain = self.server.base.removeprefix("http://")
+        return {"domain": domain, "use_server_proxy": True, "request_timeout": HOUR}
 
     def create(self) -> SandboxSync:
         """A sandbox whose agent answers."""
+        kept: dict[str, Any] = {} if self.anew else {"transport": self.transport}
         return SandboxSync.create(
             self.image,
             timeout=HOUR,
             extensions=self.extensions,
-            connection_config=ConnectionConfigSync(domain=self.domain, use_server_proxy=True, request_timeout=HOUR),
+            connection_config=ConnectionConfigSync(**self.options, **kept),
         )
 
 
@@ -77,11 +84,10 @@ def one_by_one(place: Place, runs: int, pause: float = 0.0) -> list[float]:
     return taken
 
 
-async def _first_byte(place: Place, delay: float) -> tuple[float, float]:
+async def _first_byte(place: Place, config: ConnectionConfig, delay: float) -> tuple[float, float]:
     """When it began, and when the first output came."""
     await asyncio.sleep(delay)
     came: list[float] = []
-    config = ConnectionConfig(domain=place.domain, use_server_proxy=True, request_timeout=HOUR)
 
     async def heard(_: OutputMessage) -> None:
         came.append(time.perf_counter())
@@ -102,7 +108,9 @@ def side_by_side(place: Place, count: int, interval: float) -> tuple[float, floa
     """`count` creates, one every `interval` seconds: their median, and how many a second came to output."""
 
     async def all_of_them() -> list[tuple[float, float]]:
-        return await asyncio.gather(*(_first_byte(place, number * interval) for number in range(count)))
+        async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None)) as transport:
+            config = ConnectionConfig(**place.options, transport=transport)
+            return await asyncio.gather(*(_first_byte(place, config, number * interval) for number in range(count)))
 
     found = asyncio.run(all_of_them())
     took = max(came for _, came in found) - min(begun for begun, _ in found)
