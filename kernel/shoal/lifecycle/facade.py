@@ -62,7 +62,7 @@ class SandboxLifecycle:
         self.diagnostics = Diagnostics(core)
         self.reach = Reach(core)
         self.snapshots = Snapshots(core)
-        self._keeper = PoolKeeper(core, self._operations, self._provisioner, self._remover, self.snapshots)
+        self._keeper = PoolKeeper(core, self._operations, self._provisioner, self._remover, self.snapshots, self.reach)
         self.pools = Pools(core, self._keeper, Taking(core, self._keeper))
         creation = Creation(core, self.pools, self.snapshots, self._provisioner, self._remover)
         self.sandboxes = Sandboxes(core, creation, self._operations, self._remover, self.snapshots)

@@ -110,6 +110,15 @@ class Reach:
             address = self._now(entry, port)
         return address
 
+    async def start_agent(self, sandbox_id: str) -> None:
+        """Return once the agent of a running sandbox answers, or has had its time. A hidden sandbox counts, too."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.workload is None or self._agents.settled(entry):
+            return
+        address = self._route(entry.workload, AGENT_PORT)
+        if address is not None:
+            await self._agents.settle(entry, address)
+
     def _now(self, entry: Entry, port: int) -> str | Tunnel:
         """The address at this moment. Raises Conflict."""
         now = self._view.get(entry.record.id) or entry

@@ -13,11 +13,12 @@ from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, RateLimited, Unavailable
 from shoal.lifecycle.pools.pool import PoolState, desired_buffer
+from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import CapacitySpec, CreatePool, Pool
 from shoal.models.requests import CreateSandbox, ImageSpec
 from shoal.models.sandbox import State
-from shoal.models.workload import Phase
-from shoal.plugin.interfaces import Capabilities, NativePools
+from shoal.models.workload import Phase, Workload
+from shoal.plugin.interfaces import AGENT_PORT, Capabilities, NativePools, Progress
 from shoal.view.listing import ListQuery
 
 TEMPLATE = {"image": {"uri": "host"}, "entrypoint": ["sleep", "1"], "env": {"A": "1"}}
@@ -105,6 +106,34 @@ async def test_a_pool_fills_itself_and_its_members_are_frozen_and_invisible() ->
         status = (await one.lifecycle.pools.get("warm")).status
         assert status is not None
         assert (status.total, status.allocated, status.available) == (3, 0, 3)
+
+
+class WithAgents(MemoryRuntime):
+    """A runtime whose sandboxes have an agent, which listens at ``port``."""
+
+    agent_starts = True
+    port = 0
+
+    async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
+        made = await super().create(plan, progress)
+        return replace(made, ports={AGENT_PORT: f"127.0.0.1:{self.port}"})
+
+
+async def test_the_agent_of_a_member_has_answered_before_it_is_frozen() -> None:
+    world, asked = World(), list[list[Phase]]()
+
+    async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append([workload.phase for workload in world.workloads.values()])
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    runtime = WithAgents(world)
+    async with await asyncio.start_server(agent, "127.0.0.1", 0) as listener:
+        runtime.port = listener.sockets[0].getsockname()[1]
+        async with server(world, runtimes={"memory": runtime}) as one:
+            await make(one, spec=capacity(1, 1))
+            assert asked == [[Phase.RUNNING]]
 
 
 async def test_a_changed_capacity_grows_and_shrinks_it() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Coroutine
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from shoal.lifecycle.core import Core
 from shoal.lifecycle.operations import Operations
 from shoal.lifecycle.pools.pool import COMING, PoolState
 from shoal.lifecycle.provision import Provisioner
+from shoal.lifecycle.reach import Reach
 from shoal.lifecycle.removal import Remover
 from shoal.lifecycle.snapshots import Snapshots
 from shoal.models.plan import WorkloadPlan
@@ -41,7 +43,13 @@ class PoolKeeper:
     """Keeps every pool as full as it should be. Used on the event loop only."""
 
     def __init__(
-        self, core: Core, operations: Operations, provisioner: Provisioner, remover: Remover, snapshots: Snapshots
+        self,
+        core: Core,
+        operations: Operations,
+        provisioner: Provisioner,
+        remover: Remover,
+        snapshots: Snapshots,
+        reach: Reach,
     ) -> None:
         self._view = core.view
         self._ledger = core.ledger
@@ -53,6 +61,7 @@ class PoolKeeper:
         self._provisioner = provisioner
         self._remover = remover
         self._snapshots = snapshots
+        self._reach = reach
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
@@ -131,7 +140,7 @@ class PoolKeeper:
         """What a hidden member's new state asks for."""
         came_from = before.state if before is not None else None
         if member.state is State.RUNNING and came_from is State.PENDING:
-            asyncio.get_running_loop().call_later(self._settle, self._freeze_soon, member.id)
+            self._spawn(self._prepare(member.id), f"prepare {member.id}")
         elif member.state is State.PAUSED and came_from is State.PAUSING:
             pool.failures, pool.trouble = 0, None
         elif member.state in (State.FAILED, State.TERMINATED):
@@ -141,6 +150,15 @@ class PoolKeeper:
             # somebody else thawed it, or it could not be frozen
             self.failed(pool, member.message or "The sandbox did not stay paused.")
             self.discard(member.id)
+
+    async def _prepare(self, sandbox_id: str) -> None:
+        """Start its agent, for which whoever takes it would wait; freeze it once that and the command have settled."""
+        _, agent = await asyncio.gather(
+            asyncio.sleep(self._settle), self._reach.start_agent(sandbox_id), return_exceptions=True
+        )
+        if isinstance(agent, Exception):
+            log.info("the agent of a pool member does not answer", sandbox_id=sandbox_id, error=str(agent))
+        self._freeze_soon(sandbox_id)
 
     def _freeze_soon(self, sandbox_id: str) -> None:
         self._lanes.post(sandbox_id, lambda: self._freeze(sandbox_id))
@@ -193,9 +211,12 @@ class PoolKeeper:
         for _ in range(min(pool.change(), room)):
             sandbox_id = str(uuid.uuid4())
             pool.starting.add(sandbox_id)
-            task = asyncio.get_running_loop().create_task(self._start(pool, sandbox_id), name=f"warm {sandbox_id}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._start(pool, sandbox_id), f"warm {sandbox_id}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _shrink(self, pool: PoolState, surplus: int) -> None:
         """Remove the youngest first: they are the least settled, down to those that are not even durable yet."""
