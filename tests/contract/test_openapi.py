@@ -25,7 +25,7 @@ from shoal.web import openapi
 
 CHECKS = [content_type_conformance, response_headers_conformance, response_schema_conformance, status_code_conformance]
 SUPPORTED_5XX = {501, 502}
-"""The local runtime has no snapshots and keeps no policies, and says so."""
+"""The local runtime keeps no policies, and says so."""
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from opensandbox import Sandbox, SandboxManager, SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException, SandboxException
-from opensandbox.models.sandboxes import SandboxFilter
+from opensandbox.models.sandboxes import SandboxFilter, SnapshotFilter
 from tests.contract.key import KEY
 from tests.servers import ServerProcess
 
@@ -104,11 +104,31 @@ def test_kill_ends_it(sandbox: SandboxSync) -> None:
     assert caught.value.status_code == 404
 
 
-def test_snapshot_is_not_supported(sandbox: SandboxSync) -> None:
-    with pytest.raises(SandboxApiException) as caught:
-        sandbox.create_snapshot()
-    assert caught.value.status_code == 501
-    assert "SNAPSHOT::NOT_IMPLEMENTED" in str(caught.value)  # the SDK shows a 501 as it came
+def test_a_snapshot_taken_listed_restored_and_deleted(config: ConnectionConfigSync, sandbox: SandboxSync) -> None:
+    manager = SandboxManagerSync.create(config)
+    sandbox.commands.run("echo kept >/root/kept")
+    taken = sandbox.create_snapshot("kept")
+    deadline = time.monotonic() + 60
+    while (state := manager.get_snapshot(taken.id).status.state) == "Creating":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert state == "Ready"
+    listed = manager.list_snapshots(SnapshotFilter(sandbox_id=sandbox.id))
+    assert [info.id for info in listed.snapshot_infos] == [taken.id]
+    restored = SandboxSync.create(
+        snapshot_id=taken.id, entrypoint=["sh", "-c", "cat /root/kept; exec sleep 600"], connection_config=config
+    )
+    assert restored.files.read_file("/root/kept") == "kept\n"
+    with pytest.raises(SandboxApiException) as used:
+        manager.delete_snapshot(taken.id)
+    assert used.value.status_code == 409
+    restored.kill()
+    restored.close()
+    manager.delete_snapshot(taken.id)
+    with pytest.raises(SandboxApiException) as gone:
+        manager.get_snapshot(taken.id)
+    assert gone.value.status_code == 404
+    manager.close()
 
 
 def test_a_readiness_check_of_the_users_own(config: ConnectionConfigSync) -> None:

@@ -55,6 +55,6 @@ def test_a_whole_life(tmp_path: Path, method: str, overlay: str, way: str) -> No
         text=True,
         cwd=Path(__file__).parents[2],
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert done.stdout.splitlines()[-1:] == ["all well"], done.stdout + done.stderr

@@ -13,12 +13,14 @@ import os
 import shutil
 import sys
 import traceback
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
 from tests.local_runtime.machine import eventually, ignore, local, plan, processes_of, run, settings
 
-from shoal.errors import EngineFailure
+from shoal.errors import Conflict, EngineFailure
 from shoal.models.requests import HostVolume, Volume
 from shoal.models.workload import Phase
 from shoal.plugin.interfaces import LogQuery
@@ -63,12 +65,53 @@ async def second_life(runtime: LocalRuntime) -> tuple[str, str]:
     return wanted.id, before
 
 
+async def third_life(runtime: LocalRuntime, method: str, limits: dict[str, str]) -> None:
+    """One is captured, with a directory that it closed, and another made of it, twice over."""
+    script = "mkdir ~/a; echo kept >~/a/b; chmod 000 ~/a/b ~/a; echo written; sleep 1000"
+    wanted = plan("sh", "-c", script, limits=limits)
+    await runtime.create(wanted, ignore)
+
+    async def written() -> bool | None:
+        return "written" in await runtime.logs(wanted.id, ALL) or None
+
+    await eventually(written)
+    if method == "none":
+        try:
+            await runtime.check_snapshot(wanted.id)
+        except Conflict as error:
+            assert error.code == "SNAPSHOT::UNSUPPORTED_RUNTIME"
+            await runtime.delete(wanted.id)
+            return
+        raise AssertionError("there is nothing to be captured")
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    await runtime.snapshot(wanted.id, first)
+    await runtime.delete(wanted.id)
+    script = "cd ~; chmod 700 a; chmod 600 a/b; cat a/b; rm a/b; echo new >a/c; chmod 000 a/c a"
+    wanted = plan("sh", "-c", f"{script}; echo written; sleep 1000", limits=limits)
+    wanted = replace(wanted, image=None, snapshot_id=first, snapshot_image=first)
+    await runtime.check(wanted)
+    await runtime.create(wanted, ignore)
+    await eventually(written)
+    assert "kept" in await runtime.logs(wanted.id, ALL)
+    await runtime.snapshot(wanted.id, second)
+    await runtime.delete(wanted.id)
+    await runtime.delete_snapshot(first, first)
+    script = "cd ~; chmod 700 a; chmod 600 a/c; ls a; cat a/c"
+    wanted = replace(plan("sh", "-c", script, limits=limits), image=None, snapshot_id=second, snapshot_image=second)
+    _, output = await run(runtime, wanted)
+    assert output.split() == ["c", "new"], output
+    await runtime.delete(wanted.id)
+    await runtime.delete_snapshot(second, second)
+
+
 async def main(base: Path, method: str, overlay: str) -> None:
     chosen = local(isolation=method, overlay=overlay, cgroups="off")
     runtime = LocalRuntime(settings(base, allowed=(str(base / "shared"),)), chosen)
     await runtime.start()
     ended = await first_life(base, runtime, method)
     paused, before = await second_life(runtime)
+    await third_life(runtime, method, {})
+    await third_life(runtime, method, {"disk": "16Mi"})
     await runtime.stop()
 
     runtime = LocalRuntime(settings(base), chosen)

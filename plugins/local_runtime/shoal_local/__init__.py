@@ -13,6 +13,7 @@
     network/      the network of a sandbox, and the way into it
     confine/      which system calls a sandbox may make
     agent/        the agent in a sandbox, started with the first need of it
+    snapshot/     what sandboxes wrote, kept, and new sandboxes made of it
     limit/        CPU, memory, processes, disk, and the freezer
     state/        what is kept on disk, and what is read from it
 """

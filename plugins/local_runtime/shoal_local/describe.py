@@ -33,6 +33,7 @@ def inspect(
     rows = {
         "Sandbox ID": spec.id,
         "Image": spec.adoption.image or "",
+        **({"Snapshot": spec.adoption.snapshot_id} if spec.adoption.snapshot_id else {}),
         "Command": " ".join(spec.adoption.entrypoint),
         "Working Dir": spec.workdir,
         "Status": workload.phase.value,

@@ -18,7 +18,7 @@ import structlog
 from msgspec.structs import replace
 
 from shoal.config.settings import Settings
-from shoal.errors import ConfigError, Conflict, NotFound
+from shoal.errors import ConfigError, Conflict, EngineFailure, NotFound
 from shoal.models.sandbox import SandboxRecord
 from shoal.models.workload import Phase, Workload
 from shoal_local import describe
@@ -39,6 +39,8 @@ from shoal_local.run.probe import Verdict
 from shoal_local.run.reaper import collect, discard, stop
 from shoal_local.run.scripts import Drop
 from shoal_local.run.spawn import Isolation, Method
+from shoal_local.snapshot import capture
+from shoal_local.snapshot.library import Library
 from shoal_local.state.box import Box, Started
 from shoal_local.state.directory import StateDirectory
 from shoal_local.state.observe import alive, describe_exit, observe
@@ -61,6 +63,7 @@ class Keeper:
         self._local = local
         self.state = StateDirectory(settings, local)
         self._secrets = secret_paths(settings, local, self.state, config)
+        self._library = Library(self.state.snapshots, self.state.trash)
         self._catalog = Catalog(local.images, self._secrets, local.image_roots)
         self._groups = Cgroups({})
         self._server_lock: int | None = None
@@ -85,6 +88,7 @@ class Keeper:
             self.state.let_pass()
         self._images = RootFsCache(self.state.images, verdict.isolation.owner, Bounds.of(self._local))
         self._images.sweep()
+        self._library.sweep()
         self._use(verdict)
         return self._running()
 
@@ -110,7 +114,9 @@ class Keeper:
     def _use(self, verdict: Verdict) -> None:
         isolation = verdict.isolation
         volumes = HostVolumes(self._settings.storage.allowed_host_paths, isolation.owner, self._secrets)
-        maker = Maker(self._local, isolation, self._groups, self._catalog, self._images, volumes, self.state.trash)
+        maker = Maker(
+            self._local, isolation, self._groups, self._catalog, self._images, volumes, self.state.trash, self._library
+        )
         self._verdict, self._isolation, self.maker = verdict, isolation, maker
         words = {key.lower().replace(" ", "_"): text for key, text in self._isolation_words().items()}
         log.info("isolation of sandboxes", **words, **maker.enforced_words())
@@ -168,6 +174,21 @@ class Keeper:
             raise Conflict("LOCAL::SANDBOX_NOT_PAUSED", "the sandbox is not paused")
         freeze.thaw(box, self._groups)
         return self._shifted(box, "resumed")
+
+    def check_snapshot(self, box: Box) -> None:
+        """Raises Conflict for a sandbox that cannot be captured."""
+        capture.check(box.spec())
+
+    def snapshot(self, box: Box, snapshot_id: str) -> str:
+        """Capture a running sandbox; returns the reference. Raises NotFound, Conflict, EngineFailure."""
+        self.see(box)
+        capture.take(box, self._groups, self._library, snapshot_id)
+        box.add_event("captured", snapshot_id)
+        return snapshot_id
+
+    def delete_snapshot(self, snapshot_id: str) -> None:
+        """Raises Conflict while a sandbox that was made of it is there, EngineFailure."""
+        capture.discard(self._library, self.state.boxes(), snapshot_id)
 
     def apply(self, record: SandboxRecord) -> None:
         """Keep the expiry and the metadata where a lost store could be rebuilt from."""
@@ -265,10 +286,18 @@ class Keeper:
             if box.spec() is None:
                 stop(box, self._groups, 0)
                 discard(box, self._groups, self.state.trash)
+            elif box.captured():
+                self._release(box)
         for stray in self._groups.known() - {box.id for box in self.state.boxes()}:
             # Its directory was taken away; its processes may not have been.
             stop(self.state.box(stray), self._groups, 0)
             self._groups.remove(stray)
+
+    def _release(self, box: Box) -> None:
+        try:
+            capture.release(box, self._groups)
+        except (EngineFailure, OSError) as error:
+            log.error("a sandbox stands still since a snapshot was cut off", sandbox_id=box.id, error=str(error))
 
     def _running(self) -> list[tuple[Box, Started]]:
         found = []

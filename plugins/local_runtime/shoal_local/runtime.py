@@ -59,7 +59,7 @@ class LocalRuntime(Runtime):
     ) -> None:
         platforms = frozenset({f"linux/{architecture()}"})
         self.capabilities = Capabilities(
-            pause=True, secure_access=True, volumes=frozenset({"host"}), platforms=platforms
+            pause=True, snapshots=True, secure_access=True, volumes=frozenset({"host"}), platforms=platforms
         )
         self.concurrency = local.concurrency
         self._local = local
@@ -174,6 +174,15 @@ class LocalRuntime(Runtime):
         except ShoalError as error:
             log.warning("sandboxes get no agent", error=error.message)
             return None
+
+    async def check_snapshot(self, sandbox_id: str) -> None:
+        await self._call(self._keeper.check_snapshot, self._box(sandbox_id))
+
+    async def snapshot(self, sandbox_id: str, snapshot_id: str) -> str:
+        return await self._call(self._keeper.snapshot, self._box(sandbox_id), snapshot_id)
+
+    async def delete_snapshot(self, snapshot_id: str, image: str) -> None:
+        await self._call(self._keeper.delete_snapshot, image)
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
         return await self._call(self._logs.text, self._box(sandbox_id), query)

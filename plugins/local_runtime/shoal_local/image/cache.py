@@ -69,6 +69,10 @@ class RootFsCache:
         self._keys[source] = (stamp, rootfs)
         return rootfs
 
+    def holds(self, rootfs: RootFs) -> bool:
+        """Was it unpacked here?"""
+        return rootfs.path.is_relative_to(self._folder)
+
     def sweep(self) -> None:
         """Remove what a killed server left half unpacked."""
         for entry in self._folder.glob(f"{_TEMPORARY}*"):

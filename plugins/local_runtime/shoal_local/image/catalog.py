@@ -100,9 +100,10 @@ class Catalog:
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: there is no {what} {source.path}")
         if source.kind is Kind.OCI_LAYOUT and not (source.path / "index.json").is_file():
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {source.path} has no index.json")
-        self._check_private(name, source.path)
+        self.check_private(name, source.path)
 
-    def _check_private(self, name: str, path: Path) -> None:
+    def check_private(self, name: str, path: Path) -> None:
+        """Raises InvalidRequest for a directory or file that would show the server's own."""
         if path == Path("/"):
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: this machine's own root is the image 'host'")
         if any(path.is_relative_to(secret) or secret.is_relative_to(path) for secret in self._private):

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from shlex import join
 from typing import Final, Literal
 
 from shoal.errors import EngineFailure
 from shoal_local.config import LocalSettings
+from shoal_local.state.trees import remove_tree
 
 Method = Literal["loop", "tmpfs"]
 FOLDER: Final = "disk"
@@ -59,6 +61,13 @@ def commands(method: Method, box: Path, size: int, mount: str) -> list[str]:
         join(["cp", "-a", f"{folder}/.", f"{new}/"]),
         join([mount, "--bind", new, folder]),
     ]
+
+
+def clear_point(box: Path) -> None:
+    """Remove what lies below the mounted file system: it has been copied there. No disk, or no room, is fine."""
+    with suppress(OSError):
+        for entry in (box / FOLDER).iterdir():
+            remove_tree(entry)
 
 
 def _mkfs() -> str | None:

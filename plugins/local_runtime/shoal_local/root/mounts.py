@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 BOX: Final = "@BOX@"
 """Stands for the sandbox's directory in the sources and options of mounts that are shared by many."""
@@ -102,9 +103,17 @@ def make_device_template(folder: Path) -> None:
 
 def overlay(target: str, lower: Iterable[Path], upper: str, work: str, *, user_namespace: bool) -> Mount:
     """A writable layer over ``lower``. ``volatile`` spares a sync of the whole file system when the sandbox ends."""
-    below = ":".join(re.sub(r"([\\:])", r"\\\1", str(path)) for path in lower)
+    below = ":".join(_quote(path) for path in lower)
     layers = f"lowerdir={below},upperdir={upper},workdir={work},volatile"
     return Mount("overlay", target, options=layers + (",userxattr" if user_namespace else ""))
+
+
+def stacked(mount: Mount, layers: Path) -> Mount:
+    """The overlay with the layer of a snapshot between its own and what lies below; ``layers`` holds it by its name."""
+    found = re.search(r"upperdir=[^,]*/([^,/]+)", mount.options)
+    if mount.kind != "overlay" or found is None or not (layers / found[1]).is_dir():
+        return mount
+    return replace(mount, options=mount.options.replace("lowerdir=", f"lowerdir={_quote(layers / found[1])}:", 1))
 
 
 def layer_name_problem(path: Path) -> str | None:
@@ -145,6 +154,11 @@ def bubblewrap(mounts: Iterable[Mount], box: Path) -> list[str]:
     return words
 
 
+def _quote(path: Path) -> str:
+    """As one of several lower directories."""
+    return re.sub(r"([\\:])", r"\\\1", str(path))
+
+
 def _escape(text: str) -> str:
     """fstab(5): blanks and backslashes as octal."""
     return re.sub(r"[\\\s#]", lambda match: f"\\{ord(match[0]):03o}", text)
@@ -154,14 +168,26 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def mirror(lower: Path, upper: Path, parts: Iterable[str], owner: tuple[int, int] | None) -> Path:
-    """Make the directories ``parts`` below ``upper``, with the modes that ``lower`` has for them."""
+def mirror(
+    lower: Path, upper: Path, parts: Iterable[str], owner: tuple[int, int] | None, between: Path | None = None
+) -> Path:
+    """Make the directories ``parts`` below ``upper``, with the modes that the layers under it have for them.
+
+    ``between`` is the layer of a snapshot, which a sandbox wrote: no link in it is followed.
+    """
     for part in parts:
         lower, upper = lower / part, upper / part
-        if not upper.is_dir():
-            mode = lower.stat().st_mode & 0o1777 if lower.is_dir() else 0o755
+        between = between / part if between is not None and is_directory(between / part) else None
+        if not is_directory(upper):
+            found = between or lower
+            mode = found.stat().st_mode & 0o1777 if found.is_dir() else 0o755
             make_directory(upper, mode, owner)
     return upper
+
+
+def is_directory(path: Path) -> bool:
+    """Is it a directory, and not a link to one?"""
+    return path.is_dir() and not path.is_symlink()
 
 
 def make_directory(path: str | Path, mode: int, owner: tuple[int, int] | None) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,42 @@ def resolve(root: Path, path: str) -> Path:
         at = "" if target.startswith("/") else at
         todo.extend(target.split("/")[::-1])
     return Path(f"{top}{at}" or "/")
+
+
+def shown(layers: Sequence[Path], inside: str) -> bool:
+    """Does a stack of layers, the first on top, show anything at this path? No link is followed: one is something."""
+    active = list(layers)
+    for part in (part for part in inside.split("/") if part):
+        below: list[Path] = []
+        for layer in active:
+            try:
+                found = os.lstat(layer / part)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                return True
+            if stat.S_ISDIR(found.st_mode):
+                below.append(layer / part)
+                if _opaque(layer / part):
+                    break
+            elif below or (stat.S_ISCHR(found.st_mode) and found.st_rdev == 0):
+                break  # a whiteout, or a file below a directory
+            else:
+                return True
+        if not below:
+            return False
+        active = below
+    return True
+
+
+def _opaque(folder: Path) -> bool:
+    """Does it hide what lies below? (overlayfs.rst, "whiteouts and opaque directories")"""
+    for name in ("trusted.overlay.opaque", "user.overlay.opaque"):
+        try:
+            return os.getxattr(folder, name) == b"y"
+        except OSError:
+            continue
+    return False
 
 
 def executable(path: Path) -> bool:

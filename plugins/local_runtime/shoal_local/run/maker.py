@@ -30,6 +30,8 @@ from shoal_local.run.probe import describe
 from shoal_local.run.reaper import discard, stop
 from shoal_local.run.scripts import SandboxProgram
 from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
+from shoal_local.snapshot.library import LayerSnapshot, Library
+from shoal_local.snapshot.restore import check_user, restorable
 from shoal_local.state.box import Box, Spec, Started
 from shoal_local.state.observe import alive
 
@@ -49,6 +51,7 @@ class Maker:
         images: RootFsCache,
         volumes: HostVolumes,
         trash: Path,
+        library: Library,
     ) -> None:
         self._local = local
         self._isolation = isolation
@@ -58,6 +61,7 @@ class Maker:
         self._images = images
         self._volumes = volumes
         self._trash = trash
+        self._library = library
 
     def enforced_words(self) -> dict[str, str]:
         """For the log: by what limits would be enforced."""
@@ -65,23 +69,41 @@ class Maker:
         return {f"limit_{name}": getattr(by, name) or "not enforced" for name in ("cpu", "memory", "pids", "disk")}
 
     def check(self, plan: WorkloadPlan) -> None:
-        """Refuse what cannot be made here. Raises InvalidRequest."""
+        """Refuse what cannot be made here. Raises InvalidRequest, and Conflict for a snapshot."""
         if _ID.fullmatch(plan.id) is None:
             raise InvalidRequest(INVALID_PARAMETER, "the sandbox id cannot name a directory")
-        if not plan.image:
-            raise InvalidRequest(INVALID_PARAMETER, "the local runtime needs an image")
-        source = self._catalog.resolve(plan.image)
-        if self._isolation.method == "none" and (source.kind is not Kind.HOST or plan.volumes):
-            raise InvalidRequest(INVALID_PARAMETER, 'without isolation there are only the image "host" and no volumes')
+        rootfs = self._known_root(plan)
         self._limits(plan)
         if any("gpu" in amounts for amounts in (plan.resource_limits, plan.resource_requests)):
             raise InvalidRequest(INVALID_PARAMETER, "gpu: the local runtime hands out no GPUs")
         _check_text(plan)
         self._volumes.check(plan.volumes)
-        if source.kind in (Kind.HOST, Kind.DIRECTORY):
-            rootfs = RootFs(source.path, host=source.kind is Kind.HOST)
+        if rootfs is not None:
             for volume in plan.volumes:
                 Root(Path("/nonexistent"), rootfs, self._drawer).check_target(volume.mount_path)
+
+    def _known_root(self, plan: WorkloadPlan) -> RootFs | None:
+        """The root that the sandbox is made of; None for one that has to be unpacked. Raises as `check` does."""
+        if plan.snapshot_image is not None:
+            snapshot = self._snapshot(plan.snapshot_image)
+            Root(Path("/nonexistent"), snapshot.origin.rootfs, self._drawer, snapshot).check_snapshot()
+            return snapshot.origin.rootfs
+        if not plan.image:
+            raise InvalidRequest(INVALID_PARAMETER, "the local runtime needs an image")
+        source = self._catalog.resolve(plan.image)
+        if self._isolation.method == "none" and (source.kind is not Kind.HOST or plan.volumes):
+            raise InvalidRequest(INVALID_PARAMETER, 'without isolation there are only the image "host" and no volumes')
+        if source.kind not in (Kind.HOST, Kind.DIRECTORY):
+            return None
+        return RootFs(source.path, host=source.kind is Kind.HOST)
+
+    def _snapshot(self, reference: str) -> LayerSnapshot:
+        snapshot = restorable(self._library, reference)
+        check_user(snapshot, self._isolation.drop, isolated=self._isolation.method != "none")
+        rootfs = snapshot.origin.rootfs
+        if not rootfs.host and not self._images.holds(rootfs):
+            self._catalog.check_private(str(rootfs.path), rootfs.path)
+        return snapshot
 
     def _limits(self, plan: WorkloadPlan) -> Limits:
         return limit_rules.parse(plan.resource_limits, self._local.pids_limit, self._local.disk_limit)
@@ -109,33 +131,35 @@ class Maker:
                 return started
             stop(box, self._groups, 0)
             discard(box, self._groups, self._trash)
+        snapshot = None if plan.snapshot_image is None else self._snapshot(plan.snapshot_image)
+        rootfs = self._root(plan, tell) if snapshot is None else snapshot.origin.rootfs
+        with self._volumes.prepared(plan.volumes) as binds:
+            return self._start(box, plan, (rootfs, snapshot), binds, agent)
+
+    def _root(self, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> RootFs:
         source = self._catalog.resolve(plan.image or "")
         if source.kind in (Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
             tell("IMAGE_PREPARING", f"preparing the image {plan.image}")
-        rootfs = self._images.get(source)
-        limits = self._limits(plan)
-        with self._volumes.prepared(plan.volumes) as binds:
-            return self._start(box, plan, rootfs, limits, binds, None if self._isolation.method == "none" else agent)
+        return self._images.get(source)
 
     def _start(
         self,
         box: Box,
         plan: WorkloadPlan,
-        rootfs: RootFs,
-        limits: Limits,
+        root: tuple[RootFs, LayerSnapshot | None],
         binds: tuple[Bind, ...],
         agent: AgentFiles | None,
     ) -> Started:
+        workload, limits = self._workload(box, plan, root[0]), self._limits(plan)
         box.path.mkdir(mode=0o700)
-        workload = self._workload(box, plan, rootfs)
         if self._isolation.method == "none":
+            agent = None
             self._make_home(Path(workload.cwd))
-        box.write_spec(self._spec(plan, workload, limits, agent))
+        box.write_spec(self._spec(plan, workload, limits, root[0], agent))
         box.add_event("created")
         folder = None if agent is None else agent.folder
-        started = start(
-            Order(box, rootfs, workload, binds, limits, folder), self._isolation, self._drawer, self._groups
-        )
+        order = Order(box, root[0], workload, binds, limits, folder, root[1])
+        started = start(order, self._isolation, self._drawer, self._groups)
         box.add_event("started", at=started.at)
         return started
 
@@ -153,7 +177,9 @@ class Maker:
         workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
         return SandboxProgram(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
 
-    def _spec(self, plan: WorkloadPlan, workload: SandboxProgram, limits: Limits, agent: AgentFiles | None) -> Spec:
+    def _spec(
+        self, plan: WorkloadPlan, workload: SandboxProgram, limits: Limits, rootfs: RootFs, agent: AgentFiles | None
+    ) -> Spec:
         drop = self._isolation.drop
         uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
         return Spec(
@@ -179,6 +205,7 @@ class Maker:
             labels=plan.labels,
             agent=agent is not None,
             agent_digest="" if agent is None else agent.digest,
+            rootfs=rootfs,
             network="host" if self._isolation.network is None else self._isolation.network.mode,
             volumes=[f"{v.host.path if v.host else ''} -> {v.mount_path}" for v in plan.volumes],
         )

@@ -52,6 +52,7 @@ from shoal_local.run.scripts import (
     unshare_inner,
     unshare_stage,
 )
+from shoal_local.snapshot.library import LayerSnapshot
 from shoal_local.state.box import Box, Started
 
 TOOL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -105,7 +106,10 @@ class Isolation(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """One sandbox to be started. ``workload.argv[0]`` is still as the caller wrote it."""
+    """One sandbox to be started, of an image or of a snapshot over it.
+
+    ``workload.argv[0]`` is still as the caller wrote it.
+    """
 
     box: Box
     rootfs: RootFs
@@ -113,6 +117,7 @@ class Order(Struct, frozen=True):
     binds: tuple[Bind, ...]
     limits: Limits
     agent: Path | None = None
+    snapshot: LayerSnapshot | None = None
 
 
 def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -> Started:
@@ -131,6 +136,8 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
         started = _finish_network(box, started, isolation.network)
     for name in SCRATCH:
         (box.path / name).unlink(missing_ok=True)  # they hold the environment
+    if order.snapshot is not None:
+        disk.clear_point(box.path)
     box.write_started(started)
     return started
 
@@ -147,18 +154,21 @@ def _finish_network(box: Box, started: Started, network: Network) -> Started:
 
 
 def _resolved(order: Order) -> SandboxProgram:
-    """The workload with the path of its command, and env(1) before it where a variable needs that."""
+    """The workload with the path of its command, or env(1) before it where a variable or the search needs that."""
     given, root = order.workload, order.rootfs.path
     path = given.env.get("PATH", TOOL_PATH)
     mounted = any(given.argv[0].startswith(f"{bind.target.rstrip('/')}/") for bind in order.binds)
-    # A command on a volume is not below the image; then execve has the only word.
-    program = given.argv[0] if mounted else locate(root, given.argv[0], path, given.cwd)
+    # A command on a volume, or of a snapshot, may not be below the image; then execve has the only word.
+    searched = order.snapshot is not None and "/" not in given.argv[0] and "=" not in given.argv[0]
+    unknown = mounted or searched or (order.snapshot is not None and "/" in given.argv[0])
+    program = given.argv[0] if unknown else locate(root, given.argv[0], path, given.cwd)
     special = [name for name in given.env if needs_env_tool(name)]
-    if not special:
+    if not special and not searched:
         return SandboxProgram((program, *given.argv[1:]), given.env, given.cwd)
     tool = next((place for place in ("/usr/bin/env", "/bin/env") if executable(resolve(root, place))), None)
     if tool is None:
-        raise EngineFailure(CODE, f"the image has no env command, which setting {special[0]} needs")
+        what = f"setting {special[0]}" if special else f"finding {program} in a restored root"
+        raise EngineFailure(CODE, f"the image has no env command, which {what} needs")
     plain = {name: value for name, value in given.env.items() if name not in special}
     pairs = [f"{name}={given.env[name]}" for name in special]
     return SandboxProgram((tool, *pairs, program, *given.argv[1:]), plain, given.cwd)
@@ -177,7 +187,7 @@ def _write_scripts(
     if order.limits.disk is not None and isolation.disk is not None:
         layers = box / disk.FOLDER
         layers.mkdir(mode=0o755)
-    root = Root(layers, order.rootfs, drawer)
+    root = Root(layers, order.rootfs, drawer, order.snapshot)
     mounts = root.mounts(order.binds, workload.cwd, staged=staged, agent=order.agent)
     own, confined = isolation.network is not None, isolation.confinement
     seccomp = None if confined is None else confined.filter

@@ -7,6 +7,7 @@
          started      the processes as first seen running, each with start time and boot id; written once it runs
          exit         how it ended: a number, or bubblewrap's status lines
          paused       present while stopped by signals (without a freezer)
+         captured     present while a snapshot is being taken, for which the processes stand still
          events       one line of JSON for each thing that befell it
          output.log   its output
          …            its layers and private directories
@@ -27,8 +28,10 @@ import msgspec
 from msgspec import Struct
 
 from shoal.models.workload import Adoption
+from shoal_local.image.cache import RootFs
 from shoal_local.limit.limits import Enforcement, Limits
 from shoal_local.run.process import Process
+from shoal_local.state.records import decode, encode
 
 T = TypeVar("T")
 
@@ -44,6 +47,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
         network: ``host`` for one that shares this machine's, as all did once; else ``internet`` or ``none``.
         agent: are the agent's files in it?
         agent_digest: of those files.
+        rootfs: what lies below its own layers; None for one that an earlier version made.
         groups: did it get control groups?
         labels: what plugins had attached; may be secret, as the file is, and not shown.
     """
@@ -62,6 +66,7 @@ class Spec(Struct, kw_only=True, omit_defaults=True):
     network: str = "host"
     agent: bool = False
     agent_digest: str = ""
+    rootfs: RootFs | None = None
     labels: dict[str, str] = {}
 
 
@@ -100,7 +105,7 @@ class Box:
         return self._read("spec.json", Spec)
 
     def write_spec(self, spec: Spec) -> None:
-        self._write("spec.json", msgspec.json.encode(spec))
+        self._write("spec.json", encode(spec))
 
     def started(self) -> Started | None:
         """None until the sandbox was seen running."""
@@ -158,6 +163,16 @@ class Box:
         else:
             (self.path / "paused").unlink(missing_ok=True)
 
+    def captured(self) -> bool:
+        """Is a snapshot being taken, or was one when the server was killed?"""
+        return (self.path / "captured").exists()
+
+    def mark_captured(self, captured: bool) -> None:
+        if captured:
+            (self.path / "captured").touch()
+        else:
+            (self.path / "captured").unlink(missing_ok=True)
+
     def add_event(self, kind: str, message: str = "", at: datetime | None = None) -> None:
         """Note what happened, if there is room for it; a directory that is gone meanwhile is fine."""
         line = msgspec.json.encode(Event(at or datetime.now(UTC), kind, message)) + b"\n"
@@ -175,7 +190,7 @@ class Box:
 
     def _read(self, name: str, kind: type[T]) -> T | None:
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((self.path / name).read_bytes(), type=kind)
+            return decode((self.path / name).read_bytes(), kind)
         return None
 
     def _write(self, name: str, content: bytes) -> None:

@@ -17,8 +17,8 @@ from shoal_local.state.box import Box
 class StateDirectory:
     """One directory that only the server may enter.
 
-    It holds ``sandboxes/<id>``, ``images/<digest>``, ``roots/`` and ``dev/`` (templates), ``confine/`` (filters of
-    system calls) and ``trash/``.
+    It holds ``sandboxes/<id>``, ``images/<digest>``, ``snapshots/<id>``, ``roots/`` and ``dev/`` (templates),
+    ``confine/`` (filters of system calls) and ``trash/``.
 
     Attributes:
         name: unique to this directory; names the control groups and the mount point.
@@ -31,6 +31,7 @@ class StateDirectory:
         self.name = f"shoal-{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]}"
         self.sandboxes = self.path / "sandboxes"
         self.images = self.path / "images"
+        self.snapshots = self.path / "snapshots"
         self.trash = self.path / "trash"
         self.dev = self.path / "dev"
         self.templates = self.path / "roots"
@@ -46,7 +47,7 @@ class StateDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
-            for folder in (self.sandboxes, self.images, self.trash, self.templates, self.confine):
+            for folder in (self.sandboxes, self.images, self.snapshots, self.trash, self.templates, self.confine):
                 folder.mkdir(exist_ok=True, mode=0o700)
             self.mountpoint.mkdir(exist_ok=True, mode=0o755)
             self.mountpoint.chmod(0o755)

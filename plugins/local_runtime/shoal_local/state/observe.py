@@ -25,7 +25,8 @@ def observe(box: Box, groups: Cgroups) -> Workload | None:
         message = "The sandbox is being started."
         return Workload(id=box.id, phase=Phase.PENDING, reason="PROCESS_STARTING", message=message, labels=spec.labels)
     if alive(box, started):
-        return _running(spec, started, paused=frozen(box, groups))
+        # While a snapshot is being taken, it stands still for a moment, which is nobody's pause.
+        return _running(spec, started, paused=frozen(box, groups) and not box.captured())
     return _ended(box, spec, oom=groups.oom_killed(box.id))
 
 
