@@ -245,3 +245,15 @@ def test_internet_without_the_program_stops_the_start(monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "which", lambda name, path: None)
     with pytest.raises(ConfigError, match="apt-get install passt"):
         modes.choose(local(network="internet"), client.Broker())
+
+
+async def test_inspect_says_what_would_give_a_way_out(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modes, "SEARCH", "/nonexistent")
+    wanted = plan("sleep", "1000")
+    for network, told in (("auto", True), ("none", False)):
+        runtime = await start(local(network=network))
+        await runtime.create(wanted, ignore)
+        text = await runtime.inspect(wanted.id)
+        assert "own, with no way out" in text
+        assert ("apt-get install passt" in text) is told
+        await runtime.delete(wanted.id)

@@ -27,8 +27,9 @@ def inspect(
     started: Started | None,
     ended: tuple[int, datetime] | None,
     isolation: Mapping[str, str],
+    hint: str | None = None,
 ) -> str:
-    """One sandbox, as this runtime sees it."""
+    """One sandbox, as this runtime sees it; ``hint`` is what would give it a way to the internet."""
     running = workload.phase in (Phase.RUNNING, Phase.PAUSED)
     rows = {
         "Sandbox ID": spec.id,
@@ -50,7 +51,7 @@ def inspect(
     lines = [_row(name, value) for name, value in rows.items()]
     lines += _block("Isolation", isolation)
     lines += _block("Limits", _limits(spec))
-    lines += _block("Network", {"Mode": NETWORKS[spec.network]})
+    lines += _block("Network", {"Mode": NETWORKS[spec.network], **({"Hint": hint} if hint else {})})
     if spec.volumes:
         lines += ["Volumes:", *(f"  {volume}" for volume in spec.volumes)]
     lines += ["Labels:", *(f"  {key}={value}" for key, value in sorted(spec.adoption.metadata.items()))]

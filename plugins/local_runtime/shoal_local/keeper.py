@@ -243,7 +243,8 @@ class Keeper:
             return ""
         # How it was made may differ from how the next one would be.
         words = {**self._isolation_words(), "Method": spec.isolation, "Root": spec.root}
-        return describe.inspect(spec, workload, box.started(), box.ended(), words)
+        hint = modes.hint(self._local) if spec.network == "none" else None
+        return describe.inspect(spec, workload, box.started(), box.ended(), words, hint)
 
     def empty_trash(self) -> None:
         """Remove what was set aside and could not be removed then; what still cannot stays for the next call."""
