@@ -21,7 +21,7 @@ from shoal.plugin.components import Part
 
 log = structlog.get_logger("shoal.app")
 
-BACKOFF_FIRST, BACKOFF_MOST = 1.0, 30.0
+BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds between two tries to start a component that is left out meanwhile."""
 OPTIONAL: Final = frozenset({"observer", "renewal"})
 """Families without which a server does all that it promises of sandboxes."""
@@ -87,7 +87,7 @@ class Openings:
             self._retries.append(retry)
 
     async def _insist(self, part: Part) -> None:
-        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MAX)
         while True:
             await asyncio.sleep(backoff.next())
             try:

@@ -10,9 +10,9 @@ from shoal.errors import ConfigError
 from shoal.plugin.calls import ComponentFailure, bounded
 from shoal.plugin.components import Part
 
-FRESH_SECONDS = 1.0
+MAX_AGE = 1.0
 """An answer is kept this long, so that probes do not become load."""
-PATIENCE_SECONDS = 5.0
+PING_TIMEOUT = 5.0
 
 
 class Readiness:
@@ -32,7 +32,7 @@ class Readiness:
     async def __call__(self) -> dict[str, str | None]:
         """Each component's key (`Part.key`), and why it cannot work now; None if it can."""
         async with self._lock:
-            if time.monotonic() - self._asked_at > FRESH_SECONDS:
+            if time.monotonic() - self._asked_at > MAX_AGE:
                 answers = await asyncio.gather(*map(self._ask, self._parts))
                 self._answer = {part.key: answer for part, answer in zip(self._parts, answers, strict=True)}
                 self._asked_at = time.monotonic()
@@ -43,7 +43,7 @@ class Readiness:
         if away is not None:
             return away
         try:
-            await bounded(part, "ping", part.component.ping, PATIENCE_SECONDS)
+            await bounded(part, "ping", part.component.ping, PING_TIMEOUT)
         except ComponentFailure as error:
             return error.reason
         except ConfigError as error:

@@ -19,9 +19,9 @@ from shoal.plugin.components import Part
 
 log = structlog.get_logger("shoal.plugin")
 
-POLL_SECONDS: Final = 0.2
+POLL_INTERVAL: Final = 0.2
 LIMIT_SECONDS: Final = 0.8
-"""What blocks for a second is seen: it begins within `POLL_SECONDS` before the loop is asked."""
+"""What blocks for a second is seen: it begins within `POLL_INTERVAL` before the loop is asked."""
 _OWN: Final = "shoal"
 
 
@@ -54,7 +54,7 @@ class StallWatch:
             self._thread = None
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
-        while not self._stopped.wait(POLL_SECONDS):
+        while not self._stopped.wait(POLL_INTERVAL):
             asked, sign = time.monotonic(), threading.Event()
             try:
                 loop.call_soon_threadsafe(sign.set)
@@ -65,7 +65,7 @@ class StallWatch:
             found = self._culprit(thread)
             if found is not None:
                 log.error("a plugin blocks the event loop", plugin=found[0], where=found[1])
-            while not sign.wait(POLL_SECONDS) and not self._stopped.is_set():
+            while not sign.wait(POLL_INTERVAL) and not self._stopped.is_set():
                 pass
             if found is not None:
                 log.warning("the event loop was blocked", plugin=found[0], seconds=round(time.monotonic() - asked, 1))

@@ -9,15 +9,15 @@ from tests.kernel.lifecycle.fakes import MemoryRuntime
 from tests.sites import site
 
 from shoal.plugin.interfaces import Capabilities
-from shoal_idle.policy import ACTION, LONGEST, RESUME, SHORTEST, TIMEOUT, IdlePolicy, read
+from shoal_idle.policy import ACTION, MAX_SECONDS, MIN_SECONDS, RESUME, TIMEOUT, IdlePolicy, read
 
 
-@pytest.mark.parametrize("text", [str(SHORTEST), str(LONGEST), " 900 ", "+900", "1_000"])
+@pytest.mark.parametrize("text", [str(MIN_SECONDS), str(MAX_SECONDS), " 900 ", "+900", "1_000"])
 def test_a_timeout_within_its_bounds_is_read(text: str) -> None:
     assert read({TIMEOUT: text}) == IdlePolicy(timeout=float(int(text)))
 
 
-@pytest.mark.parametrize("text", ["59", str(LONGEST + 1), "-900", "", "soon", "900.0", "9" * 5000])
+@pytest.mark.parametrize("text", ["59", str(MAX_SECONDS + 1), "-900", "", "soon", "900.0", "9" * 5000])
 def test_a_timeout_out_of_its_bounds_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="between 60 and 2592000"):
         read({TIMEOUT: text})

@@ -8,7 +8,7 @@ import pytest
 from tests.support.waiting import until
 
 from shoal_k8s.api import KubeClient
-from shoal_k8s.lease import DURATION, Leadership
+from shoal_k8s.lease import LEASE_SECONDS, Leadership
 
 pytestmark = pytest.mark.needs("k8s")
 
@@ -49,5 +49,5 @@ async def test_a_dead_holder_is_replaced_and_never_acts_beside_its_heir(client: 
         await asyncio.sleep(0.1)
     assert second.held
     assert not both
-    assert DURATION < 40
+    assert LEASE_SECONDS < 40
     await second.stop()

@@ -17,7 +17,7 @@ _TIME = re.compile(
     r"([Tt ](?P<clock>\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)(?P<zone>[Zz]|[+-]\d{2}:?\d{2})?)?",
     re.ASCII,
 )
-_LONGEST_NUMBER = 400
+_MAX_DIGITS = 400
 """Digits read from text; longer ones are no number that anyone means, and reading them costs quadratic time."""
 _MILLISECONDS_FROM = 2e10
 """Unix times beyond this are milliseconds: in seconds it would be the year 2603."""
@@ -60,7 +60,7 @@ def integer(value: Any) -> int:
     if not isinstance(value, str):
         raise Mismatch("int_type", "expected an integer")
     text = value.strip()
-    if len(text) > _LONGEST_NUMBER or _INTEGER.fullmatch(text) is None:
+    if len(text) > _MAX_DIGITS or _INTEGER.fullmatch(text) is None:
         raise Mismatch("int_parsing", "expected an integer")
     return int(text.partition(".")[0])
 
@@ -69,7 +69,7 @@ def number(value: Any) -> float:
     """A finite number, or the text of one."""
     if isinstance(value, str):
         text = value.strip()
-        if len(text) > _LONGEST_NUMBER or _NUMBER.fullmatch(text) is None:
+        if len(text) > _MAX_DIGITS or _NUMBER.fullmatch(text) is None:
             raise Mismatch("float_parsing", "expected a number")
         value = float(text)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -104,7 +104,7 @@ def moment(value: Any) -> datetime:
     try:
         if isinstance(value, str):
             text = value.strip()
-            if len(text) <= _LONGEST_NUMBER and _NUMBER.fullmatch(text) is not None:
+            if len(text) <= _MAX_DIGITS and _NUMBER.fullmatch(text) is not None:
                 return _from_unix(float(text))
             return _from_text(text)
         return _from_unix(float(value))

@@ -31,7 +31,7 @@ _JSON_TYPE = re.compile(r"application/([^;\s/]+\+)?json\s*(;.*)?", re.IGNORECASE
 _BYTE = re.compile(r"byte (\d+)")
 LARGE_BODY = 64 * 1024
 """Bytes from which on a body is understood on a thread: the time it takes is not the other callers'."""
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """In one body, counted by its commas before it is decoded, which no thread can do beside the event loop."""
 _BODY: tuple[str] = ("body",)
 
@@ -60,8 +60,8 @@ class BodyDecoder(Generic[T]):
         """The value of a body that was read already, on a thread if it is large. Raises ValidationFailed."""
         if len(raw) < LARGE_BODY:
             return self.accept(req, raw)
-        if raw.count(b",") > MOST_VALUES:
-            raise ValidationFailed([problem(_BODY, "too_long", f"expected at most {MOST_VALUES} values")])
+        if raw.count(b",") > MAX_VALUES:
+            raise ValidationFailed([problem(_BODY, "too_long", f"expected at most {MAX_VALUES} values")])
         return await asyncio.to_thread(self.accept, req, raw)
 
     def accept(self, req: Request, raw: bytes) -> T | None:

@@ -18,7 +18,7 @@ from shoal.http import coerce
 from shoal.http.coerce import Mismatch
 from shoal.models.secret import Secret
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 """Reported at once."""
 Loc = tuple[str | int, ...]
 Reader = Callable[[Any, Loc, list[FieldProblem]], Any]
@@ -50,11 +50,11 @@ class Enough(Exception):
 
 
 class Problems(list[FieldProblem]):
-    """Those of one body; a body can hold a million, so that the one beyond `MOST_PROBLEMS` ends the reading."""
+    """Those of one body; a body can hold a million, so that the one beyond `MAX_PROBLEMS` ends the reading."""
 
     def append(self, found: FieldProblem) -> None:
         """Raise Enough if there are enough already."""
-        if len(self) >= MOST_PROBLEMS:
+        if len(self) >= MAX_PROBLEMS:
             raise Enough
         super().append(found)
 

@@ -10,7 +10,7 @@ MASK: Final = "***"
 """What stands in a secret's place (docs/wire/docker.md section 13)."""
 
 _SECRET_NAME: Final = re.compile(r"SECRET|TOKEN|PASSW|KEY|CREDENTIAL|AUTH", re.IGNORECASE)
-_SHORTEST: Final = 6
+_MIN_LENGTH: Final = 6
 """Shorter values are too common to be looked for elsewhere in a text."""
 _SECRET_VALUE: Final = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----"
@@ -29,7 +29,7 @@ def mask(key: str, value: str) -> str:
 
 def secret_values(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """The values that `mask` hides, longest first, so that they can be taken out of other text too."""
-    found = {value for key, value in pairs if len(value) >= _SHORTEST and mask(key, value) == MASK}
+    found = {value for key, value in pairs if len(value) >= _MIN_LENGTH and mask(key, value) == MASK}
     return sorted(found, key=len, reverse=True)
 
 

@@ -17,9 +17,9 @@ _QUANTITY: Final = re.compile(
 _DECIMAL: Final = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _BINARY: Final = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _SHOWN: Final = 40
-_MOST_BYTES: Final = 2**63 - 1
-_MOST_CORES: Final = 1_000_000
-_LEAST_CORES: Final = Decimal("0.001")
+_MAX_BYTES: Final = 2**63 - 1
+_MAX_CORES: Final = 1_000_000
+_MIN_CORES: Final = Decimal("0.001")
 
 
 class QuantityError(ValueError):
@@ -52,7 +52,7 @@ def parse_bytes(text: str, *, least: int = 1, what: str = "memory") -> int:
         bare = text.strip()
         hint = f"; m is a thousandth, {bare[:-1]}Mi is mebibytes" if bare.endswith("m") else ""
         raise QuantityError(f"{_shown(text)} is less {what} than the {_readable(least)} that a sandbox needs{hint}")
-    if value > _MOST_BYTES:
+    if value > _MAX_BYTES:
         raise QuantityError(f"{_shown(text)} is more {what} than there can be")
     return int(value)
 
@@ -60,8 +60,8 @@ def parse_bytes(text: str, *, least: int = 1, what: str = "memory") -> int:
 def parse_cores(text: str) -> float:
     """Cores, between a thousandth and a million; white space around is ignored. Raises QuantityError."""
     value = parse_quantity(text.strip())
-    if not _LEAST_CORES <= value <= _MOST_CORES:
-        raise QuantityError(f"{_shown(text)} is not a number of CPUs between 1m and {_MOST_CORES}")
+    if not _MIN_CORES <= value <= _MAX_CORES:
+        raise QuantityError(f"{_shown(text)} is not a number of CPUs between 1m and {_MAX_CORES}")
     return float(value)
 
 

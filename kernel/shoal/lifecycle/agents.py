@@ -18,7 +18,7 @@ from shoal.view.entry import Entry
 from shoal.view.index import View
 
 FIRST_PAUSE_SECONDS: Final = 0.01
-LONGEST_PAUSE_SECONDS: Final = 0.1
+MAX_ASK_INTERVAL: Final = 0.1
 TRY_SECONDS: Final = 1.0
 
 
@@ -62,7 +62,7 @@ class AgentStarts:
         await asyncio.shield(task)  # one waiter that leaves does not end it for the others
 
     async def _ask(self, entry: Entry, address: str | Tunnel) -> None:
-        backoff, sandbox_id = Backoff(FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS), entry.record.id
+        backoff, sandbox_id = Backoff(FIRST_PAUSE_SECONDS, MAX_ASK_INTERVAL), entry.record.id
         runtime = self._hosts.of(entry.record).runtime
         while not await answers(address, runtime):
             await asyncio.sleep(backoff.next())

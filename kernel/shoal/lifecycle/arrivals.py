@@ -23,10 +23,10 @@ from shoal.view.index import View
 
 log = structlog.get_logger("shoal.lifecycle")
 
-PATIENCE_SECONDS: Final = 10.0
+START_TIMEOUT: Final = 10.0
 """How long a start waits for the other runtimes once one is up."""
 BACKOFF_FIRST: Final = 0.5
-BACKOFF_MOST: Final = 15.0
+BACKOFF_MAX: Final = 15.0
 """Seconds between two tries of a runtime that is away."""
 STARTING: Final = "it is being started"
 COULD_NOT_START: Final = "it could not be started, and the log of the server says why"
@@ -50,12 +50,12 @@ class Arrivals:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def first(self, open_: Open) -> None:
-        """Try all of them, side by side; once one is up, the others have `PATIENCE_SECONDS` to be up from the start.
+        """Try all of them, side by side; once one is up, the others have `START_TIMEOUT` to be up from the start.
 
         Raises ConfigError if one must not be used as configured and no other one is up, and what the store raises.
         """
         loop = asyncio.get_running_loop()
-        patient_until = loop.time() + PATIENCE_SECONDS
+        patient_until = loop.time() + START_TIMEOUT
         for reconciler in self._reconcilers:
             reconciler.host.away = STARTING
             name = f"start {reconciler.host.part.key}"
@@ -92,7 +92,7 @@ class Arrivals:
 
     async def _later(self, reconciler: Reconciler, open_: Open, first: asyncio.Task[Exception | None]) -> None:
         """Try until it answers; then follow it, and take its sandboxes up."""
-        backoff, host = Backoff(BACKOFF_FIRST, BACKOFF_MOST), reconciler.host
+        backoff, host = Backoff(BACKOFF_FIRST, BACKOFF_MAX), reconciler.host
         try:
             away = await first
             while away is not None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from shoal.kit.due import DueClock
 from shoal.models.sandbox import SandboxRecord
 
-LONGEST_SLEEP = 5.0
+MAX_SLEEP = 5.0
 """Seconds; bounds how late an expiry fires after the wall clock was set forward."""
 
 
@@ -25,7 +25,7 @@ class ExpiryScheduler(DueClock):
     """
 
     def __init__(self, due: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
-        super().__init__(due, clock, LONGEST_SLEEP)
+        super().__init__(due, clock, MAX_SLEEP)
 
     def arm(self, key: str, moment: datetime | float | None) -> None:
         """Fire at that time (aware datetime or Unix seconds) instead of any other; None disarms."""

@@ -20,7 +20,7 @@ log = structlog.get_logger("shoal.lifecycle")
 
 RELEASE_SECONDS: Final = 10.0
 """How long a concern may take to let go of a sandbox."""
-BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0
+BACKOFF_FIRST, BACKOFF_MAX = 1.0, 60.0
 """Seconds between two tries of a concern that could not let go."""
 TRIES: Final = 10
 
@@ -95,7 +95,7 @@ async def _release(concern: Networking, part: Part, sandbox_id: str) -> str | No
 
 
 async def _insist(concern: Networking, part: Part, sandbox_id: str) -> None:
-    backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST)
+    backoff = Backoff(BACKOFF_FIRST, BACKOFF_MAX)
     for _ in range(TRIES):
         await asyncio.sleep(backoff.next())
         if await _release(concern, part, sandbox_id) is None:

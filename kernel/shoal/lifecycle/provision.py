@@ -34,9 +34,9 @@ from shoal.plugin.interfaces import SharedTruth
 log = structlog.get_logger("shoal.lifecycle")
 T = TypeVar("T")
 
-STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST = 0.5, 30.0
+STORE_BACKOFF_FIRST, STORE_BACKOFF_MAX = 0.5, 30.0
 """Seconds between two tries of a store call that provisioning cannot go on without."""
-ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MOST = 0.5, 4.0
+ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MAX = 0.5, 4.0
 """Seconds between two tries of a create whose engine is away."""
 
 
@@ -134,7 +134,7 @@ class Provisioner:
 
     async def _attempts(self, host: Host, plan: WorkloadPlan, priority: Priority) -> Workload:
         """Call the engine until it answers for good: for ever while it is away, else the configured number of times."""
-        failures, backoff = 0, Backoff(ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MOST)
+        failures, backoff = 0, Backoff(ENGINE_BACKOFF_FIRST, ENGINE_BACKOFF_MAX)
         while True:
             try:
                 async with host.call(plan.id, priority) as runtime:
@@ -224,7 +224,7 @@ class Provisioner:
 
     async def _insist(self, call: Callable[[], Awaitable[T]], sandbox_id: str) -> T:
         """Call until store and engine are there: there is no caller to answer. Raises whatever else it raises."""
-        backoff = Backoff(STORE_BACKOFF_FIRST, STORE_BACKOFF_MOST)
+        backoff = Backoff(STORE_BACKOFF_FIRST, STORE_BACKOFF_MAX)
         while True:
             try:
                 return await call()

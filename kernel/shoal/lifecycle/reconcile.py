@@ -29,13 +29,13 @@ log = structlog.get_logger("shoal.reconcile")
 
 COALESCE_SECONDS = 0.25
 """Seconds to wait before a comparison that an event asked for, so that a burst costs one."""
-EVENT_LAG = 0.5
+MAX_EVENT_LAG = 0.5
 """Seconds that an event may have been on its way; within them after an engine call it is taken as stale."""
-STALE = 60.0
+MAX_SIGHTING_AGE = 60.0
 """Seconds; no event or list of the engine is older than this when it is judged."""
 RETRY_SECONDS = 5.0
 """Seconds before a judgement that failed is tried again."""
-WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST = 0.2, 2.0
+WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MAX = 0.2, 2.0
 """Seconds between two tries to watch, or to compare, again."""
 
 
@@ -100,8 +100,8 @@ class Reconciler:
     async def _look(self, listed: Callable[[], None] = lambda: None) -> list[asyncio.Future[None]]:
         """List what runs, and have every difference judged; returns the judgements under way."""
         seen_at = time.monotonic()
-        self._host.prune(seen_at - STALE)
-        self._events = {key: moment for key, moment in self._events.items() if moment >= seen_at - STALE}
+        self._host.prune(seen_at - MAX_SIGHTING_AGE)
+        self._events = {key: moment for key, moment in self._events.items() if moment >= seen_at - MAX_SIGHTING_AGE}
         found = await bounded(self._host.part, "list", self._listed, self._list_timeout)
         listed()
         judgements = [
@@ -144,7 +144,7 @@ class Reconciler:
             raise
 
     async def _watch(self) -> None:
-        backoff = Backoff(WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MOST)
+        backoff = Backoff(WATCH_BACKOFF_FIRST, WATCH_BACKOFF_MAX)
         while True:
             self._wanted.set()  # for what happened before the watch began
             try:
@@ -164,7 +164,7 @@ class Reconciler:
         workload = None if isinstance(change, WorkloadGone) else change
         self._events[change.id] = now
         if workload is None or self._judge.differs(workload):
-            self._judge_soon(change.id, Sighting(workload, now - EVENT_LAG, listed=False))
+            self._judge_soon(change.id, Sighting(workload, now - MAX_EVENT_LAG, listed=False))
 
     async def _resync(self) -> None:
         interval = self._host.runtime.resync_interval
@@ -177,7 +177,7 @@ class Reconciler:
             except TimeoutError:
                 pass
             self._wanted.clear()
-            pause = interval if await self._seen() else WATCH_BACKOFF_MOST
+            pause = interval if await self._seen() else WATCH_BACKOFF_MAX
 
     async def _seen(self) -> bool:
         """Compare; whether that worked. Told once when it stops working, and once when it works again."""

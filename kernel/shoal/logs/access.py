@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from shoal.logs.render import console_head, console_pairs, json_line
-from shoal.logs.text import LONGEST_ID, bounded, escaped
+from shoal.logs.text import MAX_ID_LENGTH, bounded, escaped
 
 if TYPE_CHECKING:
     from shoal.logs.writer import SinkQueue
@@ -52,7 +52,7 @@ def json_access(channel: SinkQueue) -> AccessLog:
             "info",
             ACCESS_LOGGER,
             "request",
-            bounded(entry.request_id, LONGEST_ID),
+            bounded(entry.request_id, MAX_ID_LENGTH),
             bounded(entry.method),
             bounded(entry.path),
             entry.status,
@@ -77,7 +77,7 @@ def console_access(channel: SinkQueue, *, colours: bool) -> AccessLog:
         what = f"{escaped(bounded(entry.method))} {escaped(bounded(entry.path))}"
         cut = "" if entry.complete else " (cut off)"
         pairs = {
-            "request_id": bounded(entry.request_id, LONGEST_ID),
+            "request_id": bounded(entry.request_id, MAX_ID_LENGTH),
             "principal": entry.principal,
             "sandbox_id": entry.sandbox_id and bounded(entry.sandbox_id),
             "route": entry.route,

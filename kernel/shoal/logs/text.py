@@ -12,15 +12,15 @@ from structlog.typing import EventDict
 
 from shoal.models.secret import Secret
 
-LONGEST_ID = 128
-LONGEST_VALUE = 2000
-LONGEST_EXCEPTION = 32_000
+MAX_ID_LENGTH = 128
+MAX_VALUE_LENGTH = 2000
+MAX_EXCEPTION_LENGTH = 32_000
 CUT = "…"
 
 _SECRET_NAME = re.compile(
     r"api[-_]?key|authori[sz]ation|password|passwd|passphrase|secret|token|credential|cookie|(^|_)dsn$", re.IGNORECASE
 )
-_LIMITS = {"request_id": LONGEST_ID, "exception": LONGEST_EXCEPTION}
+_LIMITS = {"request_id": MAX_ID_LENGTH, "exception": MAX_EXCEPTION_LENGTH}
 
 
 def escaped(text: str) -> str:
@@ -30,7 +30,7 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def bounded(text: str, limit: int = LONGEST_VALUE) -> str:
+def bounded(text: str, limit: int = MAX_VALUE_LENGTH) -> str:
     """The text, cut to ``limit`` characters."""
     return text if len(text) <= limit else text[:limit] + CUT
 
@@ -54,7 +54,7 @@ def _tame(key: str, value: Any) -> Any:
     if names_secret(key):
         return Secret.MASK
     if isinstance(value, str):
-        return bounded(str(value), _LIMITS.get(key, LONGEST_VALUE))
+        return bounded(str(value), _LIMITS.get(key, MAX_VALUE_LENGTH))
     if isinstance(value, Mapping):
         return {str(inner): _tame(str(inner), each) for inner, each in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

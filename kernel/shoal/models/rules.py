@@ -14,7 +14,7 @@ from shoal.models.opensandbox import LIFECYCLE_VARIABLE, POOL_EXTENSION
 from shoal.models.requests import CreateSandbox, LifecycleHooks, Volume
 from shoal.models.sidecars import sidecar_problems
 
-MOST_ITEMS = 10_000
+MAX_ITEMS = 10_000
 """In each list and map of a request; more would only keep the server busy."""
 
 _BACKENDS = ("host", "pvc", "ossfs")
@@ -60,11 +60,11 @@ def _crowded(request: CreateSandbox) -> Iterator[FieldProblem]:
 
 
 def crowded(field: str, value: object, *rest: str) -> Iterator[FieldProblem]:
-    """The problem of a list or map with more than `MOST_ITEMS` items."""
-    if isinstance(value, list | dict) and len(value) > MOST_ITEMS:
-        most: dict[str, str | int | float] = {"max_length": MOST_ITEMS}
+    """The problem of a list or map with more than `MAX_ITEMS` items."""
+    if isinstance(value, list | dict) and len(value) > MAX_ITEMS:
+        most: dict[str, str | int | float] = {"max_length": MAX_ITEMS}
         yield FieldProblem(
-            type="too_long", loc=["body", field, *rest], msg=f"expected at most {MOST_ITEMS} items", ctx=most
+            type="too_long", loc=["body", field, *rest], msg=f"expected at most {MAX_ITEMS} items", ctx=most
         )
 
 

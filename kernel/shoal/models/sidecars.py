@@ -14,15 +14,15 @@ from shoal.models.opensandbox import AGENT_PORT, RESERVED_SIDECARS
 from shoal.models.plan import Sidecar
 from shoal.models.requests import SidecarSpec
 
-MOST_SIDECARS: Final = 8
-MOST_PORTS: Final = 64
+MAX_SIDECARS: Final = 8
+MAX_PORTS: Final = 64
 """Of all sidecars together."""
 
 
 def sidecar_problems(sidecars: Sequence[SidecarSpec]) -> Iterator[FieldProblem]:
     """What belongs to the schema (422), in the order of the fields."""
-    if len(sidecars) > MOST_SIDECARS:
-        yield _problem(f"must be at most {MOST_SIDECARS}")
+    if len(sidecars) > MAX_SIDECARS:
+        yield _problem(f"must be at most {MAX_SIDECARS}")
     names: set[str] = set()
     ports: set[int] = set()
     for index, sidecar in enumerate(sidecars):
@@ -41,8 +41,8 @@ def sidecar_problems(sidecars: Sequence[SidecarSpec]) -> Iterator[FieldProblem]:
             if port in ports:
                 yield _problem("must be unique among all sidecars", index, "ports", place)
             ports.add(port)
-    if len(ports) > MOST_PORTS:
-        yield _problem(f"must have at most {MOST_PORTS} ports altogether")
+    if len(ports) > MAX_PORTS:
+        yield _problem(f"must have at most {MAX_PORTS} ports altogether")
 
 
 def check_sidecars(sidecars: Iterable[SidecarSpec]) -> None:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("shoal_")]
 """Every hook's name, in the order of the specification."""
-PATIENCE_SECONDS: Final = 20.0
+IMPORT_TIMEOUT: Final = 20.0
 """How long a plugin that nobody enabled may take to be imported, or to answer."""
 SLOW_SECONDS: Final = 1.0
 """An import or a hook that takes longer is named at start."""
@@ -52,7 +52,7 @@ class Candidate:
         self._load = load
         self._plugin: Any = None
         self._failure: ConfigError | None = None
-        self._patience: float | None = PATIENCE_SECONDS  # None: as long as it takes
+        self._patience: float | None = IMPORT_TIMEOUT  # None: as long as it takes
 
     def enable(self) -> None:
         """It is asked for: from now on it has all the time it wants, on the caller's thread."""

@@ -26,9 +26,9 @@ MAX_CONNECTIONS = 4096
 """Upstream connections of the whole process."""
 WITNESS_SECONDS, VOUCHED_SECONDS = 1.0, 0.1
 """How long a witness must have been idle, and how long a connection may have been for which it vouches."""
-LOOKED_AT = 4
+MAX_LOOKED_AT = 4
 """Idle connections of a lane, newest first, for which a witness is sought."""
-RESTING = 2
+MAX_RESTING = 2
 """Idle connections of a lane that are kept though nothing vouches for them: they become witnesses."""
 CLOSE_SECONDS = 1.0
 """How long an upstream that said it closes the connection may take over it."""
@@ -174,7 +174,7 @@ class ConnectionPool:
         if lane is None:
             return None
         now = asyncio.get_running_loop().time()
-        for connection in lane.idle[: -LOOKED_AT - 1 : -1]:
+        for connection in lane.idle[: -MAX_LOOKED_AT - 1 : -1]:
             if now - connection.idle_since > VOUCHED_SECONDS:
                 break
             if lane.has_witness(now, connection.served, connection.born):
@@ -190,7 +190,7 @@ class ConnectionPool:
         lane = self._lanes.get(place.key)
         if lane is None or not lane.concurrent:
             return False
-        if len(lane.idle) < RESTING:
+        if len(lane.idle) < MAX_RESTING:
             return True
         now = asyncio.get_running_loop().time()
         return lane.has_witness(now, lease.connection.served + 1, lease.connection.born)

@@ -20,7 +20,7 @@ from shoal.web.seam import AccessEntry
 KEY = EXCHANGE
 """Where resources find the exchange in the ASGI scope."""
 CLIENT_CLOSED_REQUEST = 499
-_LONGEST_REQUEST_ID = 128
+_MAX_REQUEST_ID_LENGTH = 128
 _UUID4_CLEAR = ~(0xF << 76 | 0x3 << 62)
 _UUID4_SET = 0x4 << 76 | 0x2 << 62
 
@@ -196,10 +196,10 @@ _clock = _Clock()
 def request_id(sent: bytes | None) -> str:
     """The caller's id, trimmed and cut to 128 printable ASCII characters; a new one if that leaves nothing."""
     if sent is not None:
-        text = sent[: 4 * _LONGEST_REQUEST_ID].decode("latin-1")
+        text = sent[: 4 * _MAX_REQUEST_ID_LENGTH].decode("latin-1")
         if not (text.isascii() and text.isprintable()):
             text = "".join(char for char in text if char.isascii() and char.isprintable())
-        text = text.strip()[:_LONGEST_REQUEST_ID]
+        text = text.strip()[:_MAX_REQUEST_ID_LENGTH]
         if text:
             return text
     # `uuid.uuid4` asks the system for entropy that an id for logs does not need, at a tenth of a read's whole cost.

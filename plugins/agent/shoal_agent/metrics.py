@@ -15,10 +15,10 @@ from shoal_agent.http.response import Answer, Stream, json_response
 from shoal_agent.http.routes import Routes
 from shoal_agent.usage import MIB, CpuTime, Usage
 
-SHORTEST = 0.05
-LONGEST = 10.0
+MIN_SAMPLE_INTERVAL = 0.05
+MAX_SAMPLE_INTERVAL = 10.0
 """Seconds between two looks at the processor time whose difference is reported."""
-INTERVAL = 2.0
+WATCH_INTERVAL = 2.0
 """Seconds between two lines of a watch."""
 
 
@@ -30,7 +30,7 @@ class Meter:
         self._percent = 0.0
 
     async def sample(self) -> dict[str, float | int]:
-        """The five figures; at most `SHORTEST` seconds after the call."""
+        """The five figures; at most `MIN_SAMPLE_INTERVAL` seconds after the call."""
         usage = Usage(Cgroup.of_this_process())  # anew: a process may be moved
         cpus, memory = usage.cpus(), usage.memory()
         return {
@@ -44,11 +44,11 @@ class Meter:
     async def _cpu_percent(self, usage: Usage, cpus: float) -> float:
         """The share of the processors that it may use, since the last look if that is recent."""
         before, now = self._last, usage.cpu_time()
-        if before is not None and now.moment - before.moment < SHORTEST:
+        if before is not None and now.moment - before.moment < MIN_SAMPLE_INTERVAL:
             return self._percent
-        if before is None or now.moment - before.moment > LONGEST:
+        if before is None or now.moment - before.moment > MAX_SAMPLE_INTERVAL:
             before = now
-            await asyncio.sleep(SHORTEST)
+            await asyncio.sleep(MIN_SAMPLE_INTERVAL)
             now = usage.cpu_time()
         self._last = now
         share = (now.used - before.used) / max(now.moment - before.moment, 1e-6) / cpus
@@ -78,4 +78,4 @@ async def _watched(meter: Meter) -> AsyncIterator[bytes]:
         except OSError as error:
             line = json.dumps({"error": str(error)}, separators=(",", ":"))
         yield line.encode() + b"\n"
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(WATCH_INTERVAL)

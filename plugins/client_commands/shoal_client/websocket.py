@@ -14,7 +14,7 @@ from shoal_client.connection import ClientError, ServerClient, failure, reaching
 TEXT: Final = 0x1
 BINARY: Final = 0x2
 _CLOSE, _PING, _PONG = 0x8, 0x9, 0xA
-_LONGEST: Final = 16 * 1024 * 1024
+_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 
 class ClientWebSocket:
@@ -67,7 +67,7 @@ class ClientWebSocket:
             elif opcode != _PONG:
                 kind = opcode or kind
                 message += payload
-                if len(message) > _LONGEST:
+                if len(message) > _MAX_MESSAGE_BYTES:
                     raise ClientError("the server sent a message that is too long")
                 if final:
                     return kind, bytes(message)
@@ -77,7 +77,7 @@ class ClientWebSocket:
         length = second & 0x7F
         if length >= 126:
             length = int.from_bytes(self._read(2 if length == 126 else 8))
-        if length > _LONGEST or second & 0x80:
+        if length > _MAX_MESSAGE_BYTES or second & 0x80:
             raise ClientError("the server sent a malformed WebSocket frame")
         return bool(first & 0x80), first & 0x0F, self._read(length)
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from shoal.errors import InvalidRequest
 from shoal.models.codes import INVALID_PARAMETER
 
-LEAST_MEMORY: Final = 6 * 2**20
+MIN_MEMORY: Final = 6 * 2**20
 """The engine takes no less."""
 LARGEST: Final = 2**63 - 1
 """The engine keeps amounts as signed 64-bit numbers."""
@@ -33,7 +33,7 @@ def resources(limits: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "memory" in limits:
         found["Memory"] = memory_bytes(limits["memory"])
-        if found["Memory"] < LEAST_MEMORY:
+        if found["Memory"] < MIN_MEMORY:
             raise _refused("memory", limits["memory"], "is less than the 6Mi that the engine takes; 512Mi is usual")
     if "cpu" in limits:
         found["NanoCpus"] = nano_cpus(limits["cpu"])

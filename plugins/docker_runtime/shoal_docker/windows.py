@@ -22,8 +22,8 @@ OEM_DIRECTORY: Final = "/oem"
 FILES: Final = ("/install.bat", "/execd.exe")
 """In the execd image; copied into `OEM_DIRECTORY`."""
 _DISK_KEYS: Final = ("disk", "storage", "ephemeral-storage")
-_LEAST: Final = {"memory": 4, "disk": 64}
-_LEAST_CPUS: Final = 2
+_MIN_MEBIBYTES: Final = {"memory": 4, "disk": 64}
+_MIN_CPUS: Final = 2
 _GIGA, _GIBI = 10**9, 2**30
 
 
@@ -57,14 +57,14 @@ def sizes(asked: Mapping[str, str]) -> dict[str, str]:
     found = {}
     if "cpu" in asked:
         cpus = Decimal(limits.nano_cpus(asked["cpu"])) / limits.NANO
-        if cpus < _LEAST_CPUS:
-            raise _too_small("cpu", asked["cpu"], str(_LEAST_CPUS))
+        if cpus < _MIN_CPUS:
+            raise _too_small("cpu", asked["cpu"], str(_MIN_CPUS))
         found["CPU_CORES"] = str(int(cpus.to_integral_value(ROUND_CEILING)))
     if "memory" in asked:
-        found["RAM_SIZE"] = _gigabytes("memory", asked["memory"], _LEAST["memory"])
+        found["RAM_SIZE"] = _gigabytes("memory", asked["memory"], _MIN_MEBIBYTES["memory"])
     disk = next((key for key in _DISK_KEYS if key in asked), None)
     if disk is not None:
-        found["DISK_SIZE"] = _gigabytes(disk, asked[disk], _LEAST["disk"])
+        found["DISK_SIZE"] = _gigabytes(disk, asked[disk], _MIN_MEBIBYTES["disk"])
     return found
 
 

@@ -15,7 +15,7 @@ from shoal_egress.quantities import check_resources
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 SECRET_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*")
-LONGEST_NAME: Final = 253
+MAX_NAME_LENGTH: Final = 253
 _HOST: Final = re.compile(r"[A-Za-z0-9._\x80-\U0010ffff-]+")
 
 CA_KEYS: Final = {"path": "ca_cert_path", "secret": "ca_secret_name"}
@@ -48,7 +48,7 @@ class UpstreamProxySettings(Section):
                 raise ValueError("ca_cert_path must be an absolute POSIX path without ':'")
         if self.ca_secret_name is not None:
             self.ca_secret_name = self.ca_secret_name.strip()
-            if len(self.ca_secret_name) > LONGEST_NAME or SECRET_NAME.fullmatch(self.ca_secret_name) is None:
+            if len(self.ca_secret_name) > MAX_NAME_LENGTH or SECRET_NAME.fullmatch(self.ca_secret_name) is None:
                 raise ValueError("ca_secret_name must be a DNS subdomain")
 
     @property

@@ -12,7 +12,7 @@ ACTION: Final = "access.idle.action"
 RESUME: Final = "access.resume"
 KEYS: Final = frozenset({TIMEOUT, ACTION, RESUME})
 
-SHORTEST, LONGEST = 60, 30 * 86400
+MIN_SECONDS, MAX_SECONDS = 60, 30 * 86400
 """Bounds of the idle timeout, in seconds."""
 ACTIONS: Final = ("delete", "pause")
 ON_ACCESS: Final = "on-access"
@@ -53,8 +53,8 @@ def _seconds(extensions: Mapping[str, str]) -> float | None:
         seconds = int(text.strip())
     except ValueError:
         seconds = 0
-    if not SHORTEST <= seconds <= LONGEST:
-        raise ValueError(f"{TIMEOUT} must be an integer between {SHORTEST} and {LONGEST}")
+    if not MIN_SECONDS <= seconds <= MAX_SECONDS:
+        raise ValueError(f"{TIMEOUT} must be an integer between {MIN_SECONDS} and {MAX_SECONDS}")
     return float(seconds)
 
 

@@ -17,7 +17,7 @@ from shoal_k8s.pods.status import MAIN
 from shoal_k8s.providers.interface import WorkloadProvider
 
 NOT_FOUND: Final = "KUBERNETES::SANDBOX_NOT_FOUND"
-LONGEST: Final = 500
+MAX_MESSAGE_LENGTH: Final = 500
 """Characters of an event in a status message."""
 
 
@@ -58,7 +58,7 @@ class PodDiagnostics:
         except ShoalError:
             return None
         warnings = [f"{event.reason}: {event.message}" for event in found if event.type == "Warning"]
-        return warnings[-1][:LONGEST] if warnings else None
+        return warnings[-1][:MAX_MESSAGE_LENGTH] if warnings else None
 
     async def inspect(self, sandbox_id: str) -> str:
         """The pod for people."""

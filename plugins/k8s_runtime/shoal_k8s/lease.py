@@ -22,11 +22,11 @@ from shoal_k8s.api.objects import KubeStruct
 log = structlog.get_logger("shoal.k8s")
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases")
-DURATION = 15
+LEASE_SECONDS = 15
 """Seconds for which the lease holds after each renewal."""
-RENEW = 5.0
+RENEW_INTERVAL = 5.0
 """Seconds between renewals, and between looks at another's lease."""
-MARGIN = 3.0
+SAFETY_SECONDS = 3.0
 """Seconds before its end at which a holder that could not renew stops acting."""
 
 
@@ -76,7 +76,7 @@ class Leadership:
     @property
     def held(self) -> bool:
         """Whether this replica may act now."""
-        return self._clock() < self._until - MARGIN
+        return self._clock() < self._until - SAFETY_SECONDS
 
     async def start(self) -> None:
         """Try once, then go on in the background. Raises KubeApiError if this server lacks the right to leases."""
@@ -99,7 +99,7 @@ class Leadership:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(RENEW)
+            await asyncio.sleep(RENEW_INTERVAL)
             await self._turn()
 
     async def _turn(self, *, starting: bool = False) -> None:
@@ -130,7 +130,7 @@ class Leadership:
             spec = self._spec(acquired=_now(), transitions=0)
             meta = Meta(name=self._name, namespace=self._namespace)
             await self._client.create(LEASES, self._namespace, LeaseObject(metadata=meta, spec=spec), LeaseObject)
-            self._until = asked_at + DURATION
+            self._until = asked_at + LEASE_SECONDS
             return
         if lease.spec.holder_identity == self.identity:
             spec = replace(lease.spec, renew_time=_now())
@@ -140,7 +140,7 @@ class Leadership:
             self._until = 0.0
             return
         await self._write(replace(lease, spec=spec))
-        self._until = asked_at + DURATION
+        self._until = asked_at + LEASE_SECONDS
 
     def _free(self, lease: LeaseObject) -> bool:
         """Whether its holder is gone: judged by how long this replica saw it unchanged, not by clocks of others."""
@@ -150,7 +150,7 @@ class Leadership:
         if self._seen[0] != version:
             self._seen = (version, self._clock())
             return False
-        return self._clock() - self._seen[1] >= (lease.spec.lease_duration_seconds or DURATION)
+        return self._clock() - self._seen[1] >= (lease.spec.lease_duration_seconds or LEASE_SECONDS)
 
     async def _write(self, lease: LeaseObject) -> None:
         await self._client.replace(LEASES, self._namespace, self._name, lease, LeaseObject)
@@ -158,7 +158,7 @@ class Leadership:
     def _spec(self, *, acquired: str, transitions: int) -> LeaseSpec:
         return LeaseSpec(
             holder_identity=self.identity,
-            lease_duration_seconds=DURATION,
+            lease_duration_seconds=LEASE_SECONDS,
             acquire_time=acquired,
             renew_time=acquired,
             lease_transitions=transitions,

@@ -50,9 +50,9 @@ log: Final = structlog.get_logger("shoal.local")
 
 LOCK_SECONDS: Final = 3.0
 """A killed server's lock lives on in a child that it was just spawning, until that has executed its program."""
-LEAST_BYTES: Final = 256 * 1024
+MIN_FREE_BYTES: Final = 256 * 1024
 """Free space below which no sandbox can be made."""
-_POLL: Final = 0.02
+_LOCK_POLL_INTERVAL: Final = 0.02
 
 
 class Keeper:
@@ -143,7 +143,7 @@ class Keeper:
         """Can sandboxes still be made?"""
         found = os.statvfs(self.state.sandboxes)
         free = (found.f_bfree if os.geteuid() == 0 else found.f_bavail) * found.f_frsize
-        return free >= LEAST_BYTES and os.access(self.state.sandboxes, os.W_OK | os.X_OK)
+        return free >= MIN_FREE_BYTES and os.access(self.state.sandboxes, os.W_OK | os.X_OK)
 
     def all(self) -> list[Workload]:
         """Every sandbox; a directory without a specification is none."""
@@ -337,7 +337,7 @@ def _lock_state(path: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() < deadline:
-                time.sleep(_POLL)
+                time.sleep(_LOCK_POLL_INTERVAL)
                 continue
             os.close(handle)
             raise ConfigError(f"local.state_dir: another server is using {path}") from None

@@ -8,7 +8,7 @@ from shoal.config.settings import Section, Text
 
 _LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*(:[0-9]{{1,5}})?")
-_LONGEST_DOMAIN = 253 - 64
+_MAX_DOMAIN_LENGTH = 253 - 64
 """Leaves room for one label of 63 characters and its dot."""
 
 
@@ -32,5 +32,5 @@ class PreviewSettings(Section):
     def __post_init__(self) -> None:
         """Raise ValueError for what cannot be a domain."""
         self.domain = self.domain.strip().lower()
-        if _DOMAIN.fullmatch(self.domain) is None or len(self.domain) > _LONGEST_DOMAIN:
+        if _DOMAIN.fullmatch(self.domain) is None or len(self.domain) > _MAX_DOMAIN_LENGTH:
             raise ValueError("domain must be a domain name, without scheme or wildcard, with or without a port")

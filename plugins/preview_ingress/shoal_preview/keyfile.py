@@ -9,7 +9,7 @@ from typing import Final
 
 from shoal.errors import ConfigError
 
-SHORTEST: Final = 32
+MIN_LENGTH: Final = 32
 """Characters; what the server makes itself has 43."""
 
 
@@ -19,8 +19,8 @@ def read(path: Path) -> bytes:
         key = path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"ingress.preview.key_file: cannot read {path}: {error.strerror}") from None
-    if len(key) < SHORTEST:
-        raise ConfigError(f"ingress.preview.key_file: {path} must hold at least {SHORTEST} characters")
+    if len(key) < MIN_LENGTH:
+        raise ConfigError(f"ingress.preview.key_file: {path} must hold at least {MIN_LENGTH} characters")
     return key
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 STALE_SECONDS = 300.0
 """A signal that was observed longer ago says nothing about the present."""
-LONGEST_PAYLOAD = 64 * 1024
+MAX_PAYLOAD_BYTES = 64 * 1024
 """Bytes; the request URI that a gateway adds may be long, but not that long."""
 
 Source = Literal["server_proxy", "redis_queue"]
@@ -50,7 +50,7 @@ _decoder = msgspec.json.Decoder(_Payload)
 
 def parse(payload: bytes) -> Signal | None:
     """The signal that a gateway wrote; None for anything else. A time without zone is UTC."""
-    if len(payload) > LONGEST_PAYLOAD:
+    if len(payload) > MAX_PAYLOAD_BYTES:
         return None
     try:
         intent = _decoder.decode(payload)

@@ -25,9 +25,9 @@ log = structlog.get_logger("shoal.renew")
 
 BLOCK_SECONDS = 5
 """How long one BRPOP waits at the server."""
-PATIENCE_SECONDS = 5.0
+ANSWER_TIMEOUT = 5.0
 """Longest wait for a connection, and for an answer beyond what was asked to block; then Redis counts as away."""
-LOCK_PATIENCE_SECONDS = 2.0
+LOCK_TIMEOUT = 2.0
 """Longest wait for an answer about a lock."""
 LOCK_RETRY_SECONDS = 15.0
 """After Redis failed over a lock, it is not asked again for so long."""
@@ -35,7 +35,7 @@ BACKOFF: Final = Backoff(0.2, 15.0, jitter=0.5)
 """Seconds between two tries to reach it: doubled from the first to the most, each cut by up to a half at random."""
 LOCK_KEY = "opensandbox:renew:lock:{}"
 
-LEAST_SECONDS = 0.1
+MIN_LOCK_SECONDS = 0.1
 """For which a lock that is kept is kept."""
 _HOLD = """
 if redis.call('get', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -57,7 +57,7 @@ class IntentList:
     def __init__(self, settings: RedisSettings, handle: Callable[[bytes], Awaitable[None]]) -> None:
         self._settings = settings
         self._handle = handle
-        self._list = _client(settings, BLOCK_SECONDS + PATIENCE_SECONDS, tries=1)
+        self._list = _client(settings, BLOCK_SECONDS + ANSWER_TIMEOUT, tries=1)
         self._up, self._down = asyncio.Event(), asyncio.Event()
         self._failures = 0
         self._told = False
@@ -92,7 +92,7 @@ class IntentList:
             if self._failures:
                 await asyncio.sleep(BACKOFF.after(self._failures))
             try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
+                async with asyncio.timeout(ANSWER_TIMEOUT):
                     await self._list.ping()
             except Exception as error:
                 self._note(error)
@@ -132,7 +132,7 @@ class ReplicaLocks:
     """`shoal_renew.renewer.Replicas` over Redis: ``SET opensandbox:renew:lock:{id} … NX EX``."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._client = _client(settings, LOCK_PATIENCE_SECONDS, tries=2)  # the first may meet a dead connection
+        self._client = _client(settings, LOCK_TIMEOUT, tries=2)  # the first may meet a dead connection
         self._me = uuid.uuid4().hex
         self._away_until = float("-inf")
 
@@ -145,7 +145,7 @@ class ReplicaLocks:
 
         It ends a second early: the seconds are whole ones, and who comes at their end must not meet it.
         """
-        await self._ask(lambda key: self._hold(key, max(seconds - 1, LEAST_SECONDS) if seconds else 0), sandbox_id)
+        await self._ask(lambda key: self._hold(key, max(seconds - 1, MIN_LOCK_SECONDS) if seconds else 0), sandbox_id)
 
     async def start(self) -> None:
         """Open nothing: a connection is opened when the first lock is taken."""
@@ -160,7 +160,7 @@ class ReplicaLocks:
         if loop.time() < self._away_until:
             return True
         try:
-            async with asyncio.timeout(2 * LOCK_PATIENCE_SECONDS):
+            async with asyncio.timeout(2 * LOCK_TIMEOUT):
                 return await ask(LOCK_KEY.format(sandbox_id))
         except Exception as error:
             self._away_until = loop.time() + LOCK_RETRY_SECONDS
@@ -181,7 +181,7 @@ def _client(settings: RedisSettings, patience: float, tries: int) -> redis.async
     dsn = settings.dsn.reveal().strip() if settings.dsn else ""
     try:
         return redis.asyncio.Redis.from_url(
-            dsn, socket_connect_timeout=PATIENCE_SECONDS, socket_timeout=patience, retry=Retry(NoBackoff(), tries - 1)
+            dsn, socket_connect_timeout=ANSWER_TIMEOUT, socket_timeout=patience, retry=Retry(NoBackoff(), tries - 1)
         )
     except (ValueError, TypeError):
         raise ConfigError("renew_intent.redis.dsn: not a Redis URL") from None

@@ -8,7 +8,7 @@ from datetime import timedelta
 from shoal.models.sandbox import SandboxRecord, State
 
 EXTENSION = "access.renew.extend.seconds"
-SHORTEST, LONGEST = 300, 86400
+MIN_SECONDS, MAX_SECONDS = 300, 86400
 
 
 class Subject:
@@ -58,4 +58,4 @@ def wish(extensions: Mapping[str, str]) -> timedelta | None:
         seconds = int(extensions.get(EXTENSION, "").strip())
     except ValueError:
         return None
-    return timedelta(seconds=seconds) if SHORTEST <= seconds <= LONGEST else None
+    return timedelta(seconds=seconds) if MIN_SECONDS <= seconds <= MAX_SECONDS else None

@@ -28,7 +28,7 @@ LOG_BYTES: Final = 8 * 1024 * 1024
 SPARE_BYTES: Final = 2 * 1024 * 1024
 """Free pages in the database, for records that are made before the next look."""
 RESERVE_BYTES: Final = 1024 * 1024
-LEAST_BYTES: Final = 16 * 1024 * 1024
+MIN_FREE_BYTES: Final = 16 * 1024 * 1024
 """With less than this free, the disk is low."""
 _SHARE: Final = 16
 """None of these is more than this part of the file system (one 16th)."""
@@ -103,7 +103,7 @@ class Space:
         """Bytes that this process may still write, and below what that is too little."""
         disk = os.statvfs(self._folder)
         blocks = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
-        return blocks * disk.f_frsize, min(LEAST_BYTES, disk.f_blocks * disk.f_frsize // _SHARE)
+        return blocks * disk.f_frsize, min(MIN_FREE_BYTES, disk.f_blocks * disk.f_frsize // _SHARE)
 
     def _total(self) -> int:
         disk = os.statvfs(self._folder)

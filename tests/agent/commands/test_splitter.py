@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from shoal_agent.commands.splitter import LONGEST, PIECE, LineSplitter
+from shoal_agent.commands.splitter import MAX_LINE_BYTES, PIECE_BYTES, LineSplitter
 
 CASES = [
     (b"hi", ["hi"]),
@@ -53,16 +53,16 @@ def test_half_a_character_is_never_shown() -> None:
 
 
 def test_long_lines_come_in_pieces_of_whole_characters() -> None:
-    text = "é" * (2 * LONGEST)
+    text = "é" * (2 * MAX_LINE_BYTES)
     splitter, found = LineSplitter(), []
     data = text.encode()
     for start in range(0, len(data), 9999):
         found += splitter.feed(data[start : start + 9999])
-        assert sum(map(len, found)) * 2 >= start - LONGEST - PIECE  # what waits is bounded
+        assert sum(map(len, found)) * 2 >= start - MAX_LINE_BYTES - PIECE_BYTES  # what waits is bounded
     found += splitter.feed(b"\nshort\n") + splitter.finish()
     assert found[-1] == "short"
     assert "".join(found[:-1]) == text
-    assert max(len(piece.encode()) for piece in found) <= LONGEST
+    assert max(len(piece.encode()) for piece in found) <= MAX_LINE_BYTES
 
 
 def test_a_line_of_a_megabyte_is_one() -> None:

@@ -77,7 +77,7 @@ async def test_the_real_clock_is_never_anticipated() -> None:
 
 
 async def test_a_clock_set_forward_is_noticed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "LONGEST_SLEEP", 0.01)
+    monkeypatch.setattr(expiry, "MAX_SLEEP", 0.01)
     fired = list[str]()
     scheduler = ExpiryScheduler(fired.append, clock)
     scheduler.arm("a", clock.now + 86400)
@@ -88,7 +88,7 @@ async def test_a_clock_set_forward_is_noticed(clock: Clock, monkeypatch: pytest.
 
 
 async def test_a_clock_set_back_fires_nothing_early(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(expiry, "LONGEST_SLEEP", 0.005)
+    monkeypatch.setattr(expiry, "MAX_SLEEP", 0.005)
     fired = list[str]()
     scheduler = ExpiryScheduler(fired.append, clock)
     scheduler.arm("a", clock.now + 0.01)

@@ -109,7 +109,7 @@ def foreign(sandbox_id: str, expires_at: datetime | None = None) -> Workload:
 
 @pytest.mark.parametrize("lag", [0.0, 0.5], ids=["later than the lag", "within the lag"])
 async def test_the_late_echo_of_a_deleted_workload_makes_no_ghost(lag: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shoal.lifecycle.reconcile.EVENT_LAG", lag)
+    monkeypatch.setattr("shoal.lifecycle.reconcile.MAX_EVENT_LAG", lag)
     async with Server() as server:
         for _ in range(20):
             sandbox_id = await server.running()

@@ -66,7 +66,7 @@ def test_an_import_that_fails_hangs_or_exits_is_told_of_and_nothing_else(
     install: Install, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if "did not" in SOURCES[source]:
-        monkeypatch.setattr("shoal.plugin.discovery.PATIENCE_SECONDS", 2.0)
+        monkeypatch.setattr("shoal.plugin.discovery.IMPORT_TIMEOUT", 2.0)
     install("reef", source)
     assert "reef" not in enabled(BY_TYPE)
     told = {status.name: status.failure for status in survey(Loaded(raw=BY_TYPE), {"s": SharkPlugin()})}
@@ -76,7 +76,7 @@ def test_an_import_that_fails_hangs_or_exits_is_told_of_and_nothing_else(
 def test_one_that_is_asked_for_has_the_time_that_it_wants_and_its_exit_is_a_line(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shoal.plugin.discovery.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("shoal.plugin.discovery.IMPORT_TIMEOUT", 0.0)
     monkeypatch.setattr("shoal.plugin.discovery.SLOW_SECONDS", 0.1)
     install("slow", "import time; time.sleep(0.3)")
     manager = PluginManager(Loaded(raw={"plugins": {"enabled": ["s", "slow"]}}), {"s": SharkPlugin()})

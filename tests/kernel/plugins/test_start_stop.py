@@ -167,7 +167,7 @@ def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Sit
     """Patient, but where the test is about something that hangs."""
     monkeypatch.setattr("shoal.lifecycle.arrivals.BACKOFF_FIRST", 0.01)
     monkeypatch.setattr("shoal.openings.BACKOFF_FIRST", 0.01)
-    monkeypatch.setattr("shoal.readiness.FRESH_SECONDS", 0.0)
+    monkeypatch.setattr("shoal.readiness.MAX_AGE", 0.0)
     hanging = "hangs" in request.node.name or "stubborn" in request.node.name
     return Site(HANG_SECONDS if hanging else 60.0)
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from tests.kernel.web.wired import Web
 
-from shoal.http.parse import LARGE_BODY, MOST_VALUES, BodyDecoder
+from shoal.http.parse import LARGE_BODY, MAX_VALUES, BodyDecoder
 from shoal.models.requests import CreateSandbox
-from shoal.models.rules import MOST_ITEMS
+from shoal.models.rules import MAX_ITEMS
 
 GOOD: dict[str, Any] = {"image": {"uri": "x"}, "entrypoint": ["x"], "resourceLimits": {}}
 HEADERS = {"Content-Type": "application/json"}
@@ -26,15 +26,15 @@ def numbered(count: int) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("fields", "loc"),
     [
-        ({"metadata": numbered(MOST_ITEMS + 1)}, ["body", "metadata"]),
-        ({"env": numbered(MOST_ITEMS + 1)}, ["body", "env"]),
-        ({"entrypoint": ["x"] * (MOST_ITEMS + 1)}, ["body", "entrypoint"]),
+        ({"metadata": numbered(MAX_ITEMS + 1)}, ["body", "metadata"]),
+        ({"env": numbered(MAX_ITEMS + 1)}, ["body", "env"]),
+        ({"entrypoint": ["x"] * (MAX_ITEMS + 1)}, ["body", "entrypoint"]),
         (
-            {"networkPolicy": {"egress": [{"action": "allow", "target": "x"}] * (MOST_ITEMS + 1)}},
+            {"networkPolicy": {"egress": [{"action": "allow", "target": "x"}] * (MAX_ITEMS + 1)}},
             ["body", "networkPolicy", "egress"],
         ),
-        ({"metadata": numbered(MOST_VALUES)}, ["body"]),
-        ({"entrypoint": [1] * (MOST_VALUES + 1)}, ["body"]),
+        ({"metadata": numbered(MAX_VALUES)}, ["body"]),
+        ({"entrypoint": [1] * (MAX_VALUES + 1)}, ["body"]),
     ],
 )
 async def test_too_many_items_are_refused(
@@ -48,12 +48,12 @@ async def test_too_many_items_are_refused(
 
 
 async def test_too_many_items_of_a_patch_are_refused(client: httpx.AsyncClient, web: Web) -> None:
-    answer = await client.patch(f"/v1/sandboxes/{web.sandboxes.add()}/metadata", json=numbered(MOST_ITEMS + 1))
+    answer = await client.patch(f"/v1/sandboxes/{web.sandboxes.add()}/metadata", json=numbered(MAX_ITEMS + 1))
     assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body", "metadata"])
 
 
 async def test_as_many_as_are_allowed_are_taken(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/v1/sandboxes", json={**GOOD, "env": numbered(MOST_ITEMS)})
+    answer = await client.post("/v1/sandboxes", json={**GOOD, "env": numbered(MAX_ITEMS)})
     assert answer.status_code == 202
 
 

@@ -14,7 +14,7 @@ from shoal.models.plan import Sidecar
 from shoal.models.requests import CreateSandbox
 from shoal.models.rules import schema_problems
 from shoal.models.secret import decode_hook
-from shoal.models.sidecars import MOST_PORTS, MOST_SIDECARS, check_neighbours
+from shoal.models.sidecars import MAX_PORTS, MAX_SIDECARS, check_neighbours
 
 BODY: BodyDecoder[CreateSandbox] = BodyDecoder(CreateSandbox)
 
@@ -59,10 +59,10 @@ def test_a_full_sidecar_breaks_no_rule() -> None:
         ([sidecar(env={"A=B": "x"})], ["sidecars.0.env"]),
         ([sidecar(ports=[80, 80])], ["sidecars.0.ports.1"]),
         ([sidecar("a", ports=[80]), sidecar("b", ports=[81, 80])], ["sidecars.1.ports.1"]),
-        ([sidecar(f"s{n}") for n in range(MOST_SIDECARS)], []),
-        ([sidecar(f"s{n}") for n in range(MOST_SIDECARS + 1)], ["sidecars"]),
-        ([sidecar(ports=list(range(1, MOST_PORTS + 1)))], []),
-        ([sidecar(ports=list(range(1, MOST_PORTS + 2)))], ["sidecars"]),
+        ([sidecar(f"s{n}") for n in range(MAX_SIDECARS)], []),
+        ([sidecar(f"s{n}") for n in range(MAX_SIDECARS + 1)], ["sidecars"]),
+        ([sidecar(ports=list(range(1, MAX_PORTS + 1)))], []),
+        ([sidecar(ports=list(range(1, MAX_PORTS + 2)))], ["sidecars"]),
     ],
 )
 def test_what_the_schema_refuses(sidecars: list[dict[str, Any]], problems: list[str]) -> None:

@@ -20,7 +20,7 @@ from shoal.kit.backoff import Backoff
 from shoal.lifecycle import admission
 from shoal.lifecycle.core import Core
 from shoal.lifecycle.operations import Operations
-from shoal.lifecycle.pools.pool import COMING, PoolState
+from shoal.lifecycle.pools.pool import COUNTED_STATES, PoolState
 from shoal.lifecycle.provision import Provisioner
 from shoal.lifecycle.reach import Reach
 from shoal.lifecycle.removal import Remover
@@ -31,9 +31,9 @@ from shoal.plugin.calls import contained
 
 log = structlog.get_logger("shoal.pools")
 
-STARTING_MOST = 16
+MAX_STARTING = 16
 """Members of one pool that are on their way at once; a pool of hundreds is filled in turns."""
-QUIET = 0.5
+REFILL_DELAY = 0.5
 """Seconds without a take before a pool that is still half full is refilled: starting members slows takes down."""
 BACKOFF = Backoff(1.0, 60.0)
 """Seconds before a pool whose members cannot be started tries again."""
@@ -65,7 +65,7 @@ class PoolKeeper:
         self._due: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
-        self._last_take = -QUIET
+        self._last_take = -REFILL_DELAY
         self.pools: dict[str, PoolState] = {}
         """Every pool that the kernel keeps, by its id."""
         core.ledger.pooled = self._told
@@ -104,7 +104,7 @@ class PoolKeeper:
     def take_up(self, record: SandboxRecord) -> None:
         """Go on with a hidden member that the last process left."""
         pool = self._pool_of(record)
-        if pool is None or record.state not in COMING:
+        if pool is None or record.state not in COUNTED_STATES:
             self.discard(record.id)
         elif record.state is State.PENDING:
             self._provisioner.begin(record.id)
@@ -196,7 +196,7 @@ class PoolKeeper:
             return BACKOFF.after(pool.failures)
         if pool.ready * 2 < pool.buffer + missing:
             return 0.0  # soon there would be none left
-        return self._last_take + QUIET - time.monotonic()
+        return self._last_take + REFILL_DELAY - time.monotonic()
 
     def _grow(self, pool: PoolState) -> None:
         """Start what is missing; only one while the last ones failed."""
@@ -207,7 +207,7 @@ class PoolKeeper:
             self.count(pool, wait)
             return
         coming = len(pool.starting) + sum(member.state is not State.PAUSED for member in pool.hidden.values())
-        room = (1 if pool.failures else STARTING_MOST) - coming
+        room = (1 if pool.failures else MAX_STARTING) - coming
         for _ in range(min(pool.change(), room)):
             sandbox_id = str(uuid.uuid4())
             pool.starting.add(sandbox_id)
@@ -222,7 +222,7 @@ class PoolKeeper:
         """Remove the youngest first: they are the least settled, down to those that are not even durable yet."""
         youngest = sorted(pool.hidden.values(), key=lambda member: member.created_at, reverse=True)
         for member in youngest[: max(0, surplus - len(pool.starting))]:
-            if member.state in COMING and not pool.spoken_for(member.id):
+            if member.state in COUNTED_STATES and not pool.spoken_for(member.id):
                 pool.leaving.add(member.id)
                 self.discard(member.id)
 

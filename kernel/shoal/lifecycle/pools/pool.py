@@ -11,9 +11,9 @@ from shoal.models.pools import CapacitySpec, Pool, PoolPlace, PoolRecord, PoolSt
 from shoal.models.sandbox import SandboxRecord, State
 from shoal.plugin.interfaces import POOL_LABEL
 
-WAITING = frozenset({State.PAUSED, State.RUNNING, State.PAUSING})
+TAKEABLE_STATES = frozenset({State.PAUSED, State.RUNNING, State.PAUSING})
 """States of a hidden member that a create can take at once: it is frozen, not frozen yet, or just being frozen."""
-COMING = frozenset({State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED})
+COUNTED_STATES = frozenset({State.PENDING, State.RUNNING, State.PAUSING, State.PAUSED})
 """States of a hidden member that counts; in any other it is on its way out."""
 
 
@@ -65,13 +65,15 @@ class PoolState:
     @property
     def buffer(self) -> int:
         """Members that nobody has: idle, or on their way to it."""
-        coming = sum(member.state in COMING and member.id not in self.leaving for member in self.hidden.values())
+        coming = sum(
+            member.state in COUNTED_STATES and member.id not in self.leaving for member in self.hidden.values()
+        )
         return coming + len(self.starting)
 
     @property
     def ready(self) -> int:
         """Members that a create can take at once."""
-        return sum(member.state in WAITING for member in self.hidden.values())
+        return sum(member.state in TAKEABLE_STATES for member in self.hidden.values())
 
     @property
     def full(self) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("shoal.web")
 
-_SWEEP_SECONDS: Final = 0.5
+_SWEEP_INTERVAL: Final = 0.5
 _NEWS_SECONDS: Final = 10.0
 """Between two log lines about the same kind of refusal: attackers do not fill the log."""
 
@@ -95,7 +95,7 @@ class ConnectionGate:
             self._places[member] = key, site
         self.idle(member)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
+            self._timer = asyncio.get_running_loop().call_later(_SWEEP_INTERVAL, self._sweep)
         return True
 
     def leave(self, member: GatedConnection) -> None:
@@ -172,4 +172,4 @@ class ConnectionGate:
         for transport in [transport for transport in self._switched if transport.is_closing()]:
             self._release(self._switched.pop(transport))
         again = self._places or self._switched
-        self._timer = loop.call_later(_SWEEP_SECONDS, self._sweep) if again else None
+        self._timer = loop.call_later(_SWEEP_INTERVAL, self._sweep) if again else None

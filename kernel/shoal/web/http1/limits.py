@@ -10,8 +10,8 @@ from msgspec import Struct
 if TYPE_CHECKING:
     from shoal.config.settings import ServerSettings
 
-_MOST_CONNECTIONS: Final = 65536
-_LEAST_CONNECTIONS: Final = 64
+_MAX_CONNECTIONS: Final = 65536
+_MIN_CONNECTIONS: Final = 64
 
 
 class ConnectionLimits(Struct, frozen=True, kw_only=True):
@@ -64,5 +64,5 @@ def _half_the_descriptors() -> int:
     """The other half is for upstream connections, engines and files."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
-        return _MOST_CONNECTIONS
-    return min(_MOST_CONNECTIONS, max(_LEAST_CONNECTIONS, soft // 2))
+        return _MAX_CONNECTIONS
+    return min(_MAX_CONNECTIONS, max(_MIN_CONNECTIONS, soft // 2))

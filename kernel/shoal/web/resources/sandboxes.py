@@ -29,7 +29,7 @@ ITEM = "/sandboxes/{sandbox_id}"
 DEFAULT_WAIT_SECONDS = 30.0
 _LAST_PAGE = 2**40
 """Pages beyond are as empty as this one, and their index still fits a machine word."""
-_LONGEST_KEY = 255
+_MAX_KEY_LENGTH = 255
 _STATES = {state.lower(): state for state in State}
 _FIRST_PAGE = ListQuery()
 
@@ -104,7 +104,7 @@ class SandboxCollection:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "schema": {"type": "string", "minLength": 1, "maxLength": _LONGEST_KEY},
+                "schema": {"type": "string", "minLength": 1, "maxLength": _MAX_KEY_LENGTH},
                 "description": "The same key and body give the same sandbox; another body is a 409.",
             },
         ),
@@ -291,8 +291,8 @@ def _metadata_filter(text: str) -> dict[str, str]:
 
 def _idempotency_key(req: Request) -> str | None:
     key: str | None = req.get_header("Idempotency-Key")
-    if key is not None and not (0 < len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable()):
-        message = f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters."
+    if key is not None and not (0 < len(key) <= _MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
+        message = f"Idempotency-Key must be 1 to {_MAX_KEY_LENGTH} printable ASCII characters."
         raise InvalidRequest(codes.IDEMPOTENCY_KEY_INVALID, message)
     return key
 

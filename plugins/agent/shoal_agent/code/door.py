@@ -12,7 +12,7 @@ import logging
 from shoal_agent.agent import RunningAgent
 
 PORT = 44771
-PATIENCE = 5.0
+HANDSHAKE_TIMEOUT = 5.0
 """Seconds that a connection has to send something."""
 TEXT = b"no Jupyter server runs here: the agent runs code itself\n"
 ANSWER = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
@@ -46,7 +46,7 @@ def _port(text: str | None) -> int:
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(HANDSHAKE_TIMEOUT):
             if await reader.read(4096):
                 writer.write(ANSWER % (len(TEXT), TEXT))
                 await writer.drain()

@@ -11,12 +11,12 @@ from typing import Any
 from shoal_agent.children import Children
 from shoal_agent.code import drivers, events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.interpreter import STUBBORN, InterpreterUnavailable, Local, not_started
+from shoal_agent.code.interpreter import INTERRUPT_TIMEOUT, InterpreterUnavailable, Local, not_started
 from shoal_agent.code.process import InterpreterProcess
 
-AGAIN = (0.2, 1.0)
+REPEAT_AFTER = (0.2, 1.0)
 """Seconds after an interrupt at which it is repeated if nobody noticed it."""
-START = 60.0
+START_TIMEOUT = 60.0
 """Seconds that an interpreter has to say that it is ready."""
 
 
@@ -70,12 +70,12 @@ class Driven(Local):
         except OSError as error:
             raise not_started(self._program, self._cwd, error) from None
         try:
-            async with asyncio.timeout(START):
+            async with asyncio.timeout(START_TIMEOUT):
                 await self._greet(process)
         except BaseException as error:
             await process.close()
             if isinstance(error, TimeoutError):
-                raise InterpreterUnavailable(f"{self._program} did not start within {START:.0f} s") from None
+                raise InterpreterUnavailable(f"{self._program} did not start within {START_TIMEOUT:.0f} s") from None
             raise
         return process
 
@@ -126,7 +126,7 @@ class Python(Driven):
     async def interrupt(self) -> None:
         """A signal that comes just before a system call that waits is noticed after it: then it is repeated."""
         await super().interrupt()
-        for seconds in AGAIN:
+        for seconds in REPEAT_AFTER:
             self.later(seconds, self._repeat)
 
     def _repeat(self, process: InterpreterProcess) -> None:
@@ -157,6 +157,6 @@ class JavaScript(Driven):
         Code that keeps the event loop busy inside of an `await` notices nothing: its process ends.
         """
         await super().interrupt()
-        for seconds in AGAIN:
+        for seconds in REPEAT_AFTER:
             self.later(seconds, InterpreterProcess.signal, signal.SIGINT)
-        self.later(STUBBORN, InterpreterProcess.signal, signal.SIGKILL)
+        self.later(INTERRUPT_TIMEOUT, InterpreterProcess.signal, signal.SIGKILL)

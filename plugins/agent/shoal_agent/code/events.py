@@ -9,7 +9,7 @@ Event = dict[str, Any]
 Emit = Callable[[Event], Awaitable[None]]
 """Takes an event. It waits while the client is slow, and does nothing once the client is gone."""
 
-LONGEST = 64 * 1024
+MAX_TEXT_LENGTH = 64 * 1024
 """Characters of one piece of output."""
 
 

@@ -13,9 +13,9 @@ from shoal_agent.code.events import Emit
 from shoal_agent.code.process import InterpreterProcess
 from shoal_agent.code.texts import Texts
 
-STUBBORN = 5.0
+INTERRUPT_TIMEOUT = 5.0
 """Seconds after which an interrupt that an interpreter cannot notice ends its process."""
-PATIENCE = 0.02
+LINE_TIMEOUT = 0.02
 """Seconds without output after which an unfinished line is sent."""
 
 
@@ -109,7 +109,7 @@ class Local(Interpreter):
     async def _follow(self, process: InterpreterProcess, emit: Emit) -> None:
         while True:
             holds = any(texts.holds for texts in self._texts.values())
-            item = await process.inbox.get(PATIENCE if holds else None)
+            item = await process.inbox.get(LINE_TIMEOUT if holds else None)
             if item is None:
                 await self._rest(emit)
             elif item[0] in self._texts:

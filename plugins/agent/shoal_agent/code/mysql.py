@@ -9,7 +9,7 @@ HOST, PORT, USER = "127.0.0.1", 3306, "root"
 CAPABILITIES = 0x1 | 0x200 | 0x2000 | 0x8000 | 0x80000
 """Long passwords, protocol 4.1, transactions, secure authentication, its plug-ins by name."""
 UTF8 = 45
-LONGEST = 32 * 1024 * 1024
+MAX_RESULT_BYTES = 32 * 1024 * 1024
 """Bytes of a result."""
 Rows = list[list[str | None]]
 
@@ -70,8 +70,8 @@ class MysqlConnection:
         size = 0
         while not _is_end(packet := await self._packet()):
             size += len(packet)
-            if size > LONGEST:
-                raise DatabaseError(f"the result exceeds {LONGEST} bytes")
+            if size > MAX_RESULT_BYTES:
+                raise DatabaseError(f"the result exceeds {MAX_RESULT_BYTES} bytes")
             rows.append(_row(packet))
         return columns, rows
 

@@ -18,16 +18,16 @@ from typing import Any
 from shoal_agent.children import Children
 from shoal_agent.code import events
 from shoal_agent.code.events import Emit
-from shoal_agent.code.interpreter import STUBBORN, InterpreterUnavailable, Local, not_started
+from shoal_agent.code.interpreter import INTERRUPT_TIMEOUT, InterpreterUnavailable, Local, not_started
 from shoal_agent.code.process import InterpreterProcess, ignores
 
-START = 20.0
+START_TIMEOUT = 20.0
 """Seconds that a shell has to answer its first line."""
-AGAIN, LATER = 8, 0.1
+REPEATS, REPEAT_INTERVAL = 8, 0.1
 """How often, and after how many seconds each, an interrupt is repeated for those that missed it."""
-SWEEP = 0.02
+SWEEP_INTERVAL = 0.02
 """Seconds between two looks at what missed it."""
-SOURCED = 32 * 1024
+MAX_SOURCED_BYTES = 32 * 1024
 """Bytes of code up to which bash sources it; a here-string beyond would need a temporary file."""
 BASH = ["--noprofile", "--norc", "--noediting", "-i"]
 COMMON = "exec 8>&2 2>/dev/null\nunset TMOUT MAIL MAILPATH MAILCHECK\n"
@@ -86,12 +86,12 @@ class Shell(Local):
         setup = f"export ENV={quoted(own)}\n" if own is not None else ""
         setup += SETUP_BASH if self._bash else SETUP_SH
         try:
-            async with asyncio.timeout(START):
+            async with asyncio.timeout(START_TIMEOUT):
                 self._sources = await self._greet(process, setup.encode()) == 0 and self._bash
         except BaseException as error:
             await process.close()
             if isinstance(error, TimeoutError):
-                raise InterpreterUnavailable(f"{self._program} did not start within {START:.0f} s") from None
+                raise InterpreterUnavailable(f"{self._program} did not start within {START_TIMEOUT:.0f} s") from None
             raise
         return process
 
@@ -108,7 +108,7 @@ class Shell(Local):
     async def submit(self, process: InterpreterProcess, code: str) -> None:
         self._interrupted = False
         rest = "</dev/null 2>&8 8>&-"
-        if self._sources and len(code.encode()) < SOURCED:
+        if self._sources and len(code.encode()) < MAX_SOURCED_BYTES:
             line = f"{{ . /dev/fd/7; }} {rest} 7<<<{quoted(code)}\n"
         else:
             line = f"eval {quoted(code)} {rest}\n"
@@ -144,11 +144,11 @@ class Shell(Local):
 
     async def interrupt(self) -> None:
         self._interrupted = self._interrupted or self.running
-        self._since = time.clock_gettime(time.CLOCK_BOOTTIME) - LATER
+        self._since = time.clock_gettime(time.CLOCK_BOOTTIME) - REPEAT_INTERVAL
         await super().interrupt()
-        for number in range(1, AGAIN + 1):
-            self.later(number * LATER, _repeat, self._since)
-        self.later(STUBBORN, _end_if_stuck)
+        for number in range(1, REPEATS + 1):
+            self.later(number * REPEAT_INTERVAL, _repeat, self._since)
+        self.later(INTERRUPT_TIMEOUT, _end_if_stuck)
 
 
 def _repeat(process: InterpreterProcess, since: float) -> None:
@@ -159,12 +159,12 @@ def _repeat(process: InterpreterProcess, since: float) -> None:
 
 async def _sweep(process: InterpreterProcess, since: float) -> None:
     """Ends what missed the interrupt although the shell noticed it: the shell would wait for it in the next run."""
-    for _ in range(int(1 / SWEEP)):
+    for _ in range(int(1 / SWEEP_INTERVAL)):
         missed = [pid for pid in process.members(since) if not ignores(pid, signal.SIGINT)]
         if not missed:
             return
         _interrupt(missed)
-        await asyncio.sleep(SWEEP)
+        await asyncio.sleep(SWEEP_INTERVAL)
 
 
 def _interrupt(pids: list[int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from shoal_agent.code.events import LONGEST
+from shoal_agent.code.events import MAX_TEXT_LENGTH
 
 _DECODER = codecs.getincrementaldecoder("utf-8")
 
@@ -25,7 +25,7 @@ class Texts:
         """The pieces that are complete with `data`."""
         text = self._held + self._decoder.decode(data)
         end = text.rfind("\n") + 1
-        if len(text) - end > LONGEST:
+        if len(text) - end > MAX_TEXT_LENGTH:
             end = len(text)
         self._held = text[end:]
         return split(text[:end])
@@ -38,13 +38,13 @@ class Texts:
 
 
 def split(text: str) -> list[str]:
-    """`text` in pieces of at most `LONGEST` characters, broken after a line end where one is near."""
+    """`text` in pieces of at most `MAX_TEXT_LENGTH` characters, broken after a line end where one is near."""
     pieces = []
     start = 0
-    while len(text) - start > LONGEST:
-        end = text.rfind("\n", start, start + LONGEST) + 1
+    while len(text) - start > MAX_TEXT_LENGTH:
+        end = text.rfind("\n", start, start + MAX_TEXT_LENGTH) + 1
         if end <= start:
-            end = start + LONGEST
+            end = start + MAX_TEXT_LENGTH
         pieces.append(text[start:end])
         start = end
     if start < len(text):

@@ -13,9 +13,9 @@ from shoal_agent.commands.journal import Journal
 from shoal_agent.commands.pipes import OutputPipe
 from shoal_agent.commands.splitter import LineSplitter
 
-IDLE = 0.4
+IDLE_TIMEOUT = 0.4
 """Seconds of silence after which a line without end is shown as far as it got."""
-STRAGGLERS = 0.1
+DRAIN_TIMEOUT = 0.1
 """Seconds that output of children may still take after the shell has ended."""
 NOT_STARTED = 255
 """The exit code in the status of a command that could not start."""
@@ -90,13 +90,13 @@ class CommandRun:
             self.journal.append(events.output(kind, texts))
         self._heard = time.monotonic()
         if self._flush is None and self._splitters[kind].waits():
-            self._flush = asyncio.get_running_loop().call_later(IDLE, self._idle)
+            self._flush = asyncio.get_running_loop().call_later(IDLE_TIMEOUT, self._idle)
 
     def _idle(self) -> None:
         """Shows lines that wait for their end, if it has been silent for long enough."""
         silent = 0.0 if self._held else time.monotonic() - self._heard
-        if silent < IDLE * 0.9:
-            self._flush = asyncio.get_running_loop().call_later(IDLE - silent, self._idle)
+        if silent < IDLE_TIMEOUT * 0.9:
+            self._flush = asyncio.get_running_loop().call_later(IDLE_TIMEOUT - silent, self._idle)
             return
         self._flush = None
         for kind, splitter in self._splitters.items():
@@ -127,7 +127,7 @@ class CommandRun:
             self._timer.cancel()
         self._release()
         if any(pipe.open for pipe in self._pipes.values()):
-            asyncio.get_running_loop().call_later(STRAGGLERS, self._complete)
+            asyncio.get_running_loop().call_later(DRAIN_TIMEOUT, self._complete)
         else:
             self._complete()
 

@@ -13,7 +13,7 @@ HEADERS: Fields = [
     ("Cache-Control", "no-cache"),
     ("X-Accel-Buffering", "no"),
 ]
-LONGEST_EVENT = 1_000_000
+MAX_EVENT_BYTES = 1_000_000
 """Characters of a text after escaping; a longer one goes as several events."""
 
 
@@ -41,7 +41,7 @@ def output(kind: str, texts: list[str]) -> bytes:
 
 def _text(head: str, text: str) -> str:
     escaped = encode_basestring_ascii(text)
-    if len(escaped) <= LONGEST_EVENT:
+    if len(escaped) <= MAX_EVENT_BYTES:
         return f"{head}{escaped}}}\n\n"
     half = len(text) // 2
     return _text(head, text[:half]) + _text(head, text[half:])

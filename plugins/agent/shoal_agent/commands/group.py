@@ -7,9 +7,9 @@ import contextlib
 import os
 import signal
 
-PATIENCE = 3.0
+TERMINATION_TIMEOUT = 3.0
 """Seconds between SIGTERM and SIGKILL."""
-POLL = 0.05
+POLL_INTERVAL = 0.05
 TEXTS = {
     1: "hangup", 2: "interrupt", 3: "quit", 4: "illegal instruction", 5: "trace/breakpoint trap", 6: "aborted",
     7: "bus error", 8: "floating point exception", 9: "killed", 10: "user defined signal 1", 11: "segmentation fault",
@@ -62,11 +62,11 @@ class Group:
         self.signal(signal.SIGKILL)
 
     async def terminate(self) -> None:
-        """SIGTERM, and SIGKILL to what is left after `PATIENCE`. Returns when nothing runs any more."""
+        """SIGTERM, and SIGKILL to what is left after `TERMINATION_TIMEOUT`. Returns when nothing runs any more."""
         self.signal(signal.SIGTERM)
-        if not await self._gone(PATIENCE):
+        if not await self._gone(TERMINATION_TIMEOUT):
             self.kill()
-            await self._gone(PATIENCE)
+            await self._gone(TERMINATION_TIMEOUT)
 
     async def _gone(self, seconds: float) -> bool:
         """Waits until nothing of the group runs. Returns False after `seconds`."""
@@ -76,7 +76,7 @@ class Group:
             left = deadline - loop.time()
             if left <= 0:
                 return False
-            await asyncio.sleep(min(POLL, left))
+            await asyncio.sleep(min(POLL_INTERVAL, left))
         return True
 
 

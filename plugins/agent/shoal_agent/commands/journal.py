@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 
 from shoal_agent.commands import events
 
-KEPT = 1024 * 1024
+MAX_REPLAY_BYTES = 1024 * 1024
 """Bytes behind the end that stay for whoever comes back."""
-AHEAD = 256 * 1024
+MAX_AHEAD_BYTES = 256 * 1024
 """How far a run may be ahead of the slowest client that follows before it is held up."""
-FIRST_PING = 0.1
-PING = 3.0
+FIRST_PING_INTERVAL = 0.1
+PING_INTERVAL = 3.0
 """Seconds of silence before a ping."""
 
 
@@ -24,7 +24,7 @@ class Journal:
     """Grows at its end, forgets at its start, ends once.
 
     `hold` is called when a client falls behind, `release` when it has caught up or is gone. Without followers nothing
-    is held up: a run whose client is gone goes on, and the last `KEPT` bytes wait for its return.
+    is held up: a run whose client is gone goes on, and the last `MAX_REPLAY_BYTES` bytes wait for its return.
     """
 
     __slots__ = (
@@ -37,7 +37,7 @@ class Journal:
         self._followers: dict[object, int] = {}
         self._waiters: list[asyncio.Future[bool]] = []
         self._held = False
-        self._kept = KEPT
+        self._kept = MAX_REPLAY_BYTES
         self.start = 0
         """Offset of the first byte that is kept."""
         self.end = 0
@@ -79,10 +79,10 @@ class Journal:
 
     def _regulate(self) -> None:
         behind = self.end - min(self._followers.values(), default=self.end)
-        if behind > AHEAD and not self._held:
+        if behind > MAX_AHEAD_BYTES and not self._held:
             self._held = True
             self._hold()
-        elif behind <= AHEAD // 2 and self._held:
+        elif behind <= MAX_AHEAD_BYTES // 2 and self._held:
             self._held = False
             self._release()
 
@@ -101,7 +101,7 @@ class Journal:
         """The bytes from `offset` on as they come, with pings in silence, up to the end. Raises `OffsetGone`."""
         key = object()
         self._followers[key] = offset
-        patience = FIRST_PING
+        patience = FIRST_PING_INTERVAL
         try:
             while True:
                 data = self.read(offset)
@@ -114,7 +114,7 @@ class Journal:
                     return
                 elif not await self._more(patience) and not self.ended:
                     self.append(events.ping())
-                    patience = PING
+                    patience = PING_INTERVAL
         finally:
             del self._followers[key]
             self._trim()

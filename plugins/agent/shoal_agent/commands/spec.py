@@ -11,7 +11,7 @@ from shoal_agent.http.fields import Fields
 from shoal_agent.http.response import dump
 from shoal_agent.paths import Paths
 
-MOST_ID = 2**32 - 1
+MAX_ID = 2**32 - 1
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -43,8 +43,8 @@ def parse(fields: Fields, paths: Paths) -> CommandSpec:
         raise invalid_body("argv needs a first element, the program")
     envs = fields.text_map("envs")
     check_texts(command, argv, envs)
-    uid = fields.optional_integer("uid", most=MOST_ID)
-    gid = fields.optional_integer("gid", most=MOST_ID)
+    uid = fields.optional_integer("uid", most=MAX_ID)
+    gid = fields.optional_integer("gid", most=MAX_ID)
     if gid is not None and uid is None:
         raise invalid_body("gid needs uid")
     return CommandSpec(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import re
 
-LONGEST = 1_000_000
+MAX_LINE_BYTES = 1_000_000
 """Bytes of a line that still arrives as one event; some clients refuse events of more than 4 MiB."""
-PIECE = 64 * 1024
+PIECE_BYTES = 64 * 1024
 """Bytes of each event of a longer line."""
 _ENDS = re.compile(rb"\r\n|\n|\r")
 
@@ -61,8 +61,8 @@ class LineSplitter:
     def _pieces(self) -> list[str]:
         """What of a line without end is too long to wait for its end."""
         found: list[str] = []
-        if len(self._rest) > LONGEST:
-            keep = len(self._rest) - len(self._rest) % PIECE
+        if len(self._rest) > MAX_LINE_BYTES:
+            keep = len(self._rest) - len(self._rest) % PIECE_BYTES
             keep -= _incomplete(self._rest[:keep])
             found = _split(bytes(self._rest[:keep]))
             del self._rest[:keep]
@@ -91,13 +91,13 @@ class LineSplitter:
 
 
 def _texts(line: bytes) -> list[str]:
-    return [line.decode("utf-8", "shoal-bytewise")] if len(line) <= LONGEST else _split(line)
+    return [line.decode("utf-8", "shoal-bytewise")] if len(line) <= MAX_LINE_BYTES else _split(line)
 
 
 def _split(data: bytes) -> list[str]:
     found, start = [], 0
     while start < len(data):
-        end = min(start + PIECE, len(data))
+        end = min(start + PIECE_BYTES, len(data))
         if end < len(data):
             end -= _incomplete(data[start:end])
         found.append(data[start:end].decode("utf-8", "shoal-bytewise"))

@@ -8,7 +8,7 @@ import os
 from shoal_agent.http.errors import RUNTIME_ERROR, ApiError
 
 PREFIX = "shoal-agent-"
-MOST_OUTPUT = 256 * 1024 * 1024
+MAX_OUTPUT_BYTES = 256 * 1024 * 1024
 """Bytes at the end of a command's output that stay while it writes more and more."""
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
@@ -93,14 +93,14 @@ def _unusable(candidates: list[str], error: OSError | None) -> ApiError:
 
 
 def shorten(path: str, start: int) -> int:
-    """Gives the disk back what lies before the last `MOST_OUTPUT` bytes; offsets stay as they are.
+    """Gives the disk back what lies before the last `MAX_OUTPUT_BYTES` bytes; offsets stay as they are.
 
     Returns the offset of the first byte that is there; `start` is what it was. Without a file system that can do it the
     file stays whole.
     """
     try:
         size = os.stat(path).st_size
-        if size - start < 2 * MOST_OUTPUT:
+        if size - start < 2 * MAX_OUTPUT_BYTES:
             return start
         import ctypes  # hardly any agent ever needs it
 
@@ -109,7 +109,7 @@ def shorten(path: str, start: int) -> int:
     except (OSError, ImportError):
         return start
     try:
-        until = size - MOST_OUTPUT
+        until = size - MAX_OUTPUT_BYTES
         done = libc.fallocate64(descriptor, _KEEP_SIZE | _PUNCH_HOLE, ctypes.c_longlong(0), ctypes.c_longlong(until))
     except AttributeError:
         return start

@@ -17,8 +17,8 @@ from shoal_agent.commands.store import OutputStore, candidates, shorten
 
 RECORD_SECONDS = 24 * 3600.0
 """How long the record of a finished command and the output of a background one stay."""
-SWEEP_SECONDS = 10.0
-MOST_RECORDS = 10_000
+SWEEP_INTERVAL = 10.0
+MAX_RECORDS = 10_000
 REPLAY_BYTES = 16 * 1024 * 1024
 """Streams of finished commands that can still be taken up, all together."""
 
@@ -110,7 +110,7 @@ class Commands:
             oldest = next(iter(self._replayable))
             self._replay_bytes -= self._replayable.pop(oldest)
             self._commands[oldest].journal.forget()
-        while len(self._finished) > MOST_RECORDS:
+        while len(self._finished) > MAX_RECORDS:
             self._forget(next(iter(self._finished.values())))
 
     def _forget(self, command: CommandRun) -> None:
@@ -127,7 +127,7 @@ class Commands:
 
     async def sweep_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(SWEEP_INTERVAL)
             self.sweep(time.time() - RECORD_SECONDS)
             for command in self._commands.values():
                 if command.output_file is not None and command.running:

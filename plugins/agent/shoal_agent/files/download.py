@@ -18,7 +18,7 @@ from shoal_agent.http.wire import http_date
 
 BLOCK = 256 * 1024
 """Bytes read at once; a file up to this size is sent in one piece."""
-AHEAD = 8 * 1024 * 1024
+READ_AHEAD_BYTES = 8 * 1024 * 1024
 """Bytes that the kernel is asked to read before they are sent."""
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _OCTETS = "application/octet-stream"
@@ -108,7 +108,7 @@ def _content(file: BinaryIO, request: Request, name: str, threads: Threads) -> A
         file.close()
         return Response(data[first : first + count], code, headers)
     os.posix_fadvise(
-        file.fileno(), first, min(count, AHEAD), os.POSIX_FADV_WILLNEED
+        file.fileno(), first, min(count, READ_AHEAD_BYTES), os.POSIX_FADV_WILLNEED
     )  # sendfile must not wait for the disk
     return FileResponse(file, first, count, code, headers)
 

@@ -21,7 +21,7 @@ from shoal_agent.http.wire import MAX_HEAD, RequestHead, parse_head, render_head
 if TYPE_CHECKING:
     from shoal_agent.http.server import Server
 
-WRITE_HIGH = 256 * 1024
+MAX_UNSENT_BYTES = 256 * 1024
 """Unsent bytes from which on a writer waits for the client."""
 DRAIN_BYTES = 256 * 1024
 """How much of a body that its handler left is read, so that the connection can go on."""
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         _set_options(self.transport)
         self.inbox = ConnectionInbox(self.transport)
         self._server.connections.add(self)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from shoal_agent.http.errors import Disconnected, ProtocolError
 
-HIGH = 512 * 1024
+MAX_UNREAD_BYTES = 512 * 1024
 """Unread bytes from which on the transport is not read."""
 
 
@@ -31,7 +31,7 @@ class ConnectionInbox:
     def feed(self, data: bytes) -> None:
         self._chunks.append(data)
         self._later += len(data)
-        if self._later > HIGH and not self._paused and not self._transport.is_closing():
+        if self._later > MAX_UNREAD_BYTES and not self._paused and not self._transport.is_closing():
             self._paused = True
             self._transport.pause_reading()
         self._wake()
@@ -107,7 +107,7 @@ class ConnectionInbox:
     def _next(self) -> bytes:
         data = self._chunks.popleft()
         self._later -= len(data)
-        if self._paused and self._later < HIGH // 4 and not self._transport.is_closing():
+        if self._paused and self._later < MAX_UNREAD_BYTES // 4 and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
         return data

@@ -11,7 +11,7 @@ from shoal_agent.lifecycle.schedule import Schedule
 
 VARIABLE, FILE_VARIABLE, FILE = "OPENSANDBOX_LIFECYCLE", "EXECD_LIFECYCLE_CONFIG", ".execd/lifecycle.toml"
 DEFAULT_SECONDS = 60
-MOST_START_SECONDS, MOST_PERIODIC_SECONDS = 10_800, 300
+MAX_START_SECONDS, MAX_PERIODIC_SECONDS = 10_800, 300
 
 
 class HookCommand(NamedTuple):
@@ -66,7 +66,7 @@ def parse(value: Any) -> Hooks:
     if not isinstance(periodic, list):
         raise BadLifecycle("periodic must be a list")
     return Hooks(
-        None if start is None else _hook(_object(start, "preStart"), "preStart", MOST_START_SECONDS),
+        None if start is None else _hook(_object(start, "preStart"), "preStart", MAX_START_SECONDS),
         [_periodic(_object(item, "periodic")) for item in periodic],
     )
 
@@ -75,7 +75,7 @@ def _periodic(fields: dict[str, Any]) -> HookCommand:
     name, schedule = fields.get("name"), fields.get("schedule")
     if not isinstance(name, str) or not name.strip() or not isinstance(schedule, str):
         raise BadLifecycle("a periodic hook needs a name and a schedule")
-    hook = _hook(fields, name.strip(), MOST_PERIODIC_SECONDS)
+    hook = _hook(fields, name.strip(), MAX_PERIODIC_SECONDS)
     try:
         return hook._replace(schedule=Schedule(schedule))
     except ValueError as error:

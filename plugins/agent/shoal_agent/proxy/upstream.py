@@ -10,7 +10,7 @@ from typing import cast
 from shoal_agent.http.errors import Disconnected
 from shoal_agent.http.inbox import ConnectionInbox
 
-WRITE_HIGH = 256 * 1024
+MAX_UNSENT_BYTES = 256 * 1024
 """Unsent bytes from which on a writer waits."""
 MAX_IDLE = 32
 """Idle connections per application."""
@@ -32,7 +32,7 @@ class AppConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH)
+        self.transport.set_write_buffer_limits(high=MAX_UNSENT_BYTES)
         self.inbox = ConnectionInbox(self.transport)
 
     def data_received(self, data: bytes) -> None:

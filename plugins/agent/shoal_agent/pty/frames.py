@@ -10,7 +10,7 @@ STDIN, REPLAY = 0, 3
 INVALID_FRAME, START_FAILED, STDIN_WRITE_FAILED = "INVALID_FRAME", "START_FAILED", "STDIN_WRITE_FAILED"
 SIGNALS = {number.name: number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGQUIT)}
 SIGNALS["SIGHUP"] = signal.SIGHUP
-MOST_CELLS = 65535
+MAX_CELLS = 65535
 
 
 def text(kind: str, **fields: Any) -> str:
@@ -45,4 +45,4 @@ def parse(data: bytes) -> dict[str, Any] | None:
 
 def cells(value: Any) -> int:
     """A number of columns or rows; 0 for what is none."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_CELLS else 0
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_CELLS else 0

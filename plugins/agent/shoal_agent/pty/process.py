@@ -21,7 +21,7 @@ from shoal_agent.pty.stdin import StdinWriter
 
 STDOUT, STDERR = 1, 2
 COLUMNS, ROWS = 80, 24
-STRAGGLERS = 0.1
+DRAIN_TIMEOUT = 0.1
 """Seconds that output may still take after the process has ended, where others hold its terminal."""
 
 
@@ -138,7 +138,7 @@ class TerminalProcess:
             self._group.leader_ended()
         self.release()
         if any(output.open for output in self._outputs):
-            asyncio.get_running_loop().call_later(STRAGGLERS, self._complete)
+            asyncio.get_running_loop().call_later(DRAIN_TIMEOUT, self._complete)
         else:
             self._complete()
 

@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-KEPT = 1024 * 1024
+MAX_REPLAY_BYTES = 1024 * 1024
 """Bytes that can be replayed."""
-AHEAD = 512 * 1024
+MAX_AHEAD_BYTES = 512 * 1024
 """How far the process may be ahead of the socket that holds the terminal; then it is held up."""
-FRAME = 32 * 1024
+FRAME_BYTES = 32 * 1024
 """Bytes of one frame."""
 
 
@@ -31,12 +31,12 @@ class Ring:
     @property
     def start(self) -> int:
         """Offset of the first byte that is kept."""
-        return max(self._first, self.end - KEPT)
+        return max(self._first, self.end - MAX_REPLAY_BYTES)
 
     def append(self, channel: int, data: bytes) -> None:
         self._chunks.append((channel, data))
         self.end += len(data)
-        while self._chunks and self._first + len(self._chunks[0][1]) <= self.end - KEPT:
+        while self._chunks and self._first + len(self._chunks[0][1]) <= self.end - MAX_REPLAY_BYTES:
             self._first += len(self._chunks.popleft()[1])
         self.wake()
         self.regulate()
@@ -49,10 +49,10 @@ class Ring:
 
     def regulate(self) -> None:
         behind = 0 if self.follower is None else self.end - self.follower
-        if behind > AHEAD and not self._held:
+        if behind > MAX_AHEAD_BYTES and not self._held:
             self._held = True
             self._hold()
-        elif behind <= AHEAD // 2 and self._held:
+        elif behind <= MAX_AHEAD_BYTES // 2 and self._held:
             self._held = False
             self._release()
 
@@ -71,7 +71,7 @@ class Ring:
         for channel, data in self._chunks:
             if position + len(data) > offset:
                 skip = max(offset - position, 0)
-                return channel, data[skip : skip + FRAME]
+                return channel, data[skip : skip + FRAME_BYTES]
             position += len(data)
         return None
 

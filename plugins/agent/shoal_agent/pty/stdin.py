@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-MOST_WAITING = 1024 * 1024
+MAX_WAITING_BYTES = 1024 * 1024
 
 
 class StdinWriter:
@@ -28,7 +28,7 @@ class StdinWriter:
         if not self._waiting:
             self._loop.add_writer(self._descriptor, self._flush)
         self._waiting += data
-        if len(self._waiting) > MOST_WAITING:
+        if len(self._waiting) > MAX_WAITING_BYTES:
             self._room.clear()
 
     def _flush(self) -> None:
@@ -40,7 +40,7 @@ class StdinWriter:
             self.close()
             return
         del self._waiting[:sent]
-        if len(self._waiting) <= MOST_WAITING // 2:
+        if len(self._waiting) <= MAX_WAITING_BYTES // 2:
             self._room.set()
         if not self._waiting:
             self._loop.remove_writer(self._descriptor)

@@ -14,7 +14,7 @@ from shoal_agent.http.errors import CONTEXT_NOT_FOUND, invalid_body
 from shoal_agent.paths import Paths
 from shoal_agent.sessions.session import ShellSession
 
-LONGEST_RUN = 24 * 3600.0
+DEFAULT_RUN_TIMEOUT = 24 * 3600.0
 """Seconds that a run may take when its request names no limit."""
 
 
@@ -57,7 +57,7 @@ class SessionRoutes:
         command, cwd = fields.text("command"), fields.text("cwd", "")
         if not command or "\0" in command:
             raise invalid_body("command must be a text that is not empty, without NUL")
-        timeout = fields.integer("timeout", 0) / 1000 or LONGEST_RUN
+        timeout = fields.integer("timeout", 0) / 1000 or DEFAULT_RUN_TIMEOUT
         run = await session.start(command, directory(cwd, self._paths) if cwd else None, timeout)
         if run is None:
             raise _unknown(session.id)

@@ -9,7 +9,7 @@ import re
 from shoal_agent.commands.store import OutputStore
 from shoal_agent.sessions.exported import Malformed, parse
 
-MOST_STATE = 16 * 1024 * 1024
+MAX_STATE_BYTES = 16 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PER_RUN = frozenset({"PWD", "SHLVL", "_"})
 """Every shell makes these itself."""
@@ -69,7 +69,7 @@ class Report:
     def close(self) -> bytes:
         """What has been written. Called once."""
         try:
-            return os.pread(self._descriptor, MOST_STATE, 0)
+            return os.pread(self._descriptor, MAX_STATE_BYTES, 0)
         finally:
             os.close(self._descriptor)
             if self._file is not None:

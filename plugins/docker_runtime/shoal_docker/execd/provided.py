@@ -22,7 +22,7 @@ from shoal_docker.images import EngineImage
 
 log = structlog.get_logger("shoal.docker")
 
-_PATIENCE_SECONDS: Final = 0.5
+_SLOW_SECONDS: Final = 0.5
 """What takes longer is shown in the sandbox's status."""
 
 
@@ -92,7 +92,7 @@ class ProvidedExecd:
 
     async def _files(self, platform: str, progress: Progress) -> AgentFiles | None:
         getting = self._get(platform)
-        done, _ = await asyncio.wait([getting], timeout=_PATIENCE_SECONDS)
+        done, _ = await asyncio.wait([getting], timeout=_SLOW_SECONDS)
         if not done:
             progress("AGENT_PREPARING", "The agent of sandboxes is being prepared.")
         return await asyncio.shield(getting)

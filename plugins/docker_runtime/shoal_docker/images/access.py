@@ -37,7 +37,7 @@ log = structlog.get_logger("shoal.docker")
 GRANTED_SECONDS: Final = 3600.0
 ASK_SECONDS: Final = 10.0
 AWAY_SECONDS: Final = 300.0
-MOST: Final = 4096
+MAX_GRANTS: Final = 4096
 """Grants that are kept."""
 _REFUSALS: Final = ("unauthorized", "denied", "authentication required", "no basic auth", "forbidden", "authorization")
 
@@ -88,7 +88,7 @@ class ImageAccess:
         return time.monotonic() < self._granted.get((repository, who), 0.0)
 
     def _note(self, repository: str, who: str) -> None:
-        if len(self._granted) >= MOST:
+        if len(self._granted) >= MAX_GRANTS:
             self._granted.clear()
         self._granted[repository, who] = time.monotonic() + GRANTED_SECONDS
         if who == NOBODY:

@@ -15,7 +15,7 @@ from shoal.errors import InvalidRequest
 from shoal.models import codes
 
 HUB: Final = "docker.io"
-LONGEST: Final = 255
+MAX_NAME_LENGTH: Final = 255
 """Characters of registry and path together."""
 _OFFICIAL: Final = "library/"
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -96,7 +96,7 @@ def parse(reference: str) -> Name:
 
 def _is_sound(name: Name) -> bool:
     return (
-        len(name.repository) <= LONGEST
+        len(name.repository) <= MAX_NAME_LENGTH
         and _PATH.fullmatch(name.path) is not None
         and _REGISTRY.fullmatch(name.registry) is not None
         and (not name.digest or _DIGEST.fullmatch(name.digest) is not None)

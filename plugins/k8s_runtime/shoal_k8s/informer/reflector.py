@@ -32,7 +32,7 @@ from shoal_k8s.informer.stream import WatchEvent, events
 log = structlog.get_logger("shoal.k8s")
 
 PAGE: Final = 500
-BACKOFF_FIRST, BACKOFF_MOST = 1.0, 30.0
+BACKOFF_FIRST, BACKOFF_MAX = 1.0, 30.0
 """Seconds between two tries after a failure (docs/wire/kubernetes.md section 21)."""
 SILENCE: Final = 15.0
 """Seconds after a watch's own end for which its connection may stay silent before it counts as broken."""
@@ -111,7 +111,7 @@ class Reflector(Generic[T]):
             self._thread.join(5.0)
 
     def _run(self) -> None:
-        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MOST, jitter=0.5)
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_MAX, jitter=0.5)
         version: str | None = None
         while not self._stopped.is_set():
             begun = time.monotonic()

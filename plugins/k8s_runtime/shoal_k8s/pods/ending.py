@@ -25,7 +25,7 @@ from shoal_k8s.pods.status import is_over, services
 
 log = structlog.get_logger("shoal.k8s")
 
-PATIENCE: Final = 60.0
+END_TIMEOUT: Final = 60.0
 """Seconds after which a pod that should have ended is deleted whether or not its node says that it has."""
 REMEMBERED: Final = 10_000
 """Removed objects whose late pods are still recognised."""
@@ -102,7 +102,7 @@ class Ending:
             self._spawn(self._kill_later(pod))
 
     async def _kill_later(self, pod: Pod) -> None:
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(END_TIMEOUT)
         held = self._pods.get(pod.metadata.namespace, pod.metadata.name)
         if held is not None and held.metadata.uid == pod.metadata.uid:
             await self._delete(pod, 0)

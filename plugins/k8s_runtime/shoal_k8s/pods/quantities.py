@@ -13,7 +13,7 @@ from shoal.models import codes
 GPU: Final = "nvidia.com/gpu"
 COUNTED: Final = ("cpu", "memory", "ephemeral-storage")
 """What every container of a pod must say once a quota counts it, init containers too."""
-LEAST_MEMORY: Final = 6 * 2**20
+MIN_MEMORY: Final = 6 * 2**20
 """Container engines take no less; the kubelet would try for ever."""
 
 
@@ -53,7 +53,7 @@ def counted(amounts: Mapping[str, str]) -> dict[str, str]:
 
 def _check_memory(text: str) -> None:
     try:
-        parse_bytes(text, least=LEAST_MEMORY)
+        parse_bytes(text, least=MIN_MEMORY)
     except QuantityError as error:
         raise InvalidRequest(codes.INVALID_PARAMETER, f"resourceLimits.memory: {error}.") from None
 

@@ -22,7 +22,7 @@ _PORTS: Final = ("44772", "8080", "3389", "8006")
 _IDLE: Final = ["tail", "-f", "/dev/null"]
 """The entrypoint that stands for "the image's own"."""
 _DISK_KEYS: Final = ("disk", "storage", "ephemeral-storage")
-_LEAST_CPUS, _LEAST_MEMORY, _LEAST_DISK = 2, 4, 64
+_MIN_CPUS, _MIN_MEMORY, _MIN_DISK = 2, 4, 64
 _ROOM: Final = 2
 """GiB for the emulator, above the guest's memory."""
 _GIGA, _GIBI = 10**9, 2**30
@@ -70,12 +70,12 @@ def mounts() -> list[dict[str, Any]]:
 def _sizes(asked: Mapping[str, str]) -> dict[str, str]:
     found = {}
     if "cpu" in asked:
-        found["CPU_CORES"] = str(_at_least("cpu", asked["cpu"], 1, _LEAST_CPUS))
+        found["CPU_CORES"] = str(_at_least("cpu", asked["cpu"], 1, _MIN_CPUS))
     if "memory" in asked:
-        found["RAM_SIZE"] = f"{_at_least('memory', asked['memory'], _unit(asked['memory']), _LEAST_MEMORY)}G"
+        found["RAM_SIZE"] = f"{_at_least('memory', asked['memory'], _unit(asked['memory']), _MIN_MEMORY)}G"
     disk = next((key for key in _DISK_KEYS if key in asked), None)
     if disk is not None:
-        found["DISK_SIZE"] = f"{_at_least(disk, asked[disk], _unit(asked[disk]), _LEAST_DISK)}G"
+        found["DISK_SIZE"] = f"{_at_least(disk, asked[disk], _unit(asked[disk]), _MIN_DISK)}G"
     return found
 
 

@@ -34,7 +34,7 @@ log: Final = structlog.get_logger("shoal.local")
 LISTEN_SECONDS: Final = 8.0
 """How long an agent may take until it listens."""
 FIRST_PAUSE: Final = 0.002
-LONGEST_PAUSE: Final = 0.05
+MAX_PAUSE: Final = 0.05
 ENTER_SECONDS: Final = 5.0
 """How long a sandbox that was just started may take until its command is inside."""
 _POLL: Final = 0.002
@@ -132,7 +132,7 @@ class Starter:
     async def _bring_up(self, sandbox_id: str) -> None:
         if await asyncio.to_thread(self._start, sandbox_id, await self._forking_parent()):
             return
-        deadline, backoff = time.monotonic() + LISTEN_SECONDS, Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        deadline, backoff = time.monotonic() + LISTEN_SECONDS, Backoff(FIRST_PAUSE, MAX_PAUSE)
         while True:
             try:
                 (await self._connect(sandbox_id, AGENT_PORT)).close()

@@ -17,7 +17,7 @@ from shoal_local.state.box import Box
 
 CODE: Final = "LOCAL::SANDBOX_PAUSE_FAILED"
 STOP_SECONDS: Final = 10.0
-_POLL: Final = 0.001
+_POLL_INTERVAL: Final = 0.001
 _STOPPED: Final = ("T", "t", "Z", "X")
 
 
@@ -40,7 +40,7 @@ def freeze(box: Box, groups: Cgroups) -> None:
             thaw(box, groups)
             raise EngineFailure(CODE, "processes are born faster than they can be stopped")
         if running:
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
 
 
 def thaw(box: Box, groups: Cgroups) -> None:
@@ -54,7 +54,7 @@ def thaw(box: Box, groups: Cgroups) -> None:
         _signal(list(reversed(stopped)), signal.SIGCONT)
         if time.monotonic() > deadline:
             raise EngineFailure(CODE, "some processes do not continue")
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
     box.mark_paused(False)
 
 

@@ -13,9 +13,9 @@ from shoal.models.codes import INVALID_PARAMETER
 
 T = TypeVar("T")
 
-LEAST_MEMORY: Final = 6 * 2**20
+MIN_MEMORY: Final = 6 * 2**20
 """With less, a shell does not start."""
-LEAST_DISK: Final = 8 * 2**20
+MIN_DISK: Final = 8 * 2**20
 """With less, no file system can be made."""
 
 
@@ -58,11 +58,11 @@ def parse(limits: Mapping[str, str], pids: int, disk: str | None = None) -> Limi
 
 
 def _memory(text: str) -> int:
-    return parse_bytes(text, least=LEAST_MEMORY)
+    return parse_bytes(text, least=MIN_MEMORY)
 
 
 def _disk(text: str) -> int:
-    return parse_bytes(text, least=LEAST_DISK, what="disk")
+    return parse_bytes(text, least=MIN_DISK, what="disk")
 
 
 def _read(limits: Mapping[str, str], key: str, reader: Callable[[str], T]) -> T | None:

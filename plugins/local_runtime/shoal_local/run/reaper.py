@@ -22,7 +22,7 @@ log: Final = structlog.get_logger("shoal.local")
 
 CODE: Final = "LOCAL::SANDBOX_DELETE_FAILED"
 KILL_SECONDS: Final = 20.0
-_POLL: Final = 0.002
+_POLL_INTERVAL: Final = 0.002
 
 
 def stop(box: Box, groups: Cgroups, grace: float) -> None:
@@ -40,7 +40,7 @@ def stop(box: Box, groups: Cgroups, grace: float) -> None:
         _reap(frame)
         if time.monotonic() > deadline:
             raise EngineFailure(CODE, "a process of the sandbox does not end", retry_after=1.0)
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
 
 
 def discard(box: Box, groups: Cgroups, trash: Path) -> None:

@@ -61,7 +61,7 @@ MOVED_TRIES: Final = 20
 """Tries of a start that met a mount of this machine which had just gone."""
 _ERROR_LIMIT: Final = 4096
 _MOUNT_GONE: Final = re.compile(r"mount point (does not exist|not mounted)")
-_POLL: Final = 0.002
+_POLL_INTERVAL: Final = 0.002
 SCRATCH: Final = ("stage", "inner", "args", "fstab", "entered", "mounted", NETWORK)
 
 T = TypeVar("T")
@@ -346,7 +346,7 @@ def _wait_for_bubblewrap(box: Box, isolation: Isolation, pid: int, deadline: flo
     handle = None if top is None else open_pidfd(top)
     try:
         init: int | None = None
-        while handle is not None and not ended(handle, _POLL):
+        while handle is not None and not ended(handle, _POLL_INTERVAL):
             init = init or box.child_pid()
             inner = children(init) if init is not None else []
             if (

@@ -18,7 +18,7 @@ from shoal_agent.code.jupyter.websocket import JupyterWebSocket
 from shoal_agent.code.shell import quoted
 from shoal_agent.code.texts import split
 
-WAITING = 64
+MAX_WAITING = 64
 """Messages that wait for the client before the server is no longer read."""
 STARTS_WITHIN = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds that each request to a kernel that starts waits for its answer before the next is sent."""
@@ -42,7 +42,7 @@ class Kernel(Interpreter):
         self._kernel = ""
         self._socket: JupyterWebSocket | None = None
         self._reader: asyncio.Task[None] | None = None
-        self._messages: asyncio.Queue[Message] = asyncio.Queue(WAITING)
+        self._messages: asyncio.Queue[Message] = asyncio.Queue(MAX_WAITING)
         self._lost = asyncio.Event()
         self._wanted: str | None = None
         """The id of the request whose answers are kept."""
@@ -136,7 +136,7 @@ class Kernel(Interpreter):
     async def _ask(self, message: Message, emit: Emit) -> events.Event | None:
         if self._socket is None:
             raise JupyterError("the connection to the kernel is gone")
-        self._messages = asyncio.Queue(WAITING)
+        self._messages = asyncio.Queue(MAX_WAITING)
         self._wanted = message["header"]["msg_id"]
         self._interrupted = False
         try:

@@ -9,9 +9,9 @@ from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.jupyter.http import Address, JupyterError, request
 from shoal_agent.code.jupyter.kernel import Kernel
 
-PATIENCE = 30.0
+START_TIMEOUT = 30.0
 """Seconds that a server which does not listen yet is waited for."""
-POLL = 0.2
+POLL_INTERVAL = 0.2
 
 
 class JupyterServer:
@@ -40,14 +40,14 @@ class JupyterServer:
 
     async def _patiently(self, path: str) -> Any:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
+        deadline = loop.time() + START_TIMEOUT
         while True:
             try:
                 return await request(self._address, "GET", path)
             except JupyterError as error:
                 if error.status or loop.time() > deadline:
                     raise InterpreterUnavailable(str(error)) from None
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL_INTERVAL)
 
 
 def _python3_last(item: tuple[str, Any]) -> tuple[bool, str]:

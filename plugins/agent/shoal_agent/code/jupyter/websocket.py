@@ -11,7 +11,7 @@ import struct
 from shoal_agent.code.jupyter.http import Address, JupyterError, read_head
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-LONGEST = 256 * 1024 * 1024
+MAX_MESSAGE_BYTES = 256 * 1024 * 1024
 """Bytes of a message."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -81,7 +81,7 @@ class JupyterWebSocket:
             size = struct.unpack(">H", await self._reader.readexactly(2))[0]
         elif size == 127:
             size = struct.unpack(">Q", await self._reader.readexactly(8))[0]
-        if size > LONGEST or second & 128:
+        if size > MAX_MESSAGE_BYTES or second & 128:
             raise ValueError("a frame that no server may send")
         return bool(first & 128), first & 15, await self._reader.readexactly(size)
 
