@@ -17,7 +17,7 @@ import urllib.request
 from datetime import timedelta
 from pathlib import Path
 
-from shoal.cli.demo_server import DemoError, DemoServer, interpreter, is_hidden, say, since, told
+from shoal.cli.demo_server import DemoError, DemoServer, interpreter, is_hidden, report, say, since
 
 try:
     from code_interpreter.sync import CodeInterpreterSync
@@ -57,7 +57,7 @@ def main() -> int:
 def use_a_sandbox(connection: ConnectionConfigSync) -> None:
     """The whole job, with the SDK alone."""
     say("Create a sandbox", 'sandbox = SandboxSync.create("host", timeout=timedelta(minutes=10))')
-    told("its image is this machine's root, read-only; the first one on a machine takes some seconds longer")
+    report("its image is this machine's root, read-only; the first one on a machine takes some seconds longer")
     begun = time.monotonic()
     sandbox = SandboxSync.create(
         "host",
@@ -68,7 +68,7 @@ def use_a_sandbox(connection: ConnectionConfigSync) -> None:
         volumes=python_volume(),
         connection_config=connection,
     )
-    told(f"{sandbox.id} is ready after {since(begun)}")
+    report(f"{sandbox.id} is ready after {since(begun)}")
     try:
         run_a_command(sandbox)
         move_files(sandbox)
@@ -81,7 +81,7 @@ def use_a_sandbox(connection: ConnectionConfigSync) -> None:
         sandbox.close()
     with SandboxManagerSync.create(connection) as manager:
         left = manager.list_sandbox_infos(SandboxFilter()).sandbox_infos
-    told(f"sandboxes left: {len(left)}")
+    report(f"sandboxes left: {len(left)}")
 
 
 def python_volume() -> list[Volume] | None:
@@ -98,11 +98,11 @@ def run_a_command(sandbox: SandboxSync) -> None:
     begun = time.monotonic()
 
     def show(line: OutputMessage) -> None:
-        told(f"after {since(begun)}: {line.text.rstrip()}")
+        report(f"after {since(begun)}: {line.text.rstrip()}")
 
     command = "id -un; for i in 1 2 3; do sleep 0.2; echo line $i; done; exit 7"
     done = sandbox.commands.run(command, handlers=ExecutionHandlersSync(on_stdout=show))
-    told(f"exit code {done.exit_code}")
+    report(f"exit code {done.exit_code}")
     expect(done.exit_code, 7)
     expect(done.text, "root\nline 1\nline 2\nline 3")
 
@@ -112,7 +112,7 @@ def move_files(sandbox: SandboxSync) -> None:
     say("Write a file and read it", 'sandbox.files.write_file("/tmp/site/index.html", …)')
     sandbox.files.write_file("/tmp/site/index.html", PAGE)
     content = sandbox.files.read_file("/tmp/site/index.html")
-    told(content.strip())
+    report(content.strip())
     expect(content, PAGE)
 
 
@@ -123,10 +123,10 @@ def run_code(sandbox: SandboxSync) -> None:
         context = python.codes.create_context("python")
         python.codes.run("import math\nnumbers = [math.factorial(n) for n in range(8)]", context=context)
         done = python.codes.run("print(numbers)\nsum(numbers)", context=context)
-        told(f"it prints {done.logs.stdout[0].text.strip()}, and its last line is {done.result[0].text}")
+        report(f"it prints {done.logs.stdout[0].text.strip()}, and its last line is {done.result[0].text}")
         expect(done.result[0].text, "5914")
         failed = python.codes.run("numbers[99]", context=context)
-        told(f"an error: {failed.error.name}: {failed.error.value}" if failed.error else "no error")
+        report(f"an error: {failed.error.name}: {failed.error.value}" if failed.error else "no error")
         expect(failed.error and failed.error.name, "IndexError")
 
 
@@ -138,22 +138,22 @@ def serve_a_page(sandbox: SandboxSync) -> None:
         opts=RunCommandOpts(background=True, working_directory="/tmp/site"),
     )
     endpoint = sandbox.get_endpoint(8000)
-    told(f"http://{endpoint.endpoint}")
+    report(f"http://{endpoint.endpoint}")
     page = open_page(endpoint, "/")
-    told(page.strip())
+    report(page.strip())
     expect(page, PAGE)
 
 
 def renew_and_pause(sandbox: SandboxSync, connection: ConnectionConfigSync) -> None:
     """More time; then every process of it is frozen, and goes on."""
     say("Let it live longer", "sandbox.renew(timedelta(minutes=30))")
-    told(f"expires {sandbox.renew(timedelta(minutes=30)).expires_at:%H:%M:%S} UTC")
+    report(f"expires {sandbox.renew(timedelta(minutes=30)).expires_at:%H:%M:%S} UTC")
     say("Pause it and resume it", "sandbox.pause(); SandboxSync.resume(sandbox.id)")
     sandbox.pause()
-    told(sandbox.get_info().status.state)
+    report(sandbox.get_info().status.state)
     resumed = SandboxSync.resume(sandbox.id, connection_config=connection)
     page = open_page(resumed.get_endpoint(8000), "/").strip()
-    told(f"{resumed.get_info().status.state}; the web server goes on: {page}")
+    report(f"{resumed.get_info().status.state}; the web server goes on: {page}")
     resumed.close()
 
 

@@ -100,7 +100,7 @@ async def test_what_tells_at_intervals_counts_until_the_next_news(here: Site, id
     if transport == "websocket":
         here.lifecycle.reach.accessed(busy, 80, "websocket")
     else:
-        here.lifecycle.reach.tell(Access(busy, None, "gateway", datetime.now(UTC)))
+        here.lifecycle.reach.notify(Access(busy, None, "gateway", datetime.now(UTC)))
     idle.advance(119)
     await settled(here)
     assert here.state(busy) is State.RUNNING

@@ -1,4 +1,4 @@
-"""``shoal demo``: one sandbox's whole life on the embedded local runtime, told step by step, without an SDK.
+"""``shoal demo``: one sandbox's whole life on the embedded local runtime, printed step by step, without an SDK.
 
 Starts a real server in a process of its own, with a store in a temporary directory, and talks to it over HTTP as any
 client would. Exits with 1 as soon as something is not as it should be. ``examples/demo.py`` is the same with the SDK.
@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from shoal.cli.demo_server import DemoError, DemoServer, free_port, interpreter, is_hidden, say, since, told
+from shoal.cli.demo_server import DemoError, DemoServer, free_port, interpreter, is_hidden, report, say, since
 
 SERVICE = """\
 import http.server, json, os, socket, sys
@@ -91,7 +91,7 @@ class Demo:
         say("Create a sandbox that runs a small web service", "POST /v1/sandboxes")
         begun = time.monotonic()
         made = self._call("POST", "/v1/sandboxes", body, 202)
-        told(f"202 {made['status']['state']}: {made['id']}, accepted in {since(begun)}, expires {made['expiresAt']}")
+        report(f"202 {made['status']['state']}: {made['id']}, accepted in {since(begun)}, expires {made['expiresAt']}")
         return f"/v1/sandboxes/{made['id']}"
 
     def _wait(self, path: str) -> None:
@@ -99,7 +99,7 @@ class Demo:
         seen = self._call("GET", f"{path}?wait=Running&timeout=30")
         if seen["status"]["state"] != "Running":
             raise DemoError(f"the sandbox is {seen['status']}")
-        told(f"Running after {since(begun)} more")
+        report(f"Running after {since(begun)} more")
 
     def _volumes(self) -> list[dict[str, Any]]:
         """The interpreter, read-only, if the sandbox would not see it."""
@@ -119,38 +119,38 @@ class Demo:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)  # the service needs a moment before it listens
-        told("the service answers: " + json.dumps(seen))
+        report("the service answers: " + json.dumps(seen))
 
     def _renew(self, path: str) -> None:
         say("Let it live longer", f"POST {path}/renew-expiration")
         later = (datetime.now(UTC) + timedelta(minutes=15)).isoformat()
-        told("expires " + self._call("POST", f"{path}/renew-expiration", {"expiresAt": later})["expiresAt"])
+        report("expires " + self._call("POST", f"{path}/renew-expiration", {"expiresAt": later})["expiresAt"])
 
     def _pause_and_resume(self, path: str, port: int) -> None:
         say("Pause it: every process of it is frozen", f"POST {path}/pause")
         self._call("POST", f"{path}/pause", status=202)
         refused = self._call("GET", f"{path}/proxy/{port}/", status=409)
-        told(f"{self._call('GET', path)['status']['state']}; the proxy now says {refused['code']}")
+        report(f"{self._call('GET', path)['status']['state']}; the proxy now says {refused['code']}")
         say("Resume it", f"POST {path}/resume")
         self._call("POST", f"{path}/resume", status=202)
         answer = self._call("GET", f"{path}/proxy/{port}/again")
-        told(f"{self._call('GET', path)['status']['state']}; the same process answers, pid {answer['pid']}")
+        report(f"{self._call('GET', path)['status']['state']}; the same process answers, pid {answer['pid']}")
 
     def _show(self, path: str) -> None:
         say("Show its logs", f"GET {path}/diagnostics/logs?tail=5")
         for line in self._text(f"{path}/diagnostics/logs?tail=5").splitlines():
-            told(line)
+            report(line)
         say("Say what is isolated and limited", f"GET {path}/diagnostics/inspect")
         text = self._text(f"{path}/diagnostics/inspect")
         for line in text[text.index("Isolation:") : text.index("Network:")].splitlines():
-            told(line)
+            report(line)
 
     def _delete(self, path: str) -> None:
         say("Delete it", f"DELETE {path}")
         begun = time.monotonic()
         self._call("DELETE", path, status=204)
         gone = self._call("GET", path, status=404)
-        told(f"gone after {since(begun)}: {gone['code']}")
+        report(f"gone after {since(begun)}: {gone['code']}")
 
     def _call(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """One request; the decoded answer. Raises DemoError for another status than ``status``."""

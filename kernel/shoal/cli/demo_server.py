@@ -58,7 +58,7 @@ class DemoServer:
             if time.monotonic() > deadline:
                 raise DemoError("the server did not answer within 30 s")
             time.sleep(0.02)
-        told(f"http://{self.address} answers")
+        report(f"http://{self.address} answers")
 
     def _answers(self) -> bool:
         try:
@@ -74,7 +74,7 @@ class DemoServer:
         say("Stop the server", "SIGTERM")
         self._process.terminate()
         try:
-            told(f"exit code {self._process.wait(20)}")
+            report(f"exit code {self._process.wait(20)}")
         except subprocess.TimeoutExpired:
             self._process.kill()
 
@@ -106,7 +106,7 @@ def say(what: str, how: str) -> None:
     print(f"\n* {what}\n    {how}", flush=True)
 
 
-def told(text: str) -> None:
+def report(text: str) -> None:
     """Print what came of it."""
     print(f"    > {text}", flush=True)
 

@@ -14,10 +14,10 @@ def show(loaded: Loaded, *, as_json: bool) -> None:
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found)).decode())
         return
-    print("\n\n".join(map(_told, found)) or "no plugin is installed")
+    print("\n\n".join(map(_describe, found)) or "no plugin is installed")
 
 
-def _told(status: PluginStatus) -> str:
+def _describe(status: PluginStatus) -> str:
     lines = [f"{status.name}: {'enabled' if status.enabled else 'not enabled'}{_because(status)}"]
     if status.failure:
         lines.append(f"  failed    {status.failure}")

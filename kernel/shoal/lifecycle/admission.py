@@ -170,8 +170,8 @@ def check_access(plan: WorkloadPlan, host: Host, renewals: Sequence[Renewal]) ->
     known = frozenset({RENEW_EXTENSION}).union(*(renewal.extensions for renewal in renewals))
     for key in plan.extensions:
         if key.startswith(ACCESS_PREFIX) and key not in known:
-            told = ", ".join(sorted(known))
-            message = f"extensions: no enabled plugin answers for {key[:64]!r}; known: {told}."
+            names = ", ".join(sorted(known))
+            message = f"extensions: no enabled plugin answers for {key[:64]!r}; known: {names}."
             raise InvalidRequest(codes.INVALID_PARAMETER, message)
     for renewal in renewals:
         renewal.check(plan, host.runtime.capabilities)

@@ -12,7 +12,7 @@ from shoal.lifecycle.idempotency import IdempotencyKeys
 from shoal.lifecycle.lanes import Lanes
 from shoal.lifecycle.ledger import Ledger
 from shoal.lifecycle.networks import Networks
-from shoal.lifecycle.telling import Telling
+from shoal.lifecycle.notifier import Notifier
 from shoal.lifecycle.underway import CreatesUnderWay
 from shoal.models import codes
 from shoal.models.sandbox import SandboxRecord, State
@@ -41,7 +41,7 @@ class Core:
         parts = {name: components.part("runtime", runtime) for name, runtime in components.runtimes.items()}
         self.hosts = Hosts(components.runtimes, components.default_runtime, options.provision_concurrency, parts)
         watching = [renewal for renewal in components.renewals if isinstance(renewal, Observer)]
-        self.ledger = Ledger(self.store, view, [*components.observers, *watching], Telling(components))
+        self.ledger = Ledger(self.store, view, [*components.observers, *watching], Notifier(components))
         self.expiry = ExpiryScheduler(due)
         self.keys = IdempotencyKeys(options.idempotency_ttl_seconds)
         self.networks = Networks(components)

@@ -34,7 +34,7 @@ class Diagnostics:
         """What befell it, at most ``limit`` lines."""
         record = self._core.entry(sandbox_id).record
         if not _has_workload(record):
-            return "\n".join(_told(record)[:limit])
+            return "\n".join(_describe(record)[:limit])
         host = self._hosts.of(record)
         return await _text(host, "events", host.runtime.events(record.id, limit))
 
@@ -42,7 +42,7 @@ class Diagnostics:
         """How the engine describes it."""
         record = self._core.entry(sandbox_id).record
         if not _has_workload(record):
-            return "\n".join(_told(record))
+            return "\n".join(_describe(record))
         host = self._hosts.of(record)
         return await _text(host, "inspect", host.runtime.inspect(record.id))
 
@@ -59,7 +59,7 @@ def _has_workload(record: SandboxRecord) -> bool:
     return record.state is not State.PENDING and record.purge_at is None
 
 
-def _told(record: SandboxRecord) -> list[str]:
+def _describe(record: SandboxRecord) -> list[str]:
     rows = [
         ("Sandbox ID", record.id),
         ("Runtime", record.runtime),

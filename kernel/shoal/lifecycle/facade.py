@@ -138,7 +138,7 @@ class SandboxLifecycle:
 
     def accessed(self, access: Access) -> None:
         """`Lifecycle.accessed`."""
-        self.reach.tell(access)
+        self.reach.notify(access)
 
     async def renew(self, sandbox_id: str, expires_at: datetime, *, only_later: bool = False) -> datetime:
         """`Lifecycle.renew`."""

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from shoal.errors import StoreFull
 from shoal.lifecycle import states
+from shoal.lifecycle.notifier import Notifier
 from shoal.lifecycle.owed import Owed
-from shoal.lifecycle.telling import Telling
 from shoal.models.plan import WorkloadPlan
 from shoal.models.sandbox import Doubt, SandboxRecord, State
 from shoal.models.workload import Workload
@@ -35,9 +35,11 @@ def utcnow() -> datetime:
 class Ledger:
     """Store, view and observers, changed together."""
 
-    def __init__(self, store: Store, view: View, observers: Sequence[Observer], tell: Telling | None = None) -> None:
+    def __init__(
+        self, store: Store, view: View, observers: Sequence[Observer], notifier: Notifier | None = None
+    ) -> None:
         self._store = store
-        self._telling = tell or Telling()
+        self._notifier = notifier or Notifier()
         self._view = view
         self._observers = list(observers)
         self._owed = Owed(store)
@@ -114,7 +116,7 @@ class Ledger:
             self._owed.add(record.id, error)
         self._view.remove(record.id)
         if not record.hidden:
-            self._tell(Transition(record=record, before=record.state, after=None, at=utcnow()))
+            self._notify(Transition(record=record, before=record.state, after=None, at=utcnow()))
         if record.pool is not None:
             self.pooled(record, None)
 
@@ -144,12 +146,12 @@ class Ledger:
         known = None if before is None or before.hidden else before.state
         shown = None if record.hidden else record.state
         if known is not shown:
-            self._tell(Transition(record=record, before=known, after=shown, at=record.since))
+            self._notify(Transition(record=record, before=known, after=shown, at=record.since))
         if record.pool is not None:
             self.pooled(before, record)
         return entry
 
-    def _tell(self, event: Transition) -> None:
+    def _notify(self, event: Transition) -> None:
         log.info(
             "sandbox transition",
             sandbox_id=event.record.id,
@@ -159,4 +161,4 @@ class Ledger:
             reason=event.record.reason,
         )
         for observer in self._observers:
-            self._telling(observer, "transition", lambda each=observer: each.transition(event))  # type: ignore[misc]  # bound now
+            self._notifier(observer, "transition", lambda each=observer: each.transition(event))  # type: ignore[misc]  # bound now

@@ -172,11 +172,11 @@ class Provisioner:
         entry = await self._ledger.write(
             record, forget_plan=True, state=state, reason=workload.reason, message=workload.message
         )
-        told = self._hosts.of(record).runtime.truth is not None
-        if plan is not None and not told and _changed_since(plan, record):
-            await self._tell(entry.record)
+        asks_itself = self._hosts.of(record).runtime.truth is not None
+        if plan is not None and not asks_itself and _changed_since(plan, record):
+            await self._apply(entry.record)
 
-    async def _tell(self, record: SandboxRecord) -> None:
+    async def _apply(self, record: SandboxRecord) -> None:
         """It was renewed or patched while it was made: the engine may hold such things itself."""
         try:
             await self._hosts.of(record).runtime.apply(record)

@@ -16,8 +16,8 @@ from shoal.lifecycle.agents import AgentStarts
 from shoal.lifecycle.core import Core
 from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.ledger import utcnow
+from shoal.lifecycle.notifier import Notifier
 from shoal.lifecycle.states import REACHABLE_SOON
-from shoal.lifecycle.telling import Telling
 from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
@@ -62,7 +62,7 @@ class Reach:
         self._signing = [ingress for ingress in components.ingresses if ingress.signs]
         self._renewals = components.renewals
         self._components = components
-        self._telling = Telling(components)
+        self._notifier = Notifier(components)
         self._agents = AgentStarts(view, hosts, settings.lifecycle.agent_wait_seconds)
 
     def _check_query(self, sandbox_id: str, port: int, *, use_server_proxy: bool, expires: int | None) -> None:
@@ -247,9 +247,9 @@ class Reach:
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """Tell every renewal plugin of an access through the proxy."""
         if self._renewals:
-            self.tell(Access(sandbox_id, port, transport, utcnow()))
+            self.notify(Access(sandbox_id, port, transport, utcnow()))
 
-    def tell(self, access: Access) -> None:
+    def notify(self, access: Access) -> None:
         """Tell every renewal plugin of an access."""
         self._each("accessed", lambda renewal: renewal.accessed(access))
 
@@ -258,9 +258,9 @@ class Reach:
         if self._renewals:
             self._each("finished", lambda renewal: renewal.finished(sandbox_id))
 
-    def _each(self, method: str, tell: Callable[[Renewal], None]) -> None:
+    def _each(self, method: str, call: Callable[[Renewal], None]) -> None:
         for renewal in self._renewals:
-            self._telling(renewal, method, lambda each=renewal: tell(each))  # type: ignore[misc]  # bound now
+            self._notifier(renewal, method, lambda each=renewal: call(each))  # type: ignore[misc]  # bound now
 
     async def _seen(self, entry: Entry) -> tuple[Entry, Workload]:
         """The entry and its workload, waiting while the engine has not made one yet.

@@ -93,7 +93,7 @@ class SnapshotRows:
         try:
             await self._remove(row)
         except Conflict:
-            kept = _ready() if before.state == DELETING else _told(before)
+            kept = _ready() if before.state == DELETING else _status_of(before)
             await self._write(row, **kept)
             raise
         except Exception:
@@ -182,5 +182,5 @@ def _ready(kind: str = "runtime") -> dict[str, Any]:
     return {"state": READY, "reason": f"snapshot_{kind}_ready", "message": "The snapshot is ready."}
 
 
-def _told(row: SnapshotRecord) -> dict[str, Any]:
+def _status_of(row: SnapshotRecord) -> dict[str, Any]:
     return {"state": row.state, "reason": row.reason, "message": row.message}

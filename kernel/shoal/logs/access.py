@@ -84,8 +84,8 @@ def console_access(channel: SinkQueue, *, colours: bool) -> AccessLog:
             "client": entry.client,
             "close_code": entry.close_code,
         }
-        told = console_pairs([pair for pair in pairs.items() if pair[1] is not None], colours=colours)
-        line = f"{head}{what} {entry.status} {entry.duration * 1000:.1f} ms{cut}{told}\n"
+        shown = console_pairs([pair for pair in pairs.items() if pair[1] is not None], colours=colours)
+        line = f"{head}{what} {entry.status} {entry.duration * 1000:.1f} ms{cut}{shown}\n"
         channel.put(line.encode(errors="backslashreplace"))
 
     return log

@@ -90,9 +90,9 @@ def contained(part: Part) -> Iterator[None]:
         raise _bug(part, error, "failed in an unforeseen way") from error
 
 
-def wrong(part: Part, told: str) -> PluginBug:
+def wrong(part: Part, reason: str) -> PluginBug:
     """The error for an answer of a component that cannot be used; logged with the plugin's name."""
-    log.error("a plugin answered wrongly", plugin=part.plugin, error=f"{part} {told}")
+    log.error("a plugin answered wrongly", plugin=part.plugin, error=f"{part} {reason}")
     return PluginBug(codes.INTERNAL_ERROR, f"The {part.family} gave an answer that cannot be used.")
 
 

@@ -229,8 +229,10 @@ def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> tuple[lis
     if listed is not None:
         unknown = [name for name in dict.fromkeys(listed) if name not in found]
         if unknown:
-            told = (f"plugins.enabled: no installed plugin is named {name!r}{nearest(name, found)}" for name in unknown)
-            raise ConfigError("\n".join(told))
+            problems = (
+                f"plugins.enabled: no installed plugin is named {name!r}{nearest(name, found)}" for name in unknown
+            )
+            raise ConfigError("\n".join(problems))
         named = set(listed) | {name for name in found if provides_store(raw, name)}
         return [found[name] for name in sorted(named)], []
     chosen: list[Candidate] = []

@@ -287,8 +287,8 @@ class RuntimeConformance:
                     plan,
                 )
                 listed = await session.until(plan.id, Phase.FAILED)
-                told = [change for change in seen if change.id == plan.id and isinstance(change, Workload)][-1]
-                assert (told.phase, told.reason, told.message) == (listed.phase, listed.reason, listed.message)
+                last = [change for change in seen if change.id == plan.id and isinstance(change, Workload)][-1]
+                assert (last.phase, last.reason, last.message) == (listed.phase, listed.reason, listed.message)
                 await session.runtime.delete(plan.id)
                 await self._heard(conformance, seen, lambda change: isinstance(change, WorkloadGone), plan)
             finally:
@@ -426,5 +426,5 @@ class RuntimeConformance:
     ) -> None:
         deadline = asyncio.get_running_loop().time() + conformance.patience
         while not any(change.id == plan.id and wanted(change) for change in list(seen)):
-            assert asyncio.get_running_loop().time() < deadline, f"the watch never told; heard: {seen}"
+            assert asyncio.get_running_loop().time() < deadline, f"the watch never reported it; seen: {seen}"
             await asyncio.sleep(0.02)

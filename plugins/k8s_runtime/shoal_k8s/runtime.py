@@ -314,7 +314,7 @@ class KubernetesRuntime(Runtime):
 
     def _changed(self, sandbox_id: str) -> None:
         """An informer's event: notifies whoever waits for this sandbox, and whoever watches."""
-        self._waits.tell(sandbox_id)
+        self._waits.wake(sandbox_id)
         workload = self._provider.find(sandbox_id)
         if workload is not None and workload.phase is Phase.PAUSED:
             self._ending.hasten(sandbox_id)  # a resume waits for its end

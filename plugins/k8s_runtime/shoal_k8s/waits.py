@@ -1,6 +1,6 @@
 """Waiting for what the cluster does in its own time: a pod that starts, a pause, a removal, a place in a pool.
 
-Nobody asks again and again: an informer's word (`Waits.tell`) wakes whoever waits for that sandbox.
+Nobody asks again and again: an informer's word (`Waits.wake`) wakes whoever waits for that sandbox.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Waits:
         self._trouble = trouble
         self._events: dict[str, list[asyncio.Event]] = {}
 
-    def tell(self, sandbox_id: str) -> None:
+    def wake(self, sandbox_id: str) -> None:
         """Something of that sandbox changed."""
         for changed in self._events.get(sandbox_id, ()):
             changed.set()

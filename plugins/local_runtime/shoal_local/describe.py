@@ -62,11 +62,11 @@ def inspect(
 def events(spec: Spec, workload: Workload, found: list[Event], limit: int) -> str:
     """What befell the sandbox, at most ``limit`` lines, the newest kept."""
     head = [_row("Sandbox", spec.id), _row("Status", workload.phase.value)]
-    told = [_line(event) for event in found]
-    lines = [*head, *told] if told else [*head, "(no notable events)"]
+    shown = [_line(event) for event in found]
+    lines = [*head, *shown] if shown else [*head, "(no notable events)"]
     if len(lines) <= limit:
         return "\n".join(lines)
-    return "\n".join(lines[:limit] if limit <= len(head) else [*head, *told[len(head) - limit :]])
+    return "\n".join(lines[:limit] if limit <= len(head) else [*head, *shown[len(head) - limit :]])
 
 
 def _limits(spec: Spec) -> dict[str, str]:

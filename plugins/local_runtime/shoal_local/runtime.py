@@ -123,10 +123,10 @@ class LocalRuntime(Runtime):
     async def create(self, plan: WorkloadPlan, progress: Progress) -> Workload:
         loop, box = asyncio.get_running_loop(), self._box(plan.id)
 
-        def tell(reason: str, message: str) -> None:
+        def progressed(reason: str, message: str) -> None:
             loop.call_soon_threadsafe(progress, reason, message)
 
-        started = await self._call(self._maker().make, box, plan, tell, await self._agent_files())
+        started = await self._call(self._maker().make, box, plan, progressed, await self._agent_files())
         self._follow(box, started)
         if self._starter is not None:
             self._starter.expect(plan.id)
@@ -140,10 +140,10 @@ class LocalRuntime(Runtime):
         self._feed.publish(WorkloadGone(id=sandbox_id))
 
     async def pause(self, sandbox_id: str) -> Workload:
-        return self._told(await self._call(self._keeper.pause, self._box(sandbox_id)))
+        return self._published(await self._call(self._keeper.pause, self._box(sandbox_id)))
 
     async def resume(self, sandbox_id: str) -> Workload:
-        return self._told(await self._call(self._keeper.resume, self._box(sandbox_id)))
+        return self._published(await self._call(self._keeper.resume, self._box(sandbox_id)))
 
     async def apply(self, record: SandboxRecord) -> None:
         await self._call(self._keeper.apply, record)
@@ -212,7 +212,7 @@ class LocalRuntime(Runtime):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _told(self, workload: Workload) -> Workload:
+    def _published(self, workload: Workload) -> Workload:
         self._feed.publish(workload)
         return workload
 

@@ -68,7 +68,7 @@ class PoolKeeper:
         self._last_take = -REFILL_DELAY
         self.pools: dict[str, PoolState] = {}
         """Every pool that the kernel keeps, by its id."""
-        core.ledger.pooled = self._told
+        core.ledger.pooled = self._changed
 
     def start(self) -> None:
         """Begin to fill the pools; their members have been taken up."""
@@ -123,7 +123,7 @@ class PoolKeeper:
 
     # --- What happens to members -------------------------------------------------------------------------------------
 
-    def _told(self, before: SandboxRecord | None, after: SandboxRecord | None) -> None:
+    def _changed(self, before: SandboxRecord | None, after: SandboxRecord | None) -> None:
         record = after or before
         assert record is not None  # noqa: S101 - a change has at least one side
         pool = self._pool_of(record)

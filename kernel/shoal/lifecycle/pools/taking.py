@@ -104,7 +104,7 @@ class Taking:
             self._keys.remember(key)
         self._expiry.arm(member, due_time(entry.record))
         if idle.state is not State.PENDING:
-            self._lanes.post(member, lambda: self._tell(member))
+            self._lanes.post(member, lambda: self._apply(member))
         return entry
 
     def _new_life(self, pool: PoolState, idle: SandboxRecord, claim: Claim) -> dict[str, Any]:
@@ -141,7 +141,7 @@ class Taking:
         if not isinstance(error, Unavailable):
             self._keeper.discard(idle.id)
 
-    async def _tell(self, sandbox_id: str) -> None:
+    async def _apply(self, sandbox_id: str) -> None:
         """Engines that hold metadata and expiry themselves hear of them; nobody waits for that."""
         entry = self._view.get(sandbox_id)
         if entry is None or entry.record.state is State.STOPPING:

@@ -165,8 +165,8 @@ def close_payload(code: int | None, reason: str = "") -> bytes:
     """The payload of a close frame; a reason is cut to what fits, at a character's end."""
     if code is None:
         return b""
-    told = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore").encode()
-    return code.to_bytes(2, "big") + told
+    text = reason.encode(errors="replace")[:_REASON_BYTES].decode(errors="ignore").encode()
+    return code.to_bytes(2, "big") + text
 
 
 def read_close(payload: bytes) -> tuple[int | None, str]:

@@ -97,15 +97,15 @@ class WebSocketProxy:
         place = destination(address)
         key = new_key()
         head = _head(scope, request, target, place, endpoint_headers, key)
-        told = None if request.skip_renewal else partial(self._tell, target)
-        if told is not None:
-            told()
+        notify = None if request.skip_renewal else partial(self._notify, target)
+        if notify is not None:
+            notify()
         try:
             upstream, opening = await self._open(place, head, key, request)
         except ServiceFailure as failure:
             raise failure.at(target.port)  # noqa: B904 - the same one
         socket.accept(opening.subprotocol, [*opening.headers, *extra])
-        return await self._relay(socket, upstream, compressed=opening.compressed, told=told)
+        return await self._relay(socket, upstream, compressed=opening.compressed, notify=notify)
 
     async def _open(
         self, place: Destination, head: bytes, key: bytes, request: RequestHeaders
@@ -118,13 +118,13 @@ class WebSocketProxy:
             raise
 
     async def _relay(
-        self, socket: ClientSocket, upstream: Upstream, *, compressed: bool, told: Callable[[], None] | None
+        self, socket: ClientSocket, upstream: Upstream, *, compressed: bool, notify: Callable[[], None] | None
     ) -> int:
         relay = Relay(
             limit=self._settings.websocket_max_message_bytes,
             ping_seconds=self._settings.websocket_ping_seconds,
             compressed=compressed,
-            told=told,
+            notify=notify,
         )
         self._relays.add(relay)
         try:
@@ -133,7 +133,7 @@ class WebSocketProxy:
             self._relays.discard(relay)
         return relay.code
 
-    def _tell(self, target: ProxyTarget) -> None:
+    def _notify(self, target: ProxyTarget) -> None:
         self._directory.accessed(target.sandbox_id, target.port, "websocket")
 
 

@@ -29,19 +29,19 @@ class Relay:
         limit: bytes of one message from the client; 0 = any.
         ping_seconds: between two pings of each leg; one that is silent from one to the next is dropped. 0 = none.
         compressed: permessage-deflate was negotiated.
-        told: called while data frames flow, at most once in `WEBSOCKET_NEWS_SECONDS`; None if nobody wants to hear.
+        notify: called while data frames flow, at most once in `WEBSOCKET_NEWS_SECONDS`; None if nobody wants to hear.
 
     Attributes:
         code: that ended it, of the first close that was said; 1006 as long as there was none, or if an end was lost.
         ended: done when both legs are gone.
     """
 
-    def __init__(self, *, limit: int, ping_seconds: float, compressed: bool, told: Callable[[], None] | None) -> None:
+    def __init__(self, *, limit: int, ping_seconds: float, compressed: bool, notify: Callable[[], None] | None) -> None:
         self._loop = asyncio.get_running_loop()
         self.client = Leg(self, FrameReader(masked=True, limit=limit, compressed=compressed), masks=False)
         self.upstream = Leg(self, FrameReader(masked=False, limit=0, compressed=compressed), masks=True)
         self.client.other, self.upstream.other = self.upstream, self.client
-        self._told = told
+        self._notify_access = notify
         self._next_news = self._loop.time() + WEBSOCKET_NEWS_SECONDS
         self._news: asyncio.TimerHandle | None = None
         self._ping_seconds = ping_seconds
@@ -73,8 +73,8 @@ class Relay:
 
     def flowed(self) -> None:
         """Data went on: reports that the sandbox is in use, now or at the next turn."""
-        if self._news is None and self._told is not None:
-            self._news = self._loop.call_at(self._next_news, self._tell)
+        if self._news is None and self._notify_access is not None:
+            self._news = self._loop.call_at(self._next_news, self._notify)
 
     def closing(self, leg: Leg, payload: bytes) -> None:
         """One side sent its close frame: the other side gets it, or has been waited for and this is its answer."""
@@ -160,8 +160,8 @@ class Relay:
                 leg.finish()
                 self._wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._news = None
         self._next_news = self._loop.time() + WEBSOCKET_NEWS_SECONDS
-        if self._told is not None:
-            self._told()
+        if self._notify_access is not None:
+            self._notify_access()

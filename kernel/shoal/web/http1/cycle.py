@@ -43,6 +43,7 @@ class Cycle:
     __slots__ = (
         "_answer",
         "_begun",
+        "_body_ended",
         "_connection",
         "_continue",
         "_event",
@@ -51,7 +52,6 @@ class Cycle:
         "_left",
         "_received",
         "_scope",
-        "_told",
         "awaited",
         "complete",
         "failure",
@@ -76,7 +76,7 @@ class Cycle:
         self._left: int | None = None
         self._held: bytes | None = None
         self._event: asyncio.Event | None = None
-        self._told = False
+        self._body_ended = False
         self._begun = 0.0
         self._received = 0
         self.keep_alive = keep_alive
@@ -124,14 +124,14 @@ class Cycle:
             if self.failure is not None:
                 self.keep_alive = False
                 raise self.failure
-            if not self._told:
+            if not self._body_ended:
                 piece = reader.body()
                 if piece or reader.exhausted:
-                    self._told = reader.exhausted
+                    self._body_ended = reader.exhausted
                     self._received += len(piece)
                     self._continue = False
                     connection.digested()
-                    return {"type": "http.request", "body": piece, "more_body": not self._told}
+                    return {"type": "http.request", "body": piece, "more_body": not self._body_ended}
                 if reader.pending:
                     await asyncio.sleep(0)
                     continue

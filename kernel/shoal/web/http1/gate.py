@@ -73,7 +73,7 @@ class ConnectionGate:
         self._idle: dict[GatedConnection, None] = {}
         self._switched: dict[asyncio.BaseTransport, tuple[str, Site] | None] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._told: dict[str, float] = {}
+        self._warned: dict[str, float] = {}
 
     def enter(self, member: GatedConnection, peer: str | None) -> bool:
         """Count a new connection, which is idle; False if there is no room, not even in place of an idle one."""
@@ -140,15 +140,15 @@ class ConnectionGate:
         place = self._places[member] if share else None
         return place is not None and place[1].busy > share
 
-    def tell(self, what: str) -> None:
+    def warn(self, what: str) -> None:
         """Log that a limit was met, once in a while."""
         now = time.monotonic()
-        if now - self._told.get(what, -_NEWS_SECONDS) >= _NEWS_SECONDS:
-            self._told[what] = now
+        if now - self._warned.get(what, -_NEWS_SECONDS) >= _NEWS_SECONDS:
+            self._warned[what] = now
             log.warning("limit met", of=what, connections=len(self._places) + len(self._switched))
 
     def _evict(self, idle: dict[GatedConnection, None], what: str) -> bool:
-        self.tell(what)
+        self.warn(what)
         oldest = next(iter(idle), None)
         if oldest is None:
             return False

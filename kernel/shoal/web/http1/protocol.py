@@ -114,7 +114,7 @@ class HttpProtocol(ServerConnection):
         self._gate.busy(self)
         self.deadline = inf
         if self._gate.exceeds(self, len(self._state.tasks)) and head.target != b"/health":
-            self._gate.tell("requests in flight")
+            self._gate.warn("requests in flight")
             self.end(plain(503, "Service Unavailable", self.default_headers, _RETRY))
             return
         cycle = Cycle(

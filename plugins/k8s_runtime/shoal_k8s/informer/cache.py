@@ -202,7 +202,7 @@ class Informer(Generic[T]):
         self._objects[key] = thing
         for name in self._index(thing):
             self._indexed.setdefault(name, {})[key] = thing
-        self._tell(Changed(thing))
+        self._notify(Changed(thing))
 
     def _drop(self, thing: T) -> None:
         key = _key(thing)
@@ -210,7 +210,7 @@ class Informer(Generic[T]):
         self._written.discard(key)
         if held is not None:
             self._unindex(key, held)
-            self._tell(DeletedObject(held))
+            self._notify(DeletedObject(held))
 
     def _unindex(self, key: Key, held: T) -> None:
         for name in self._index(held):
@@ -218,7 +218,7 @@ class Informer(Generic[T]):
             if found is not None and found.pop(key, None) is not None and not found:
                 del self._indexed[name]
 
-    def _tell(self, change: Changed[T] | DeletedObject[T]) -> None:
+    def _notify(self, change: Changed[T] | DeletedObject[T]) -> None:
         for handler in self._handlers:
             try:
                 handler(change)

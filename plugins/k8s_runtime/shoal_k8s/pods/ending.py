@@ -113,7 +113,7 @@ class Ending:
             await self._client.delete(PODS, meta.namespace, meta.name, grace_seconds=grace, uid=meta.uid)
         except KubeApiError as error:
             if not (error.not_found or error.conflict):
-                self._tell(error, "a removed sandbox's pod is left to the cluster")
+                self._log(error, "a removed sandbox's pod is left to the cluster")
 
     async def _stop(self, pod: Pod) -> None:
         """A deadline that has passed: the kubelet ends every container, and starts none again. The object stays."""
@@ -124,9 +124,9 @@ class Ending:
         except KubeApiError as error:
             if not (error.not_found or error.conflict):
                 self._stopping.discard(meta.uid)
-                self._tell(error, "a sandbox that is over could not be stopped")
+                self._log(error, "a sandbox that is over could not be stopped")
 
-    def _tell(self, error: KubeApiError, what: str) -> None:
+    def _log(self, error: KubeApiError, what: str) -> None:
         if error.request not in self._lacking:
             log.warning(what, request=error.request, error=str(error.as_shoal_error()))
         if error.forbidden:

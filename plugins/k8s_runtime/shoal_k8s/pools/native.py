@@ -42,12 +42,12 @@ class ClusterPools(NativePools):
         """Raises InvalidRequest also for a template that the cluster does not take, Forbidden for a quota."""
         self._policy.check(request.template)
         body = manifest(request.name, self._policy.completed(request.template), _numbers(request.capacity_spec))
-        with _told(request.name):
+        with _pool_errors(request.name):
             return _public(await self._client.create(POOLS, self._namespace, body, PoolObject))
 
     async def list(self) -> list[Pool]:
         """None where the kind is not installed."""
-        with _told("*"):
+        with _pool_errors("*"):
             try:
                 found = await self._client.list(POOLS, self._namespace, KubeList[PoolObject])
             except KubeApiError as error:
@@ -57,16 +57,16 @@ class ClusterPools(NativePools):
         return [_public(thing) for thing in found.items or []]
 
     async def get(self, name: str) -> Pool:
-        with _told(name):
+        with _pool_errors(name):
             return _public(await self._client.get(POOLS, self._namespace, name, PoolObject))
 
     async def update(self, name: str, capacity: CapacitySpec) -> Pool:
         patch = {"spec": {"capacitySpec": _numbers(capacity)}}
-        with _told(name):
+        with _pool_errors(name):
             return _public(await self._client.patch(POOLS, self._namespace, name, patch, PoolObject))
 
     async def delete(self, name: str) -> None:
-        with _told(name):
+        with _pool_errors(name):
             await self._client.delete(POOLS, self._namespace, name, grace_seconds=None)
 
 
@@ -114,7 +114,7 @@ def _numbers(capacity: CapacitySpec) -> dict[str, int]:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def _pool_errors(name: str) -> Iterator[None]:
     """Turn the API server's refusals into the codes of pools."""
     try:
         yield

@@ -109,21 +109,21 @@ class Maker:
         return limit_rules.parse(plan.resource_limits, self._local.pids_limit, self._local.disk_limit)
 
     def make(
-        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: AgentFiles | None = None
+        self, box: Box, plan: WorkloadPlan, progress: Callable[[str, str], None], agent: AgentFiles | None = None
     ) -> Started:
         """Make the sandbox run, or find it running; ``agent`` are the agent's files.
 
         Raises EngineFailure or InvalidRequest.
         """
         try:
-            return beside_moving_mounts(lambda: self._make(box, plan, tell, agent))
+            return beside_moving_mounts(lambda: self._make(box, plan, progress, agent))
         except OSError as error:
             if no_space(error):
                 raise DiskFull from None
             raise
 
     def _make(
-        self, box: Box, plan: WorkloadPlan, tell: Callable[[str, str], None], agent: AgentFiles | None
+        self, box: Box, plan: WorkloadPlan, progress: Callable[[str, str], None], agent: AgentFiles | None
     ) -> Started:
         if box.path.exists():
             started = box.started()
@@ -132,14 +132,14 @@ class Maker:
             stop(box, self._groups, 0)
             discard(box, self._groups, self._trash)
         snapshot = None if plan.snapshot_image is None else self._snapshot(plan.snapshot_image)
-        rootfs = self._root(plan, tell) if snapshot is None else snapshot.origin.rootfs
+        rootfs = self._root(plan, progress) if snapshot is None else snapshot.origin.rootfs
         with self._volumes.prepared(plan.volumes) as binds:
             return self._start(box, plan, (rootfs, snapshot), binds, agent)
 
-    def _root(self, plan: WorkloadPlan, tell: Callable[[str, str], None]) -> RootFs:
+    def _root(self, plan: WorkloadPlan, progress: Callable[[str, str], None]) -> RootFs:
         source = self._catalog.resolve(plan.image or "")
         if source.kind in (Kind.OCI_LAYOUT, Kind.DOCKER_ARCHIVE):
-            tell("IMAGE_PREPARING", f"preparing the image {plan.image}")
+            progress("IMAGE_PREPARING", f"preparing the image {plan.image}")
         return self._images.get(source)
 
     def _start(

@@ -13,7 +13,7 @@ from shoal.plugin.interfaces import Component
 log = structlog.get_logger("shoal.lifecycle")
 
 
-class Telling:
+class Notifier:
     """Calls plain functions of components that only listen.
 
     Args:
