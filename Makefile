@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test lint types unit chaos setup setup-dev lock image clean
+.PHONY: demo test lint types unit coverage chaos setup setup-dev lock image clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -24,7 +24,11 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --cov --cov-report=
+
+# Which lines and branches of the kernel the last `make unit` did not reach.
+coverage: $(VENV)/.dev
+	$(BIN)/coverage report --show-missing
 
 # Half an hour of faults on each engine that is there (docs/reliability.md). SHOAL_CHAOS_SEED takes up a run's seed.
 chaos: $(VENV)/.dev
@@ -66,4 +70,4 @@ image:
 	docker build -f deploy/Containerfile -t shoal:latest .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist build
