@@ -210,6 +210,8 @@ def _struct(
 
 def _value(info: inspect.Type, kind: Any, value: Any, path: str, problems: list[str]) -> Any:
     """One value; tables inside are walked, so that every problem in them is found and named."""
+    if isinstance(info, inspect.Metadata):  # a description, say
+        return _value(info.type, kind, value, path, problems)
     if isinstance(info, inspect.UnionType):
         inner = [each for each in info.types if not isinstance(each, inspect.NoneType)]
         if len(inner) == 1 and isinstance(inner[0], (inspect.StructType, inspect.ListType)):

@@ -8,8 +8,8 @@ of the fields.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from msgspec import inspect
 
@@ -17,6 +17,8 @@ from shoal.errors import FieldProblem
 from shoal.http import coerce
 from shoal.http.coerce import Mismatch
 from shoal.models.secret import Secret
+
+N = TypeVar("N", int, float)
 
 MAX_PROBLEMS = 100
 """Reported at once."""
@@ -26,8 +28,8 @@ Reader = Callable[[Any, Loc, list[FieldProblem]], Any]
 
 
 def reader_of(kind: Any) -> Reader:
-    """The reader of a type. Raises TypeError for a type that no request uses."""
-    return _compile(inspect.type_info(kind))
+    """The reader of a type. Raises TypeError, with struct and field, for a type that a body cannot hold."""
+    return _compile(inspect.type_info(kind), Place())
 
 
 def snake_names(kind: Any) -> frozenset[str]:
@@ -76,31 +78,72 @@ def at_most(value: float, maximum: float | None) -> None:
         raise Mismatch("less_than_equal", f"expected at most {maximum}", {"le": maximum})
 
 
-def _compile(info: inspect.Type) -> Reader:
-    match info:
-        case inspect.StructType():
-            return _struct(info)
-        case inspect.ListType():
-            return _list(info)
-        case inspect.DictType():
-            return _dict(info)
-        case inspect.UnionType():
-            return _optional(info)
-        case inspect.StrType():
-            return _scalar(lambda value: _text(info, value))
-        case inspect.IntType():
-            return _scalar(lambda value: _integer(info, value))
-        case inspect.BoolType():
-            return _scalar(coerce.boolean)
+class Place(NamedTuple):
+    """Where in a type a reader is compiled: for messages, and to find a type that holds itself."""
+
+    text: str = ""
+    within: tuple[type, ...] = ()
+
+    def refuse(self, what: str) -> TypeError:
+        return TypeError(f"{self.text or 'the body'}: a body cannot hold {what}")
+
+
+def _compile(info: inspect.Type, place: Place) -> Reader:
+    match bare(info):
+        case inspect.StructType() as struct:
+            return _struct(struct, place)
+        case inspect.ListType() as items:
+            return _list(items, place)
+        case inspect.DictType() as values:
+            return _dict(values, place)
+        case inspect.UnionType() as union:
+            return _optional(union, place)
         case inspect.AnyType():
             return lambda value, loc, problems: value
+        case plain:
+            return _scalar(_converter(plain, place))
+
+
+def _converter(info: inspect.Type, place: Place) -> Callable[[Any], Any]:
+    """From a decoded value to a scalar; raises Mismatch."""
+    match info:
+        case inspect.StrType():
+            return lambda value: _text(info, value)
+        case inspect.IntType():
+            return lambda value: _bounded(info, coerce.integer(value))
+        case inspect.FloatType():
+            return lambda value: _bounded(info, coerce.number(value))
+        case inspect.BoolType():
+            return coerce.boolean
         case inspect.DateTimeType():
-            return _scalar(coerce.moment)
+            return coerce.moment
         case inspect.LiteralType():
-            return _scalar(lambda value: _literal(info, value))
+            return lambda value: _one_of(info.values, value)
+        case inspect.EnumType():
+            members = {member.value: member for member in info.cls}
+            return lambda value: members[_one_of(tuple(members), value)]
         case inspect.CustomType(cls=cls) if cls is Secret:
-            return _scalar(lambda value: Secret(_string(value)))
-    raise TypeError(f"requests cannot hold {info!r}")
+            return lambda value: Secret(_string(value))
+    raise place.refuse(_called(info))
+
+
+def bare(info: inspect.Type) -> inspect.Type:
+    """A type without what `msgspec.Meta` says of it for the OpenAPI document: descriptions, titles, examples."""
+    return bare(info.type) if isinstance(info, inspect.Metadata) else info
+
+
+def _called(info: inspect.Type) -> str:
+    """A type as its annotation has it."""
+    match bare(info):
+        case inspect.UnionType(types=types):
+            return " | ".join(_called(each) for each in types)
+        case inspect.VarTupleType():
+            return "tuple"
+        case inspect.NoneType():
+            return "None"
+        case found:
+            own: type | None = getattr(found, "cls", None)
+            return own.__qualname__ if own else type(found).__name__.removesuffix("Type").lower()
 
 
 def _scalar(convert: Callable[[Any], Any]) -> Reader:
@@ -114,8 +157,14 @@ def _scalar(convert: Callable[[Any], Any]) -> Reader:
     return read
 
 
-def _struct(info: inspect.StructType) -> Reader:
-    fields = [(field.name, field.encode_name, field.required, _compile(field.type)) for field in info.fields]
+def _struct(info: inspect.StructType, place: Place) -> Reader:
+    if info.cls in place.within:
+        raise place.refuse(f"{info.cls.__qualname__}, which holds itself")
+    text, within = f"{info.cls.__module__}.{info.cls.__qualname__}", (*place.within, info.cls)
+    fields = [
+        (field.name, field.encode_name, field.required, _compile(field.type, Place(f"{text}.{field.name}", within)))
+        for field in info.fields
+    ]
     known = {name for field in info.fields for name in (field.name, field.encode_name)}
     closed = info.forbid_unknown_fields
 
@@ -134,43 +183,58 @@ def _struct(info: inspect.StructType) -> Reader:
         if closed:
             unknown = (key for key in value if key not in known)
             problems.extend(problem((*loc, key), "extra_forbidden", "unknown field") for key in unknown)
-        return info.cls(**given) if len(problems) == before else None
+        if len(problems) > before:
+            return None
+        try:
+            return info.cls(**given)
+        except ValueError as error:  # of its own __post_init__
+            problems.append(problem(loc, "value_error", str(error)))
+            return None
 
     return read
 
 
-def _list(info: inspect.ListType) -> Reader:
-    item = _compile(info.item_type)
-    least = info.min_length or 0
+def _list(info: inspect.ListType, place: Place) -> Reader:
+    item = _compile(info.item_type, place)
 
     def read(value: Any, loc: Loc, problems: list[FieldProblem]) -> Any:
         if not isinstance(value, list):
             problems.append(problem(loc, "list_type", "expected a list"))
             return None
-        if len(value) < least:
-            problems.append(problem(loc, "too_short", f"expected at least {least} item(s)", {"min_length": least}))
+        _count(info, value, loc, problems)
         return [item(each, (*loc, index), problems) for index, each in enumerate(value)]
 
     return read
 
 
-def _dict(info: inspect.DictType) -> Reader:
-    item = _compile(info.value_type)
+def _count(info: inspect.ListType | inspect.DictType, value: Any, loc: Loc, problems: list[FieldProblem]) -> None:
+    least, most = info.min_length or 0, info.max_length
+    if len(value) < least:
+        problems.append(problem(loc, "too_short", f"expected at least {least} item(s)", {"min_length": least}))
+    if most is not None and len(value) > most:
+        problems.append(problem(loc, "too_long", f"expected at most {most} item(s)", {"max_length": most}))
+
+
+def _dict(info: inspect.DictType, place: Place) -> Reader:
+    if not isinstance(bare(info.key_type), (inspect.StrType, inspect.AnyType)):
+        raise place.refuse(f"a dict with keys of {_called(info.key_type)}")
+    item = _compile(info.value_type, place)
 
     def read(value: Any, loc: Loc, problems: list[FieldProblem]) -> Any:
         if not isinstance(value, dict):
             problems.append(problem(loc, "dict_type", "expected an object"))
             return None
+        _count(info, value, loc, problems)
         return {key: item(each, (*loc, key), problems) for key, each in value.items()}
 
     return read
 
 
-def _optional(info: inspect.UnionType) -> Reader:
+def _optional(info: inspect.UnionType, place: Place) -> Reader:
     others = [each for each in info.types if not isinstance(each, inspect.NoneType)]
     if len(others) != 1 or len(info.types) != 2:
-        raise TypeError(f"requests cannot hold {info!r}")
-    reader = _compile(others[0])
+        raise place.refuse(_called(info))
+    reader = _compile(others[0], place)
     return lambda value, loc, problems: None if value is None else reader(value, loc, problems)
 
 
@@ -193,22 +257,29 @@ def _text(info: inspect.StrType, value: Any) -> str:
     return text
 
 
-def _integer(info: inspect.IntType, value: Any) -> int:
-    whole = coerce.integer(value)
-    at_least(whole, info.ge)
-    at_most(whole, info.le)
-    return whole
+def _bounded(info: inspect.IntType | inspect.FloatType, value: N) -> N:
+    """The number, if it keeps what `msgspec.Meta` asks for. Raises Mismatch."""
+    at_least(value, info.ge)
+    at_most(value, info.le)
+    if info.gt is not None and value <= info.gt:
+        raise Mismatch("greater_than", f"expected more than {info.gt}", {"gt": info.gt})
+    if info.lt is not None and value >= info.lt:
+        raise Mismatch("less_than", f"expected less than {info.lt}", {"lt": info.lt})
+    if info.multiple_of is not None and value % info.multiple_of:
+        raise Mismatch("multiple_of", f"expected a multiple of {info.multiple_of}", {"multiple_of": info.multiple_of})
+    return value
 
 
-def _literal(info: inspect.LiteralType, value: Any) -> Any:
-    if value not in info.values or isinstance(value, bool):
-        expected = ", ".join(str(each) for each in info.values)
+def _one_of(allowed: Sequence[Any], value: Any) -> Any:
+    if isinstance(value, (bool, list, dict)) or value not in allowed:
+        expected = ", ".join(str(each) for each in allowed)
         raise Mismatch("literal_error", f"expected one of {expected}", {"expected": expected})
     return value
 
 
 def parts(info: inspect.Type) -> Iterable[inspect.Type]:
     """The type and every type inside it."""
+    info = bare(info)
     yield info
     match info:
         case inspect.StructType():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from typing import Annotated, Any
 
 import msgspec
 import msgspec.inspect
@@ -231,3 +232,76 @@ def test_optional_body() -> None:
     assert BodyDecoder(CreateSnapshot, optional=True).parse(b"null") is None
     with pytest.raises(ValidationFailed):
         BodyDecoder(CreateSnapshot).parse(b"null")
+
+
+class Tide(Enum):
+    LOW = "low"
+    HIGH = "high"
+
+
+class Told(msgspec.Struct):
+    """Fields as plugins write them, with what the OpenAPI document says of them."""
+
+    text: Annotated[str, msgspec.Meta(description="what was seen", examples=["a ray"], min_length=2)]
+    tags: Annotated[list[Annotated[str, msgspec.Meta(title="a tag")]], msgspec.Meta(title="tags", max_length=1)] = []
+    kind: Annotated[str | None, msgspec.Meta(description="which")] = None
+    depth: Annotated[float, msgspec.Meta(gt=0, lt=100)] = 1.0
+    step: Annotated[int, msgspec.Meta(multiple_of=5)] = 5
+    tide: Tide = Tide.LOW
+
+    def __post_init__(self) -> None:
+        if self.tide is Tide.HIGH and self.depth < 2:
+            raise ValueError("at high tide nothing is shallow")
+
+
+def test_described_fields_numbers_and_enums() -> None:
+    body = BodyDecoder(Told)
+    exact = body.parse(b'{"text":"ray","tags":["a"],"kind":"k","depth":2.5,"step":10,"tide":"high"}')
+    lenient = body.parse(b'{"text":"ray","tags":["a"],"kind":"k","depth":"2.5","step":"10","tide":"high"}')
+    assert exact == lenient == Told(text="ray", tags=["a"], kind="k", depth=2.5, step=10, tide=Tide.HIGH)
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        ({"text": "r"}, "body.text: expected at least 2 character(s)"),
+        ({"tags": ["a", "b"]}, "body.tags: expected at most 1 item(s)"),
+        ({"depth": "0"}, "body.depth: expected more than 0"),
+        ({"depth": 100}, "body.depth: expected less than 100"),
+        ({"depth": True}, "body.depth: expected a number"),
+        ({"step": 7}, "body.step: expected a multiple of 5"),
+        ({"tide": "none"}, "body.tide: expected one of low, high"),
+        ({"tide": ["low"]}, "body.tide: expected one of low, high"),
+        ({"tide": "high"}, "body: at high tide nothing is shallow"),
+    ],
+)
+def test_what_meta_asks_for_holds(sent: dict[str, Any], problem: str) -> None:
+    failed = failure(BodyDecoder(Told), json.dumps({"text": "ray", **sent}).encode())
+    assert failed is not None
+    assert failed.message == problem
+
+
+class Knot(msgspec.Struct):
+    inner: Knot | None = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (bytes, "bytes"),
+        (set[str], "set"),
+        (tuple[int, str], "tuple"),
+        (tuple[int, ...], "tuple"),
+        (timedelta, "timedelta"),
+        (int | str, "int | str"),
+        (list[bytes | None], "bytes"),
+        (dict[int, str], "a dict with keys of int"),
+        (Knot, "Knot, which holds itself"),
+    ],
+)
+def test_a_type_that_a_body_cannot_hold_is_named_with_its_field(kind: Any, name: str) -> None:
+    note = msgspec.defstruct("Note", [("text", Annotated[kind, msgspec.Meta(description="told")])], module="notes")
+    with pytest.raises(TypeError) as caught:
+        BodyDecoder(note)
+    where = f"{__name__}.Knot.inner" if kind is Knot else "notes.Note.text"
+    assert str(caught.value) == f"{where}: a body cannot hold {name}"
