@@ -14,11 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from importlib.metadata import Distribution, entry_points
+from inspect import isawaitable
 from typing import Any, Final, TypeVar
 
 import pluggy
+from msgspec import Struct, inspect
 
-from shoal.config.sections import present
+from shoal.config.sections import KERNEL_SECTIONS, present
 from shoal.config.settings import StoreSettings
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
@@ -30,6 +32,7 @@ T = TypeVar("T")
 
 HOOKS = [name for name in vars(hookspecs) if name.startswith("shoal_")]
 """Every hook's name, in the order of the specification."""
+_KERNEL_TABLES: Final = frozenset(section.path for section in KERNEL_SECTIONS)
 IMPORT_TIMEOUT: Final = 20.0
 """How long a plugin that nobody enabled may take to be imported, or to answer."""
 SLOW_SECONDS: Final = 1.0
@@ -103,21 +106,40 @@ class Candidate:
         if "shoal_wanted" in self.hooks():
             wanted = bool(self.call("shoal_wanted", config=raw))
             return wanted, "wanted by the configuration" if wanted else "not wanted by the configuration"
-        if _runtime_type(raw) == self.name:
+        if named_by_runtime_type(raw, self.name):
             return True, "named by runtime.type"
         tables = [section.name for section in self.sections() if present(raw, section.name)]
         return bool(tables), f"its section [{tables[0]}] is present" if tables else "not asked for"
 
     def sections(self) -> list[ConfigSection]:
-        """The configuration sections that it owns. Raises ConfigError as `plugin` does."""
-        return self.parts_of("shoal_config_sections", self.call("shoal_config_sections"), ConfigSection)
+        """The configuration sections that it owns. Raises ConfigError as `plugin` does, and for one that is none."""
+        found = self.parts_of("shoal_config_sections", self.call("shoal_config_sections"), ConfigSection)
+        for section in found:
+            self._check_section(section)
+        return found
+
+    def _check_section(self, section: ConfigSection) -> None:
+        said = f"plugin {self.name!r}: ConfigSection({section.name!r}, …)"
+        if not isinstance(section.name, str) or not all(section.name.split(".")):
+            raise ConfigError(f"{said}: the name must be that of a table, such as 'firefly' or 'firefly.lamp'")
+        if section.name in _KERNEL_TABLES:
+            raise ConfigError(f"{said}: [{section.name}] is the server's own; take another name, such as {self.name!r}")
+        kind: Any = section.kind
+        if not isinstance(kind, type) or not issubclass(kind, Struct):
+            shown = kind.__name__ if isinstance(kind, type) else type(kind).__name__
+            raise SectionMistake(f"{said}: the kind must be a msgspec Struct; it is {shown}", section.name)
+        try:
+            inspect.type_info(kind)
+        except Exception as error:  # a name that only a type checker imports, say
+            shown = f"{type(error).__name__}: {_one_line(error)}"
+            raise SectionMistake(f"{said}: {kind.__name__} cannot be read: {shown}", section.name) from error
 
     def parts_of(self, hook: str, answer: Any, kind: type[T]) -> list[T]:
         """What a hook of this plugin returned, as a list. Raises ConfigError if it is no list of ``kind``."""
         parts = [] if answer is None else answer
         if isinstance(parts, list) and all(isinstance(part, kind) for part in parts):
             return parts
-        raise ConfigError(f"plugin {self.name!r}: the hook {hook} must return a list of {kind.__name__}")
+        raise ConfigError(f"plugin {self.name!r}: the hook {hook} must return a list of {kind.__name__}; {got(parts)}")
 
     def guarded(self, what: str, action: Callable[[], Any]) -> Any:
         """Run ``action``; whatever it raises, SystemExit included, becomes a ConfigError that names this plugin."""
@@ -166,6 +188,26 @@ class Candidate:
         return line
 
 
+class SectionMistake(ConfigError):
+    """A plugin's section cannot be read; where its table is in the file, the start stops for it."""
+
+    def __init__(self, line: str, table: str) -> None:
+        super().__init__(line)
+        self.table = table
+
+
+def got(answer: Any) -> str:
+    """``it returned a str``: by type, as what it holds may be a secret."""
+    if not isinstance(answer, list):
+        hint = "; is the hook an `async def`?" if isawaitable(answer) else ""
+        return f"it returned {_kind(answer)}{hint}"
+    return f"it returned a list of {', '.join(sorted({_kind(each) for each in answer}))}"
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__} itself" if isinstance(value, type) else type(value).__name__
+
+
 def discover(extra: Mapping[str, Any]) -> dict[str, Candidate]:
     """Every installed plugin by name, and the ``extra`` objects. Raises ConfigError if two bear one name."""
     found: dict[str, Candidate] = {}
@@ -191,9 +233,11 @@ def _origin(candidate: Candidate) -> str:
     return "an object passed in" if candidate.distribution is None else str(candidate.distribution.metadata["Name"])
 
 
-def _runtime_type(raw: Mapping[str, Any]) -> Any:
+def named_by_runtime_type(raw: Mapping[str, Any], plugin: str) -> bool:
+    """Whether ``runtime.type`` asks for a plugin: by its name, with or without ``_runtime``."""
     runtime = raw.get("runtime")
-    return runtime.get("type") if isinstance(runtime, dict) else None
+    kind = runtime.get("type") if isinstance(runtime, dict) else None
+    return isinstance(kind, str) and plugin in (kind, f"{kind}_runtime")
 
 
 def _one_line(error: Exception) -> str:

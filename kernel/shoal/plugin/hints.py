@@ -42,20 +42,17 @@ def runtime_hint(
 
 def store_hint(wanted: str, found: Iterable[Candidate], enabled: Iterable[Candidate], stores: Iterable[str]) -> str:
     """The same for ``store.type``: the plugins that are not enabled and have a store, or the nearest name."""
-    close = nearest(wanted, stores)
+    running = {candidate.name for candidate in enabled}
+    idle = [one for one in found if one.name not in running]
+    close = nearest(wanted, {*stores, *(name for one in idle for name in _store_types(one))})
     if close.startswith("; did you mean"):
         return close
-    running = {candidate.name for candidate in enabled}
-    able = sorted(one.name for one in found if one.name not in running and _has_store(one, wanted))
-    return _enable(able) or close
+    return _enable(sorted(one.name for one in idle if wanted in _store_types(one, wanted))) or close
 
 
-def _has_store(candidate: Candidate, wanted: str) -> bool:
-    """Whether a plugin has a store and would be enabled, if nothing else said so, by this ``store.type``."""
-    try:
-        return "shoal_register_store" in candidate.hooks() and candidate.wanted({"store": {"type": wanted}})[0]
-    except ConfigError:
-        return False
+def _store_types(candidate: Candidate, *more: str) -> list[str]:
+    """Values of ``store.type`` by which a plugin with a store is enabled."""
+    return _asked_by(candidate, "store", [*more, candidate.name.removesuffix("_store")])
 
 
 def _enable(plugins: list[str]) -> str:
@@ -72,12 +69,18 @@ def _reads(candidate: Candidate) -> set[str]:
 
 
 def _types(candidate: Candidate, *more: str) -> list[str]:
-    """Values of ``runtime.type`` that a plugin with runtimes asks to be enabled by; its sections' names are tried."""
+    """Values of ``runtime.type`` by which a plugin with runtimes is enabled; its sections' names are tried."""
+    return _asked_by(candidate, "runtime", [*more, candidate.name.removesuffix("_runtime")])
+
+
+def _asked_by(candidate: Candidate, family: str, names: list[str]) -> list[str]:
+    """Which names, and names of its sections, in ``runtime.type`` or ``store.type`` enable a plugin that has any."""
+    hook = {"runtime": "shoal_register_runtimes", "store": "shoal_register_store"}[family]
     try:
-        if "shoal_register_runtimes" not in candidate.hooks():
+        if hook not in candidate.hooks():
             return []
-        names = [*more, candidate.name, *(section.name for section in candidate.sections())]
-        return [name for name in dict.fromkeys(names) if candidate.wanted({"runtime": {"type": name}})[0]]
+        names = [*names, *(section.name for section in candidate.sections())]
+        return [name for name in dict.fromkeys(names) if candidate.wanted({family: {"type": name}})[0]]
     except ConfigError:
         return []
 

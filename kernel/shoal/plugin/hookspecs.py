@@ -73,7 +73,7 @@ def shoal_wanted(config: Mapping[str, Any]) -> bool:
 
     Returns:
         True to be enabled. Not implementing the hook means: only when listed in ``[plugins] enabled``, when one of its
-        sections is in the file, or when ``runtime.type`` is the plugin's name.
+        sections is in the file, or when ``runtime.type`` is the plugin's name, with or without ``_runtime``.
     """
 
 

@@ -10,13 +10,13 @@ import pluggy
 from msgspec import Struct
 
 from shoal.config.loader import Loaded
-from shoal.config.sections import KERNEL_SECTIONS, Elsewhere, OwnedSection, nearest, settings_of, validate
+from shoal.config.sections import KERNEL_SECTIONS, Elsewhere, OwnedSection, nearest, present, settings_of, validate
 from shoal.config.settings import PluginsSettings
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.components import Components
 from shoal.plugin.context import Lifecycle, PluginContext
-from shoal.plugin.discovery import Candidate, discover, provides_store
+from shoal.plugin.discovery import Candidate, SectionMistake, discover, got, named_by_runtime_type, provides_store
 from shoal.plugin.fit import check_component
 from shoal.plugin.hints import check_read, runtime_hint, store_hint
 from shoal.plugin.interfaces import (
@@ -145,7 +145,8 @@ class PluginManager:
             if answer is None:
                 continue
             if not isinstance(answer, Store):
-                raise ConfigError(f"plugin {candidate.name!r}: the hook {hook} must return a Store or None")
+                problem = f"the hook {hook} must return a Store or None; {got(answer)}"
+                raise ConfigError(f"plugin {candidate.name!r}: {problem}")
             check_component(candidate.name, answer, Store)
             if answer.name in stores:
                 both = f"{plugins[id(stores[answer.name])]!r} and {candidate.name!r}"
@@ -242,15 +243,15 @@ def _choose(raw: Mapping[str, Any], found: Mapping[str, Candidate]) -> tuple[lis
             if candidate.wanted(raw)[0]:
                 chosen.append(candidate)
         except ConfigError as error:
-            if _asked_for_by_name(raw, name):
+            section = isinstance(error, SectionMistake) and present(raw, error.table)
+            if section or _asked_for_by_name(raw, name):
                 raise
             broken.append(str(error))
     return chosen, broken
 
 
 def _asked_for_by_name(raw: Mapping[str, Any], name: str) -> bool:
-    runtime = raw.get("runtime")
-    return name in raw or provides_store(raw, name) or (isinstance(runtime, dict) and runtime.get("type") == name)
+    return name in raw or provides_store(raw, name) or named_by_runtime_type(raw, name)
 
 
 def _listed(raw: Mapping[str, Any]) -> list[str] | None:

@@ -69,7 +69,7 @@ def test_two_plugins_of_one_command_stop_with_one_line(run: Run, install: Instal
         ("raise RuntimeError('no')", "plugin 'reef' failed in import: RuntimeError: no"),
         (
             WHERE.replace("[Where()]", "[1]"),
-            "plugin 'reef': the hook shoal_register_commands must return a list of Command",
+            "plugin 'reef': the hook shoal_register_commands must return a list of Command; it returned a list of int",
         ),
         (WHERE.replace("    help =", "    hepl ="), "plugin 'reef': Where needs a name and a help, texts"),
     ],

@@ -169,15 +169,25 @@ def test_one_object_under_two_names() -> None:
     assert message == "plugin 'b' is the same object as another enabled plugin"
 
 
-@pytest.mark.parametrize("answer", [SharkRuntime(), ["shark"], "shark"])
-def test_a_hook_that_returns_something_else(answer: object) -> None:
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        (SharkRuntime(), "SharkRuntime"),
+        (["shark", 1], "a list of int, str"),
+        ("shark", "str"),
+        ([SharkRuntime], "a list of the class SharkRuntime itself"),
+    ],
+)
+def test_a_hook_that_returns_something_else(answer: object, got: str) -> None:
     class Wrong:
         @hookimpl
         def shoal_register_runtimes(self) -> object:
             return answer
 
     message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
-    assert message == "plugin 'wrong': the hook shoal_register_runtimes must return a list of Runtime"
+    assert (
+        message == f"plugin 'wrong': the hook shoal_register_runtimes must return a list of Runtime; it returned {got}"
+    )
 
 
 def test_sections_that_are_none() -> None:
@@ -187,7 +197,45 @@ def test_sections_that_are_none() -> None:
             return [SharkSection]
 
     message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
-    assert message == "plugin 'wrong': the hook shoal_config_sections must return a list of ConfigSection"
+    assert message == (
+        "plugin 'wrong': the hook shoal_config_sections must return a list of ConfigSection; "
+        "it returned a list of the class SharkSection itself"
+    )
+
+
+class Unread(Section):
+    depth: "Fathoms" = 1  # type: ignore[name-defined]  # noqa: F821, UP037 - as where only a type checker imports it
+
+
+@pytest.mark.parametrize(
+    ("section", "told_of"),
+    [
+        (ConfigSection("x", dict), "ConfigSection('x', …): the kind must be a msgspec Struct; it is dict"),  # type: ignore[arg-type]
+        (ConfigSection("x", 1), "ConfigSection('x', …): the kind must be a msgspec Struct; it is int"),  # type: ignore[arg-type]
+        (
+            ConfigSection("x", Unread),
+            "ConfigSection('x', …): Unread cannot be read: NameError: name 'Fathoms' is not defined",
+        ),
+        (
+            ConfigSection("server", SharkSection),
+            "ConfigSection('server', …): [server] is the server's own; take another name, such as 'odd'",
+        ),
+        (
+            ConfigSection("x..y", SharkSection),
+            "ConfigSection('x..y', …): the name must be that of a table, such as 'firefly' or 'firefly.lamp'",
+        ),
+    ],
+)
+def test_a_section_that_cannot_be_one(section: ConfigSection, told_of: str) -> None:
+    class Odd:
+        @hookimpl
+        def shoal_config_sections(self) -> list[ConfigSection]:
+            return [section]
+
+    assert told({"plugins": {"enabled": ["odd"]}}, odd=Odd()) == f"plugin 'odd': {told_of}"
+    if section.name == "x":
+        assert told({"x": {}}, odd=Odd()) == f"plugin 'odd': {told_of}"
+    assert "odd" not in manager({"server": {}}, odd=Odd()).enabled
 
 
 def test_a_store_that_is_none() -> None:
@@ -197,12 +245,17 @@ def test_a_store_that_is_none() -> None:
             return ["store"]
 
     message = told({"plugins": {"enabled": ["wrong"]}}, wrong=Wrong())
-    assert message == "plugin 'wrong': the hook shoal_register_store must return a Store or None"
+    assert (
+        message
+        == "plugin 'wrong': the hook shoal_register_store must return a Store or None; it returned a list of str"
+    )
 
 
 def test_a_store_that_no_plugin_provides() -> None:
     raw = {"plugins": {"enabled": ["s"]}, "store": {"type": "postgresql", "postgresql": {"dsn": "hunter2"}}}
-    assert told(raw, s=SharkPlugin()) == ("store.type: no enabled plugin provides the store 'postgresql'; known: none")
+    assert told(raw, s=SharkPlugin()) == (
+        "store.type: no enabled plugin provides the store 'postgresql'; known: sqlite"
+    )
 
 
 class Stores:
@@ -368,9 +421,14 @@ def test_a_plugin_that_cannot_be_imported_matters_only_when_enabled(installed: P
 
 
 def test_an_unknown_runtime_tells_of_plugins_that_could_not_be_asked(installed: Path) -> None:
-    message = told({"runtime": {"type": "reef"}})
-    assert message.startswith("runtime.type: no enabled plugin provides the runtime 'reef'")
+    message = told({"runtime": {"type": "atoll"}})
+    assert message.startswith("runtime.type: no enabled plugin provides the runtime 'atoll'")
     assert "install reef with its extra 'engine'" in message
+
+
+def test_a_runtime_of_a_plugin_that_cannot_be_imported(installed: Path) -> None:
+    message = told({"runtime": {"type": "reef"}})
+    assert message.startswith("plugin 'reef_runtime' needs the package 'nosuchengine', which is not installed")
 
 
 def test_two_distributions_with_one_name(installed: Path, tmp_path: Path) -> None:
