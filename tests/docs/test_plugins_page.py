@@ -15,8 +15,8 @@ from tests.support.lifecycle import empty_lifecycle
 
 from shoal.config.settings import Settings
 from shoal.plugin import ConfigSection, PluginContext, hookspecs, interfaces
-from shoal.plugin.discovery import HOOKS
 from shoal.plugin.interfaces import Component
+from shoal.plugin.spelling import HOOKS
 
 PAGE = list(parts("plugins.md"))
 HOOK_PARTS = [part for part in PAGE if part.heading.startswith("`shoal_")]

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime
+from typing import Final, NoReturn, cast
 
 import structlog
 from msgspec.structs import replace
@@ -40,6 +41,16 @@ log = structlog.get_logger("shoal.lifecycle")
 HOUSEKEEPING_SECONDS = 600.0
 
 
+class _Early:
+    """What plugins find behind the lifecycle while they register: nothing yet."""
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RuntimeError("the lifecycle may be used from a component's `start` on, and not in a hook")
+
+
+_EARLY: Final = _Early()
+
+
 class SandboxLifecycle:
     """Creates, runs, pauses, renews, reaches and disposes of sandboxes. Plugins get it as their `Lifecycle`.
 
@@ -53,8 +64,9 @@ class SandboxLifecycle:
     """
 
     def __init__(self, settings: Settings, register: Callable[[Lifecycle], Components]) -> None:
-        self.view = View()
+        self.view, self.sandboxes, self.reach = cast("View", _EARLY), cast("Sandboxes", _EARLY), cast("Reach", _EARLY)
         self.components = register(self)
+        self.view = View()
         core = self._core = Core(settings, self.components, self.view, self._due)
         self._remover = Remover(core)
         self._provisioner = Provisioner(core, self._remover)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
@@ -90,6 +91,7 @@ class PluginContext:
         self.agents = {} if agents is None else agents
         self.capabilities: dict[str, Capabilities] = {}
         self._sections = sections
+        self._plugin: str | None = None
 
     def agent(self) -> Agent | None:
         """The agent that ``runtime.execd_image`` names; None where it names an image or nothing.
@@ -119,4 +121,13 @@ class PluginContext:
         try:
             return self._sections[kind]  # type: ignore[return-value]  # keyed by its own type
         except KeyError:
-            raise ConfigError(f"{kind.__name__} is not a configuration section that this plugin declared") from None
+            whose = "the plugin" if self._plugin is None else f"the plugin {self._plugin!r}"
+            problem = f"{getattr(kind, '__name__', kind)} is no section that {whose} declares in shoal_config_sections"
+            raise ConfigError(problem) from None
+
+
+def context_of(plugin: str, context: PluginContext) -> PluginContext:
+    """The same context for one plugin, which messages then name."""
+    named = copy.copy(context)
+    named._plugin = plugin
+    return named

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from importlib.metadata import Distribution, entry_points
-from inspect import isawaitable
 from typing import Any, Final, TypeVar
 
 import pluggy
@@ -26,12 +25,11 @@ from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.hookspecs import ConfigSection
 from shoal.plugin.install_hint import install_hint
+from shoal.plugin.spelling import HOOKS, check_hooks
 from shoal.plugin.version import check_version
 
 T = TypeVar("T")
 
-HOOKS = [name for name in vars(hookspecs) if name.startswith("shoal_")]
-"""Every hook's name, in the order of the specification."""
 _KERNEL_TABLES: Final = frozenset(section.path for section in KERNEL_SECTIONS)
 IMPORT_TIMEOUT: Final = 20.0
 """How long a plugin that nobody enabled may take to be imported, or to answer."""
@@ -88,7 +86,8 @@ class Candidate:
         return results[0] if isinstance(results, list) and results else results or None
 
     def register_with(self, manager: pluggy.PluginManager) -> None:
-        """Register it. Raises ConfigError that quotes the hook and the argument that do not fit the specification."""
+        """Register it. Raises ConfigError that names the hook and the argument that do not fit the specification."""
+        check_hooks(self.name, self.plugin)
         try:
             manager.register(self.plugin, name=self.name)
             manager.check_pending()
@@ -146,8 +145,13 @@ class Candidate:
         begun = time.monotonic()
         try:
             return action() if self._patience is None else self._aside(what, action, self._patience)
-        except (ConfigError, KeyboardInterrupt):
+        except KeyboardInterrupt:
             raise
+        except ConfigError as error:
+            if repr(self.name) in str(error):
+                raise
+            lines = (f"plugin {self.name!r}: {line}" for line in str(error).splitlines() or [f"failed in {what}"])
+            raise ConfigError("\n".join(lines)) from error
         except BaseException as error:
             package = (getattr(error, "name", None) or "").partition(".")[0]
             if isinstance(error, ModuleNotFoundError) and package not in sys.modules:
@@ -199,8 +203,7 @@ class SectionMistake(ConfigError):
 def got(answer: Any) -> str:
     """``it returned a str``: by type, as what it holds may be a secret."""
     if not isinstance(answer, list):
-        hint = "; is the hook an `async def`?" if isawaitable(answer) else ""
-        return f"it returned {_kind(answer)}{hint}"
+        return f"it returned {_kind(answer)}"
     return f"it returned a list of {', '.join(sorted({_kind(each) for each in answer}))}"
 
 

@@ -15,7 +15,7 @@ from shoal.config.settings import PluginsSettings
 from shoal.errors import ConfigError
 from shoal.plugin import hookspecs
 from shoal.plugin.components import Components
-from shoal.plugin.context import Lifecycle, PluginContext
+from shoal.plugin.context import Lifecycle, PluginContext, context_of
 from shoal.plugin.discovery import Candidate, SectionMistake, discover, got, named_by_runtime_type, provides_store
 from shoal.plugin.fit import check_component
 from shoal.plugin.hints import check_read, runtime_hint, store_hint
@@ -32,6 +32,7 @@ from shoal.plugin.interfaces import (
     Runtime,
     Store,
 )
+from shoal.plugin.spelling import unmarked
 
 
 class PluginManager:
@@ -43,7 +44,7 @@ class PluginManager:
 
     Attributes:
         settings: the kernel's own sections.
-        warnings: what the file says without effect, one line each.
+        warnings: what the file says without effect, and what is named like a hook and is none, one line each.
 
     Raises ConfigError: an unknown or broken plugin that is asked for, or any problem of the configuration.
     """
@@ -57,7 +58,7 @@ class PluginManager:
         self._pluggy.add_hookspecs(hookspecs)
         for candidate in self._enabled:
             candidate.register_with(self._pluggy)
-        self.warnings: list[str] = []
+        self.warnings = [line for each in self._enabled for line in unmarked(each.name, each.plugin)]
         self._sections = validate(loaded.raw, self._owned(), _OwnedElsewhere(found, self._enabled), self.warnings)
         check_read(loaded.raw, found.values(), self._enabled)
         self._raw, self._found = loaded.raw, found
@@ -133,7 +134,9 @@ class PluginManager:
         for candidate in self._enabled:
             others = [plugin for plugin in self._pluggy.get_plugins() if plugin is not candidate.plugin]
             caller = self._pluggy.subset_hook_caller(hook, others)
-            answer = candidate.guarded(f"hook {hook}", functools.partial(caller, context=context))
+            answer = candidate.guarded(
+                f"hook {hook}", functools.partial(caller, context=context_of(candidate.name, context))
+            )
             # pluggy collects the answers of a hook in a list, unless the first one wins; there is one at most.
             yield candidate, (answer[0] if answer else None) if isinstance(answer, list) else answer
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 from tests.support.lifecycle import register as components_of
 
 from shoal.config.loader import Loaded
+from shoal.config.settings import Section
 from shoal.errors import ConfigError
+from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.models.plan import WorkloadPlan
 from shoal.models.workload import Phase, Workload, WorkloadGone
 from shoal.plugin import API_VERSION, PluginContext, hookimpl
-from shoal.plugin.interfaces import Observer, Progress, Runtime, Transition
+from shoal.plugin.interfaces import Authenticator, AuthRequest, Observer, Principal, Progress, Runtime, Transition
 from shoal.plugin.manager import PluginManager, survey
 
 PUBLIC = {
@@ -243,3 +246,155 @@ def test_a_method_may_take_more() -> None:
             return None
 
     register(plugin(Wide()))
+
+
+LATER = "open things in a component's `start`"
+UNMARKED = "is never called: it is not marked with @hookimpl"
+MEANT = "and no hook has this name; did you mean 'shoal_register_runtimes'?"
+
+
+class Misspelt:
+    @hookimpl
+    def shoal_register_observer(self) -> list[Observer]:
+        return []
+
+
+class Argued:
+    @hookimpl
+    def shoal_register_observers(self, contxt: object) -> list[Observer]:
+        return []
+
+
+class Awaited:
+    @hookimpl
+    async def shoal_register_observers(self) -> list[Observer]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"),
+    [
+        (Misspelt(), "no hook is named 'shoal_register_observer'; did you mean 'shoal_register_observers'?"),
+        (Argued(), "the hook shoal_register_observers has no argument 'contxt'; it may take context"),
+        (
+            Awaited(),
+            f"the hook shoal_register_observers must be a plain `def`; it is an `async def`: {LATER}",
+        ),
+    ],
+)
+def test_a_hook_that_is_none_is_told_with_what_was_meant(plugin: object, told: str) -> None:
+    assert refused(plugin) == f"plugin 'reef': {told}"
+
+
+class Unmarked:
+    def shoal_register_observers(self) -> list[Observer]:
+        return []
+
+    def shoal_register_runtime(self) -> list[Runtime]:
+        return []
+
+
+def test_a_function_that_is_named_like_a_hook_and_not_marked_is_warned_of() -> None:
+    raw = {"plugins": {"enabled": ["reef"]}}
+    assert PluginManager(Loaded(raw=raw), {"reef": Unmarked()}).warnings == [
+        f"plugin 'reef': shoal_register_observers {UNMARKED}",
+        f"plugin 'reef': shoal_register_runtime {UNMARKED}, {MEANT}",
+    ]
+
+
+class Plain(Authenticator):
+    name = "plain"
+
+    def authenticate(self, request: AuthRequest) -> Principal | None:  # type: ignore[override]
+        return None
+
+    def start(self) -> None:  # type: ignore[override]
+        return None
+
+
+class Slow(Observer):
+    name = "slow"
+
+    async def transition(self, event: Transition) -> None:  # type: ignore[override]
+        return None
+
+
+class Waiting(Authenticator):
+    """Returns what its own client gives it to await."""
+
+    name = "waiting"
+
+    def authenticate(self, request: AuthRequest) -> Awaitable[Principal | None]:  # type: ignore[override]
+        return asyncio.sleep(0)
+
+
+COROUTINE, FUNCTION = "a coroutine function (`async def`)", "a plain function that returns at once (`def`)"
+
+
+def registering(family: str, part: object) -> types.ModuleType:
+    @hookimpl
+    def registers() -> list[object]:
+        return [part]
+
+    made = plugin(Reef())
+    vars(made)[f"shoal_register_{family}"] = registers
+    return made
+
+
+def test_a_method_of_the_wrong_kind_is_told_at_the_start() -> None:
+    assert refused(registering("authenticators", Plain())).splitlines() == [
+        f"plugin 'reef': Plain.authenticate must be {COROUTINE}; it is {FUNCTION}",
+        f"plugin 'reef': Plain.start must be {COROUTINE}; it is {FUNCTION}",
+    ]
+    told = f"plugin 'reef': Slow.transition must be {FUNCTION}; it is {COROUTINE}"
+    assert refused(registering("observers", Slow())) == told
+
+
+def test_a_function_that_returns_something_to_await_will_do() -> None:
+    register(registering("authenticators", Waiting()))
+
+
+class Hasty:
+    """Uses in its hook what is there only later."""
+
+    def __init__(self, use: Callable[[PluginContext], object]) -> None:
+        self._use = use
+
+    @hookimpl
+    def shoal_register_observers(self, context: PluginContext) -> list[Observer]:
+        self._use(context)
+        return []
+
+
+class Elsewhere(Section):
+    pass
+
+
+EARLY = (
+    "plugin 'reef' failed in hook shoal_register_observers: RuntimeError: "
+    "the lifecycle may be used from a component's `start` on, and not in a hook"
+)
+
+
+def own_error(_context: PluginContext) -> None:
+    raise ConfigError("first\nsecond")
+
+
+@pytest.mark.parametrize(
+    ("use", "told"),
+    [
+        (lambda context: context.lifecycle.records(), EARLY),
+        (lambda context: context.lifecycle.known("x"), EARLY),
+        (own_error, "plugin 'reef': first\nplugin 'reef': second"),
+        (
+            lambda context: context.section(Elsewhere),
+            "Elsewhere is no section that the plugin 'reef' declares in shoal_config_sections",
+        ),
+    ],
+)
+def test_what_a_hook_raises_names_its_plugin(use: Callable[[PluginContext], object], told: str) -> None:
+    raw: dict[str, Any] = {"plugins": {"enabled": ["reef", "local_runtime"]}}
+    manager = PluginManager(Loaded(raw=raw), {"reef": Hasty(use)})
+    with pytest.raises(ConfigError) as caught:
+        SandboxLifecycle(manager.settings, manager.register)
+    assert str(caught.value) == told
