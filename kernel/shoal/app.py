@@ -68,13 +68,14 @@ class Shoal:
         self._authenticators = components.authenticators
         readiness = Readiness(parts, self._why_away)
         own = own_resources(self.lifecycle, self.settings, readiness, shoal.__version__)
-        table = RouteTable([*own, *components.resources])
+        table = RouteTable([*own, *components.resources], components.plugins)
         entrance = Entrance(
             components.authenticators,
             components.ingresses,
             strangers=None if components.authenticators else Strangers.of(self.settings.server),
-            guard=PolicyGuard(components.policies, self.lifecycle) if components.policies else None,
+            guard=PolicyGuard(components.policies, self.lifecycle, components.plugins) if components.policies else None,
             public=table.public,
+            plugins=components.plugins,
         )
         self.asgi = build(
             table,

@@ -6,7 +6,7 @@ import asyncio
 import errno
 from collections.abc import Callable
 from socket import socket
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from msgspec.structs import replace
@@ -22,7 +22,7 @@ from shoal.lifecycle.unreachable import NotRunning, unreachable
 from shoal.models import codes
 from shoal.models.sandbox import State
 from shoal.models.workload import Tunnel, Workload
-from shoal.plugin.calls import PluginBug, contained
+from shoal.plugin.calls import PluginBug, contained, wrong
 from shoal.plugin.interfaces import (
     AGENT_PORT,
     AGENT_TOKEN_HEADER,
@@ -31,6 +31,7 @@ from shoal.plugin.interfaces import (
     Access,
     Endpoint,
     EndpointQuery,
+    Ingress,
     PolicyTarget,
     Renewal,
 )
@@ -182,18 +183,37 @@ class Reach:
             expires=expires,
         )
         for ingress in self._ingresses if expires is None else self._signing:
-            if ingress.needs_address(query):
+            with contained(self._components.part("ingress", ingress)):
+                needs_address = ingress.needs_address(query)
+            if needs_address:
                 entry = await self.addressable(entry, port)
                 workload = entry.workload or workload
                 address = _address_of(self._route(workload, port))
                 query = replace(query, record=entry.record, workload=workload, internal_address=address)
-            endpoint = ingress.endpoint(query)
+            endpoint = self._told(ingress, query)
             if endpoint is not None:
                 way = self._route(workload, port)
                 if port == AGENT_PORT and way is not None:
                     await self._agents.settle(entry, way)
                 return self._with_headers(endpoint, query)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
+
+    def _told(self, ingress: Ingress, query: EndpointQuery) -> Endpoint | None:
+        """What an ingress answers. Raises what it raises, and PluginBug for what is no endpoint."""
+        part = self._components.part("ingress", ingress)
+        with contained(part):
+            endpoint: Any = ingress.endpoint(query)
+        if endpoint is None:
+            return None
+        if not isinstance(endpoint, Endpoint):
+            raise wrong(part, f"returned {type(endpoint).__name__} from endpoint, and not an Endpoint or None")
+        where: Any = endpoint.endpoint
+        if not isinstance(where, str) or not where or "://" in where:
+            raise wrong(part, "gave an endpoint that is not host[:port][/path], without a scheme")
+        headers: Any = {} if endpoint.headers is None else endpoint.headers
+        if not isinstance(headers, dict) or not all(isinstance(text, str) for pair in headers.items() for text in pair):
+            raise wrong(part, "gave an endpoint whose headers are not a dict of texts")
+        return endpoint
 
     def _with_headers(self, endpoint: Endpoint, query: EndpointQuery) -> Endpoint:
         """What the port wants requests to carry, added to what the ingress said."""

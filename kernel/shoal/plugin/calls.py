@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
@@ -14,6 +16,9 @@ from shoal.models import codes
 from shoal.plugin.components import Part
 
 T = TypeVar("T")
+_WIRE: Final = frozenset(code for code in vars(codes).values() if isinstance(code, str))
+"""Codes that the wire dictates, some of them without a scope."""
+_CODE: Final = re.compile(r"[A-Z0-9_]+::[A-Z0-9_]+")
 log = structlog.get_logger("shoal.plugin")
 
 LAST_SECONDS: Final = 1.0
@@ -74,20 +79,38 @@ def contained(part: Part) -> Iterator[None]:
 
     Anything else is a bug of the plugin: it is logged with its name. SystemExit ends nothing, and the CancelledError of
     a task that the component cancelled itself is no cancellation of this one, which would end without a trace. Raises
-    PluginBug for those.
+    PluginBug for those. A ShoalError whose code is not ``SCOPE::REASON`` goes on as it is, and is logged once.
     """
     try:
         yield
-    except ShoalError:
+    except ShoalError as error:
+        check_code(part, error)
         raise
     except asyncio.CancelledError as error:
         if ends_this_task(error):
             raise
-        raise _bug(part, error, "cancelled its own work") from None
+        raise bug(part, error) from None
     except SystemExit as error:
-        raise _bug(part, error, "tried to end the server") from None
-    except Exception as error:
-        raise _bug(part, error, "failed in an unforeseen way") from error
+        raise bug(part, error) from None
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        if ends_this_task(error):
+            raise
+        raise bug(part, error) from error
+
+
+def check_code(part: Part, error: ShoalError) -> None:
+    """Log an error whose code has not the form that clients tell codes by; what it refuses stays refused."""
+    if not isinstance(error.code, str) or (error.code not in _WIRE and _CODE.fullmatch(error.code) is None):
+        line = f"{part} raised {type(error).__name__} with the code {error.code!r}: a code has the form SCOPE::REASON"
+        _tell_once(part.plugin, line)
+
+
+@functools.lru_cache(maxsize=256)
+def _tell_once(plugin: str, line: str) -> None:
+    """Log it the first time: whoever sends requests does not fill the log."""
+    log.error("a plugin answered wrongly", plugin=plugin, error=line)
 
 
 def wrong(part: Part, reason: str) -> PluginBug:
@@ -96,7 +119,13 @@ def wrong(part: Part, reason: str) -> PluginBug:
     return PluginBug(codes.INTERNAL_ERROR, f"The {part.family} gave an answer that cannot be used.")
 
 
-def _bug(part: Part, error: BaseException, did: str) -> PluginBug:
+def bug(part: Part, error: BaseException) -> PluginBug:
+    """The error for what a component raised and must not; logged with the plugin's name."""
+    did = "failed in an unforeseen way"
+    if isinstance(error, asyncio.CancelledError):
+        did = "cancelled its own work"
+    elif isinstance(error, SystemExit):
+        did = "tried to end the server"
     traceback = error if isinstance(error, Exception) else None
     log.error("a plugin failed", plugin=part.plugin, error=f"{part} {did}: {described(error)}", exc_info=traceback)
     return PluginBug(codes.INTERNAL_ERROR, f"The {part.family} {did}.")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
 from msgspec import Struct
 
 from shoal.plugin.interfaces import (
@@ -17,6 +21,9 @@ from shoal.plugin.interfaces import (
     Runtime,
     Store,
 )
+
+NO_PLUGINS: Final[Mapping[int, str]] = MappingProxyType({})
+"""In place of `Components.plugins`, where no plugin registered anything."""
 
 
 class Part(Struct, frozen=True):
@@ -82,6 +89,11 @@ class Components(Struct, kw_only=True):
         ]
 
     def part(self, family: str, component: Component) -> Part:
-        """A component with its plugin; one that no plugin registered is named after its module."""
-        plugin = self.plugins.get(id(component), type(component).__module__)
-        return Part(plugin=plugin, family=family, component=component)
+        """`part_of`, with these plugins."""
+        return part_of(family, component, self.plugins)
+
+
+def part_of(family: str, component: Component, plugins: Mapping[int, str]) -> Part:
+    """A component with its plugin, by `Components.plugins`; one that no plugin registered is named after its module."""
+    plugin = plugins.get(id(component), type(component).__module__)
+    return Part(plugin=plugin, family=family, component=component)

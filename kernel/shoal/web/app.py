@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from shoal.config.settings import Settings
@@ -40,13 +40,15 @@ def own_resources(lifecycle: LifecycleApi, settings: Settings, readiness: Readin
     ]
 
 
-def check_routes(lifecycle: LifecycleApi, settings: Settings, resources: Sequence[Resources]) -> None:
+def check_routes(
+    lifecycle: LifecycleApi, settings: Settings, resources: Sequence[Resources], plugins: Mapping[int, str]
+) -> None:
     """Raise ConfigError for a route of a plugin that cannot be served beside the server's own."""
 
     async def nobody() -> dict[str, str | None]:
         return {}
 
-    routes.build(RouteTable([*own_resources(lifecycle, settings, nobody, ""), *resources]))
+    routes.build(RouteTable([*own_resources(lifecycle, settings, nobody, ""), *resources], plugins))
 
 
 def build(

@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes
 import structlog
 
 from shoal.errors import NotSupported, ShoalError
-from shoal.plugin.calls import ends_this_task
+from shoal.plugin.calls import bug, check_code, ends_this_task
 from shoal.proxy.asgi import Message, Receive, Scope, Send
 from shoal.proxy.failures import ResponseCut
 from shoal.proxy.target import ProxyTarget
@@ -80,12 +80,17 @@ class Edge:
         try:
             await self._serve(scope, receive, exchange)
         except ShoalError as error:
+            if exchange.part is not None:
+                check_code(exchange.part, error)
             await _fail(scope, exchange, error)
         except ResponseCut as cut:
             log.warning("answer cut off", sandbox_id=exchange.sandbox_id, cause=repr(cut.__cause__ or cut))
         except BaseException as error:
             if ends_this_task(error):
                 raise
+            if exchange.part is not None:
+                await _fail(scope, exchange, bug(exchange.part, error))
+                return
             log.exception("request failed in an unforeseen way", route=exchange.route, sandbox_id=exchange.sandbox_id)
             await _fail(scope, exchange, render.internal())
         finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from shoal.plugin.components import NO_PLUGINS
 from shoal.plugin.interfaces import Authenticator, HostTarget, Ingress
 from shoal.proxy.asgi import Scope
 from shoal.proxy.target import ProxyTarget, host_target
@@ -24,6 +25,7 @@ class Entrance:
         strangers: keeps other origins off where nobody is asked for a key.
         guard: asks the policies; None where there is none.
         public: paths that need no credential.
+        plugins: whose each component is, by its ``id()``.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Entrance:
         strangers: Strangers | None = None,
         guard: PolicyGuard | None = None,
         public: frozenset[str] = frozenset(),
+        plugins: Mapping[int, str] = NO_PLUGINS,
     ) -> None:
-        self.authentication = Authentication(authenticators)
-        self.hosts = ClaimedHosts(ingresses)
+        self.authentication = Authentication(authenticators, plugins)
+        self.hosts = ClaimedHosts(ingresses, plugins)
         self.strangers = strangers
         self.guard = guard
         self.public = public

@@ -11,6 +11,7 @@ from typing import Any
 from shoal.errors import Unauthenticated
 from shoal.http.answers import EXCHANGE
 from shoal.models import codes
+from shoal.plugin.components import Part
 from shoal.plugin.interfaces import PolicyRequest, Principal
 from shoal.plugin.interfaces.policy import Governed
 from shoal.proxy.asgi import Header, Message, Receive, Scope, Send
@@ -33,6 +34,7 @@ class Exchange:
         method: as received; a WebSocket's is GET.
         consulted: names of the headers that an authenticator looked at.
         withheld: values of credentials that an authenticator knew.
+        part: of the plugin whose responder has the request.
         principal: who asks, once known.
         route, sandbox_id: for the access log, once routed.
         status: of the answer; 0 before it began.
@@ -57,6 +59,7 @@ class Exchange:
         "consulted",
         "headers",
         "method",
+        "part",
         "principal",
         "request_id",
         "route",
@@ -83,6 +86,7 @@ class Exchange:
         self.consulted: set[bytes] = set()
         self.withheld: set[bytes] = set()
         self.principal: Principal | None = None
+        self.part: Part | None = None
         self.route: str | None = None
         self.sandbox_id: str | None = None
         self.status = 0

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from msgspec.structs import replace
 
-from shoal.errors import InternalError, NotFound, ShoalError
-from shoal.models import codes
+from shoal.errors import NotFound, ShoalError
 from shoal.models.sandbox import SandboxRecord
+from shoal.plugin.calls import contained, wrong
+from shoal.plugin.components import NO_PLUGINS, Part, part_of
 from shoal.plugin.interfaces import PROXY_OPERATION, WEBSOCKET_OPERATION, Policy, PolicyRequest, Principal
 from shoal.plugin.interfaces.policy import Governed
 from shoal.plugin.interfaces.store import SnapshotRecord
@@ -30,8 +31,10 @@ POOL_ITEM: Final = "/pools/{name}"
 class PolicyGuard:
     """Every policy of one server, of which there is one at least: where there is none, nothing is asked."""
 
-    def __init__(self, policies: Sequence[Policy], lifecycle: LifecycleApi) -> None:
-        self._policies = policies
+    def __init__(
+        self, policies: Sequence[Policy], lifecycle: LifecycleApi, plugins: Mapping[int, str] = NO_PLUGINS
+    ) -> None:
+        self._policies = [(policy, part_of("policy", policy, plugins)) for policy in policies]
         self._lifecycle = lifecycle
 
     async def routed(
@@ -68,13 +71,14 @@ class PolicyGuard:
         await self._ask(exchange, request)
 
     def sees(self, principal: Principal | None, record: Governed) -> bool:
-        """Whether every policy shows it to this caller. Raises InternalError for an answer that is neither."""
-        for policy in self._policies:
-            shown = policy.visible(principal, record)
+        """Whether every policy shows it to this caller. Raises PluginBug for an answer that is neither."""
+        for policy, part in self._policies:
+            with contained(part):
+                shown = policy.visible(principal, record)
             if shown is False:
                 return False
             if shown is not True:
-                raise _unclear(policy, "visible")
+                raise wrong(part, f"returned {type(shown).__name__} from visible, and not True or False: refused")
         return True
 
     def finished(self, request: PolicyRequest) -> None:
@@ -87,13 +91,14 @@ class PolicyGuard:
 
     async def _ask(self, exchange: Exchange, request: PolicyRequest) -> None:
         self._require_visible(request)
-        passed: list[Policy] = []
+        passed: list[tuple[Policy, Part]] = []
         try:
-            for policy in self._policies:
-                answer: Any = await policy.check(request)  # type: ignore[func-returns-value]  # a plugin may be wrong
-                passed.append(policy)
+            for policy, part in self._policies:
+                with contained(part):
+                    answer: Any = await policy.check(request)  # type: ignore[func-returns-value]  # a plugin may be wrong
+                passed.append((policy, part))
                 if answer is not None:
-                    raise _unclear(policy, "check")
+                    raise wrong(part, f"returned {type(answer).__name__} from check, and not None: refused")
         except BaseException:
             _finish(passed, request)
             raise
@@ -128,15 +133,9 @@ class PolicyGuard:
         return None
 
 
-def _finish(policies: Sequence[Policy], request: PolicyRequest) -> None:
-    for policy in policies:
+def _finish(policies: Sequence[tuple[Policy, Part]], request: PolicyRequest) -> None:
+    for policy, part in policies:
         try:
             policy.finished(request)
         except Exception:
-            log.exception("policy failed", policy=policy.name, operation=request.operation)
-
-
-def _unclear(policy: Policy, method: str) -> InternalError:
-    """An answer without a clear meaning allows nothing."""
-    log.error("a policy's answer is not one that its method has: refused", policy=policy.name, method=method)
-    return InternalError(codes.INTERNAL_ERROR, "The server failed in an unforeseen way; its log has the request id.")
+            log.exception("policy failed", plugin=part.plugin, policy=policy.name, operation=request.operation)

@@ -28,7 +28,7 @@ def build(table: RouteTable, guard: PolicyGuard | None = None) -> App[Request, R
     """The application with every route of the table, and the document about them. Raises ConfigError."""
     router = CompiledRouter()
     asks = [] if guard is None else [_Asks(table, guard)]
-    app: App[Request, Response] = App(router=router, middleware=[_Notes(table), *asks])
+    app: App[Request, Response] = App(router=router, middleware=[_Notes(table), *asks, _Hands(table)])
     app.resp_options.default_media_type = None  # type: ignore[assignment]  # an empty answer has no type
     app.add_error_handler(Exception, _leave)
     app.add_error_handler(falcon.HTTPError, _Translation(router, table).leave)
@@ -84,6 +84,17 @@ class _Asks:
         exchange: Exchange = req.scope[KEY]
         if succeeded and exchange.ask is not None:
             raise RuntimeError(f"{exchange.method} {req.uri_template} has not asked the policies, as it declares")
+
+
+class _Hands:
+    """Notes whose responder has the request from now on, for what it raises."""
+
+    def __init__(self, table: RouteTable) -> None:
+        self._table = table
+
+    async def process_resource(self, req: Request, _resp: Response, _resource: object, _params: dict[str, Any]) -> None:
+        exchange: Exchange = req.scope[KEY]
+        exchange.part = self._table.part(req.uri_template)
 
 
 class _Translation:

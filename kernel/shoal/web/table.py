@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from shoal.errors import ConfigError
+from shoal.plugin.components import NO_PLUGINS, Part, part_of
 from shoal.plugin.interfaces import Operation, Resources, Route
 from shoal.plugin.interfaces.auth import READ, WRITE
 from shoal.web.resources.pages import FILES
@@ -33,6 +34,7 @@ class RouteTable:
 
     Args:
         groups: the server's own and the plugins'.
+        plugins: whose a group is, by its ``id()``; the server's own are nobody's.
 
     Attributes:
         mounted: route by the template under which Falcon has it.
@@ -42,14 +44,20 @@ class RouteTable:
     Raises ConfigError for two of one path or operation, and for a path that is not free or no path.
     """
 
-    def __init__(self, groups: Iterable[Resources]) -> None:
+    def __init__(self, groups: Iterable[Resources], plugins: Mapping[int, str] = NO_PLUGINS) -> None:
+        self._parts: dict[str, Part] = {}
         self.mounted: dict[str, Route] = {}
         self.rows: list[Row] = []
         self._owners: dict[str, str] = {}
         self._operations: dict[tuple[str | None, str], Operation] = {}
         for group in groups:
-            for route in _routes(group):
-                self._add(group.name, route)
+            of = plugins.get(id(group))
+            label = f"{group.name!r}" if of is None else f"{group.name!r} of the plugin {of!r}"
+            for route in _routes(group, label):
+                self._add(label, route)
+                if of is not None:
+                    part = part_of("resources", group, plugins)
+                    self._parts.update((mount + route.path, part) for mount in MOUNTS)
         bare = (path for path, route in self.mounted.items() if route.public)
         self.public = frozenset({*_RESERVED, *bare})
 
@@ -59,13 +67,17 @@ class RouteTable:
         declared = None if operation is None else operation.scope
         return declared or (READ if method in ("GET", "HEAD") else WRITE)
 
+    def part(self, template: str | None) -> Part | None:
+        """The plugin's group that a route belongs to; None for the server's own."""
+        return self._parts.get(template or "")
+
     def operation(self, template: str | None, method: str) -> Operation | None:
         """The declaration of a method of a route, if it has one."""
         return self._operations.get((template, method))
 
     def _add(self, group: str, route: Route) -> None:
         if not route.path.startswith("/") or (route.public and "{" in route.path):
-            raise ConfigError(f"resources {group!r}: {route.path!r} is no path for a route")
+            raise ConfigError(f"resources {group}: {route.path!r} is no path for a route")
         for mount in MOUNTS[:1] if route.public else MOUNTS:
             self._claim(group, "path", mount + route.path)
             self.mounted[mount + route.path] = route
@@ -78,21 +90,21 @@ class RouteTable:
 
     def _claim(self, group: str, what: str, name: str) -> None:
         if name in _RESERVED or f"{name}/".startswith((_PROXIED, f"{MOUNTS[1]}{_PROXIED}")):
-            raise ConfigError(f"resources {group!r}: the {what} {name!r} is the server's own")
+            raise ConfigError(f"resources {group}: the {what} {name!r} is the server's own")
         if name in self._owners:
-            both = f"{self._owners[name]!r} and {group!r}"
+            both = f"{self._owners[name]} and {group}"
             raise ConfigError(f"resources {both} both have the {what} {name!r}")
         self._owners[name] = group
 
 
-def _routes(group: Resources) -> list[Route]:
+def _routes(group: Resources, label: str) -> list[Route]:
     """What a group lists. Raises ConfigError if that fails, or is no list of routes."""
     try:
         found = list(group.routes())
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"resources {group.name!r} failed in routes: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"resources {label} failed in routes: {type(error).__name__}: {error}") from error
     if not all(isinstance(route, Route) for route in found):
-        raise ConfigError(f"resources {group.name!r}: routes must return a list of Route")
+        raise ConfigError(f"resources {label}: routes must return a list of Route")
     return found

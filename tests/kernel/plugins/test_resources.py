@@ -154,4 +154,6 @@ def test_check_config_finds_a_route_that_is_taken(
     config.write_text('[server]\nhost = "127.0.0.1"\n[plugins]\nenabled = ["reef", "notes", "sqlite_store"]\n')
     with installed(tmp_path, monkeypatch, reef=RUNTIME, notes=taken):
         assert main(["check-config", "--config", str(config)]) == 1
-    assert capsys.readouterr().err == "shoal: resources 'pools' and 'notes' both have the path '/pools/{name}'\n"
+    assert capsys.readouterr().err == (
+        "shoal: resources 'pools' and 'notes' of the plugin 'notes' both have the path '/pools/{name}'\n"
+    )
