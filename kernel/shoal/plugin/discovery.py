@@ -30,6 +30,7 @@ from shoal.plugin.version import check_version
 
 T = TypeVar("T")
 
+_KEY: Final = re.compile(r"\w+(\.[\w\[\]-]+)+: ")
 _KERNEL_TABLES: Final = frozenset(section.path for section in KERNEL_SECTIONS)
 IMPORT_TIMEOUT: Final = 20.0
 """How long a plugin that nobody enabled may take to be imported, or to answer."""
@@ -150,8 +151,7 @@ class Candidate:
         except ConfigError as error:
             if repr(self.name) in str(error):
                 raise
-            lines = (f"plugin {self.name!r}: {line}" for line in str(error).splitlines() or [f"failed in {what}"])
-            raise ConfigError("\n".join(lines)) from error
+            raise ConfigError(self._named(str(error) or f"failed in {what}")) from error
         except BaseException as error:
             package = (getattr(error, "name", None) or "").partition(".")[0]
             if isinstance(error, ModuleNotFoundError) and package not in sys.modules:
@@ -161,6 +161,11 @@ class Candidate:
             took = time.monotonic() - begun
             if took > SLOW_SECONDS:
                 self.slow.append(f"plugin {self.name!r} took {took:.1f} s in {what}")
+
+    def _named(self, text: str) -> str:
+        """A ConfigError's text with this plugin's name on each line that does not begin with a key of the file."""
+        lines = text.splitlines()
+        return "\n".join(line if _KEY.match(line) else f"plugin {self.name!r}: {line}" for line in lines)
 
     def _aside(self, what: str, action: Callable[[], Any], patience: float) -> Any:
         """Run ``action`` on another thread, which is left behind if it takes too long; it is waited for once."""

@@ -377,7 +377,7 @@ EARLY = (
 
 
 def own_error(_context: PluginContext) -> None:
-    raise ConfigError("first\nsecond")
+    raise ConfigError("no coral\nreef.depth: too deep")
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def own_error(_context: PluginContext) -> None:
     [
         (lambda context: context.lifecycle.records(), EARLY),
         (lambda context: context.lifecycle.known("x"), EARLY),
-        (own_error, "plugin 'reef': first\nplugin 'reef': second"),
+        (own_error, "plugin 'reef': no coral\nreef.depth: too deep"),
         (
             lambda context: context.section(Elsewhere),
             "Elsewhere is no section that the plugin 'reef' declares in shoal_config_sections",

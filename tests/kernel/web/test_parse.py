@@ -255,7 +255,7 @@ class Told(msgspec.Struct):
 
 
 def test_described_fields_numbers_and_enums() -> None:
-    body = BodyDecoder(Told)
+    body: BodyDecoder[Told] = BodyDecoder(Told)
     exact = body.parse(b'{"text":"ray","tags":["a"],"kind":"k","depth":2.5,"step":10,"tide":"high"}')
     lenient = body.parse(b'{"text":"ray","tags":["a"],"kind":"k","depth":"2.5","step":"10","tide":"high"}')
     assert exact == lenient == Told(text="ray", tags=["a"], kind="k", depth=2.5, step=10, tide=Tide.HIGH)
