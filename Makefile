@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 LOCK   := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo test lint types unit coverage chaos setup setup-dev lock image clean
+.PHONY: demo test lint types unit coverage chaos docs setup setup-dev lock image clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,10 @@ coverage: $(VENV)/.dev
 # Half an hour of faults on each engine that is there (docs/reliability.md). SHOAL_CHAOS_SEED takes up a run's seed.
 chaos: $(VENV)/.dev
 	SHOAL_CHAOS_SECONDS=$${SHOAL_CHAOS_SECONDS:-1800} $(BIN)/python -m pytest -s tests/chaos
+
+# The plugin reference, from signatures and docstrings; a test compares.
+docs: $(VENV)/.dev
+	$(BIN)/python -m tests.docs.reference
 
 setup: $(VENV)/.run
 setup-dev: $(VENV)/.dev

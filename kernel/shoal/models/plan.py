@@ -17,7 +17,14 @@ from shoal.models.requests import ImageAuth, LifecycleHooks, NetworkPolicy, Plat
 
 
 class Probe(Frozen, kw_only=True, omit_defaults=True, frozen=True):
-    """``GET :{port}{path}`` from the server; ready once it answers 2xx, within ``timeout_seconds`` in all."""
+    """``GET :{port}{path}`` from the server; ready once it answers 2xx, within ``timeout_seconds`` in all.
+
+    Attributes:
+        port: of the sidecar.
+        path: with its leading slash.
+        headers: of each request.
+        timeout_seconds: for all tries together; then the create fails.
+    """
 
     port: int
     path: str
@@ -38,7 +45,8 @@ class Sidecar(Frozen, kw_only=True, omit_defaults=True, frozen=True):
 
     Attributes:
         name: unique within the plan, a DNS label; its container is named after it and the sandbox.
-        image_auth: registry credentials, for this create only.
+        image, image_auth: what it runs from; credentials are for this create only.
+        env, resource_limits, resource_requests: as in `WorkloadPlan`, and the sidecar's own.
         command: None keeps the image's own entrypoint and command.
         ports: those that must be reachable from outside, besides the sandbox's own.
         capabilities: Linux capabilities to add, without ``CAP_``.
@@ -82,7 +90,9 @@ class NetworkPlan(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     Attributes:
         mode: the runtime's own word for a network; None leaves it to the runtime's configuration.
         policy: the caller's network policy; a networking plugin turns it into a sidecar.
-        publish: ports of the sandbox that must be reachable from outside, besides the runtime's own.
+        publish: TCP ports of the sandbox, as numbers, that must be reachable from outside, besides the runtime's own.
+            No client sets it: networking plugins do. A runtime all of whose ports can be reached need do nothing;
+            another one maps each and reports where in `Workload.ports`.
     """
 
     mode: str | None = None
@@ -95,11 +105,22 @@ class WorkloadPlan(Frozen, kw_only=True, omit_defaults=True, frozen=True):
 
     Attributes:
         id: the sandbox id, UUID4 with hyphens; a runtime names its workload after it, so that creating twice is one.
+        runtime: `Runtime.name` of the runtime that it is for.
+        created_at, expires_at: UTC; no expiry means manual clean-up. The kernel ends the sandbox, not the runtime.
         image, image_auth: what to run from, as the caller wrote it; None when ``snapshot_image`` is set.
         snapshot_id, snapshot_image: the snapshot restored from, and the runtime's own reference to its content.
         command: the sandbox's own command as the caller wrote it, never empty; `argv` is what to run.
-        env: null means "unset it", where the runtime can.
+        env: the sandbox's variables; they win over the image's and over those of the runtime's configuration. None for
+            one takes it away, also where image or configuration sets it; a runtime that cannot do that sets it empty.
         resource_limits, resource_requests: quantities (`shoal.kit`) (``cpu``, ``memory``, ``gpu``), free-form keys.
+        platform: what the caller asked for; one of ``Capabilities.platforms``.
+        volumes: what to mount; only kinds that are among ``Capabilities.volumes``.
+        network, sidecars: as the networking plugins left them.
+        lifecycle: commands before the sandbox's own and at intervals; the agent runs them.
+        credential_proxy: the caller wants credentials added to its egress; for networking plugins.
+        secure_access: its ports want an access token; for networking plugins.
+        metadata: the caller's labels; a runtime whose engine has such things attaches them.
+        extensions: the caller's, whole; what a runtime does not know it ignores.
         drop_capabilities: Linux capabilities that the sandbox's own container must not have, besides the runtime's own.
         labels: what plugins want attached to the workload, besides ``metadata``; reported back as `Workload.labels`.
         warnings: what the caller asked for and gets only in part, a sentence each: part of the create's answer.

@@ -89,9 +89,13 @@ class SandboxRecord(Frozen, kw_only=True, omit_defaults=True, frozen=True):
     does.
 
     Attributes:
+        id: UUID4 with hyphens.
         runtime: name of the runtime plugin's runtime that realises it.
         state, reason, message, since: the status; ``since`` is when ``state`` last changed.
         expires_at: UTC; None means manual clean-up.
+        created_at: when the create was accepted (UTC).
+        entrypoint: the sandbox's own command.
+        image, snapshot_id, platform, metadata: as the create had them; metadata as patched since.
         purge_at: when a Failed create is forgotten (PENDING_FAILURE_TTL); None otherwise.
         failure: of a Failed create, the error of a caller who asks for an endpoint; ``message`` goes with it.
         extensions: every extension of the request; only some are echoed (`echoed_extensions`).

@@ -35,6 +35,9 @@ class Adoption(Frozen, kw_only=True, frozen=True):
     """What the engine holds of a sandbox that the store has no record of (another server made it, a store was lost).
 
     Attributes:
+        created_at: of the sandbox (UTC), `WorkloadPlan.created_at`.
+        entrypoint: `WorkloadPlan.command`.
+        image, snapshot_id, platform, metadata, extensions: as in the plan, as far as the engine keeps them.
         expires_at: None means manual clean-up, never "unknown": a runtime that does not know leaves the workload out.
         purge_at: given for a create that failed, of which the engine keeps the memory alone (`SharedTruth.remember`):
             when that ends.
@@ -63,10 +66,12 @@ class Workload(Frozen, kw_only=True, frozen=True):
 
     Attributes:
         id: the sandbox id.
+        phase: what the engine says of it, in the kernel's words.
         reason, message: for the public status; ``reason`` is one CamelCase or UPPER_CASE word.
         since: when the engine says that the phase began; None when it does not say.
         host: address at which the server itself reaches the sandbox's ports; None while there is none.
-        ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``.
+        ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``:
+            ``{8080: "10.0.0.7:31000"}``, an IPv6 host in brackets. It comes before ``host``, which may be None.
         proxy: ``host:port/prefix`` behind which every other port is found as ``/{port}``, where ``host`` is None.
         tunnelled: its ports have no address: `Runtime.connect` is the way to them. ``ports`` may still name exceptions.
         public_host, public_ports, public_proxy: the same for clients, where it differs from how the server reaches it.

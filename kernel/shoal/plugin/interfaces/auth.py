@@ -23,8 +23,10 @@ class Principal(Struct, kw_only=True, frozen=True):
     """An authenticated caller.
 
     Attributes:
-        name: for logs and ownership; never a credential.
-        scopes: ``read`` (GET), ``write`` (everything else), ``proxy`` (proxied requests and WebSockets).
+        name: for logs and ownership; never a credential. It is what `SandboxRecord.owner` will be, so the same caller
+            has the same one at all times.
+        scopes: ``read`` (GET), ``write`` (everything else), ``proxy`` (proxied requests and WebSockets). All three
+            unless given.
     """
 
     name: str
@@ -68,7 +70,10 @@ class Authenticator(Component, ABC):
     async def authenticate(self, request: AuthRequest) -> Principal | None:
         """The caller; None for "not my kind of credential" (the next one is asked).
 
-        Raises Unauthenticated for "mine, and bad", Unavailable if it cannot decide now.
+        Called for every request, before its route is known, on the event loop and without a time limit: what asks
+        another service bounds that itself. Raises Unauthenticated for "mine, and bad", as for a token that has expired,
+        Unavailable if it cannot decide now. ``Unauthenticated(code, message, headers={"WWW-Authenticate": "Bearer"})``
+        answers with these headers.
         """
 
     def missing(self) -> Unauthenticated:

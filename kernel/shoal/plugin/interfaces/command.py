@@ -32,7 +32,9 @@ class Command(ABC):
 
         Args:
             arguments: what was typed, parsed; `commands` in it has the names of all commands, in the order of the help.
-            context: reads and validates the configuration and gives it as to the plugin's other hooks; its lifecycle
+            context: reads and validates the configuration and gives it as to the plugin's other hooks. It calls
+                the hooks of every enabled plugin as a start does, and starts none of what they make. ``settings``,
+                ``section(kind)`` and ``source`` are there; ``agents`` and ``capabilities`` are empty, and the lifecycle
                 knows of no sandbox. Raises ConfigError.
 
         A ShoalError that is raised is printed as one line, with exit code 1.

@@ -17,6 +17,10 @@ class Endpoint(Wire):
 
     An ingress gives the headers by which its own way works. Those that the sandbox's port wants whichever way is taken
     (an access token, a sidecar's) come from the workload and from networking; the kernel adds them.
+
+    Attributes:
+        endpoint: ``sandbox.example:8443/some/path``, an IPv6 host in brackets.
+        headers: by name, what clients are told to send; None for none.
     """
 
     endpoint: str
@@ -27,6 +31,8 @@ class EndpointQuery(Struct, kw_only=True, frozen=True):
     """One look-up, already checked: the port is valid and the workload was seen.
 
     Attributes:
+        record, workload: the sandbox, and where it runs.
+        port: of the sandbox, that the client asks for.
         use_server_proxy: the client wants to go through this server.
         expires: Unix seconds for a signed route; None for an unsigned one.
         base: how the client reached this server: Host header and mount prefix (``example.com/v1``).
@@ -47,6 +53,8 @@ class HostTarget(Struct, frozen=True):
     """The port that a Host header stands for.
 
     Attributes:
+        sandbox_id: of any sandbox, known or not; an unknown one is answered 404.
+        port: of that sandbox.
         open: anybody may come in; no authenticator is asked.
         signed: whoever knows the host was given it; no authenticator is asked, nor for the sandbox's access token.
     """

@@ -15,8 +15,10 @@ class Transition(Struct, kw_only=True, frozen=True):
     """One lifecycle transition, after it is durable.
 
     Attributes:
+        record: as it is after the transition; of one that is gone, as it was last.
         before: None for a new sandbox.
-        after: None for one that is gone.
+        after: None for one that is gone; never the same as ``before``. A member of a pool is new when it is taken.
+        at: when the kernel noted it (UTC).
     """
 
     record: SandboxRecord
@@ -30,4 +32,7 @@ class Observer(Component, ABC):
 
     @abstractmethod
     def transition(self, event: Transition) -> None:
-        """Note it and return at once. An exception is logged and changes nothing."""
+        """Note it and return at once: it is called on the event loop. An exception is logged and changes nothing.
+
+        What is told is durable, but telling is not: a server that is killed between the two tells nobody.
+        """

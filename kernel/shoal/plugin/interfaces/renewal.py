@@ -24,7 +24,10 @@ class Access(Struct, frozen=True):
     """One access.
 
     Attributes:
+        sandbox_id: of a sandbox that is known, or was a moment ago.
         port: of the sandbox; None if whoever reports it does not know.
+        transport: how it came.
+        at: when (UTC).
     """
 
     sandbox_id: str

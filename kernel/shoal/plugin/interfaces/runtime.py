@@ -4,6 +4,12 @@ All methods are coroutines on the server's event loop and must not block it: an 
 on threads that the runtime bounds. Of the methods that change something (create, delete, pause, resume, apply,
 snapshot) the kernel never calls two for one sandbox at once, and never more than `Runtime.concurrency` altogether.
 The others may be called at any time.
+
+What a method raises is a ShoalError, with a code of this runtime's: ``{scope}::{REASON}``. ``EngineFailure`` (500) is
+for an engine that refuses or breaks, with ``retry_after`` in seconds if the same call may succeed then. ``Unavailable``
+(503) is for an engine that is away. The code is the runtime's own word: clients see it, and the part after ``::``
+becomes the ``reason`` of the sandbox that failed. ``NotFound`` with ``{scope}::SANDBOX_NOT_FOUND`` is for an id that
+the engine does not know.
 """
 
 from __future__ import annotations
@@ -26,7 +32,11 @@ from shoal.plugin.interfaces.snapshots import SnapshotCatalogue
 from shoal.plugin.interfaces.truth import SharedTruth
 
 Progress = Callable[[str, str], None]
-"""``progress(reason, message)``: shows in the status of a Pending sandbox; cheap, and may be called often."""
+"""``progress(reason, message)``: shows in the status of a Pending sandbox; cheap, and may be called often.
+
+``reason`` is one word for programs, ``PULLING_IMAGE``; ``message`` a sentence for people. Called on the event loop, not
+on a thread. It is shown, not stored, and does nothing once the sandbox is Pending no more.
+"""
 
 
 class Capabilities(Struct, kw_only=True, frozen=True):
@@ -36,6 +46,12 @@ class Capabilities(Struct, kw_only=True, frozen=True):
     400 ``SANDBOX::INVALID_PARAMETER`` (docs/wire/api.md section 6).
 
     Attributes:
+        pause: `Runtime.pause` and `Runtime.resume` work; the kernel's warm pools need it.
+        snapshots: `Runtime.snapshot` and `Runtime.delete_snapshot` work, and plans with a ``snapshot_image``.
+        sidecars: ``WorkloadPlan.sidecars`` of a caller.
+        network_policy: a networking plugin may add what keeps ``networkPolicy``: sidecars that come first.
+        lifecycle_hooks: ``WorkloadPlan.lifecycle``.
+        image_auth: registry credentials of a request, ``WorkloadPlan.image_auth``.
         pools: it keeps pools of its own (`Runtime.pools`) and understands ``extensions.poolRef``. For runtimes that
             only can pause, the kernel keeps them.
         secure_access: it keeps ``WorkloadPlan.labels`` with the workload and reports them from the first sight of it,
@@ -69,7 +85,10 @@ class Capabilities(Struct, kw_only=True, frozen=True):
 class LogQuery(Struct, kw_only=True, frozen=True):
     """Which part of the logs.
 
-    The last ``tail`` lines, not older than ``since`` (UTC), of ``container`` if it has several.
+    Attributes:
+        tail: so many last lines at most. The server asks for 1 to 10000; 0 is no lines at all, never "all of them".
+        since: no line that is older (UTC).
+        container: the one of several, by the engine's name for it; None is the sandbox's own.
     """
 
     tail: int = 100
@@ -82,9 +101,12 @@ class Runtime(Component, ABC):
 
     Attributes:
         name: what ``runtime.type`` and ``extensions["runtime"]`` say.
-        scope: of this runtime's error codes: ``REEF`` gives ``REEF::SANDBOX_NOT_FOUND``.
+        scope: of the error codes about its sandboxes, the kernel's as well as its own: ``REEF`` gives
+            ``REEF::SANDBOX_NOT_FOUND``. Upper case, ``A-Z``, ``0-9`` and ``_``; required.
         capabilities: fixed once `start` has returned.
-        concurrency: how many engine operations may run side by side; more wait, first come first served.
+        concurrency: how many engine operations may run side by side; more wait, first come first served, those that
+            refill pools last. It bounds the methods that change something; ``lifecycle.provision_concurrency``,
+            where it is set, wins over it. Reads (`list`, `logs`, `inspect`) are not counted.
         resync_interval: seconds between two full comparisons of `list` with the view.
         wrong_state: the machine word of each 409 for what a sandbox's state does not allow; None: the operation's own
             (``SANDBOX_NOT_RUNNING``, ``SANDBOX_NOT_PAUSED``).
@@ -159,14 +181,21 @@ class Runtime(Component, ABC):
     async def list(self) -> list[Workload]:
         """Every workload of ours on the engine, in any phase. Complete or an error: what is missing counts as gone.
 
-        One broken workload is left as it was last seen or reported as failed; it never fails the list.
+        No id stands in it twice. One broken workload is left as it was last seen or reported as failed; it never fails
+        the list. Called at start, after each beginning of a watch, every ``resync_interval`` seconds, and when an event
+        does not fit; within ``plugins.start_timeout_seconds``. What was made or removed before the call shows in it.
+        A workload that the store does not know is taken over if it has an ``adoption``, and left alone if not.
         """
 
     @abstractmethod
     def watch(self) -> AsyncIterator[Workload | WorkloadGone]:
         """Changes as they happen, from the moment of the call; ends or raises when the stream is lost.
 
-        The kernel then waits, lists and watches again, so an event may be missed or repeated without harm.
+        The kernel then waits (0.2 s, up to 2 s), lists and watches again, so an event may be missed or repeated without
+        harm. Each is a whole `Workload`, as `list` would give it, or a `WorkloadGone`. Of one sandbox they come in the
+        order in which they happened, and within half a second: an event that comes as late after an operation counts as
+        news from before it, and costs a list. Its own operations may show in it, or not. Cancelled when the server
+        stops. `shoal.kit.Feed` is the usual body.
         """
 
     async def connect(self, sandbox_id: str, port: int) -> socket:
@@ -180,15 +209,18 @@ class Runtime(Component, ABC):
         raise NotImplementedError
 
     async def logs(self, sandbox_id: str, query: LogQuery) -> str:
-        """The workload's output as text, oldest line first; ``(no logs)`` when there is none."""
+        """The workload's output as text, oldest line first; ``(no logs)`` when there is none.
+
+        Raises NotFound for an id that the engine does not know.
+        """
         raise NotImplementedError
 
     async def events(self, sandbox_id: str, limit: int) -> str:
-        """What befell the workload, as text of at most ``limit`` lines."""
+        """What befell the workload, as text of at most ``limit`` lines, the latest ones. Raises likewise."""
         raise NotImplementedError
 
     async def inspect(self, sandbox_id: str) -> str:
-        """The workload as the engine describes it, as text; secrets masked."""
+        """The workload as the engine describes it, as text; secrets masked (`shoal.kit.mask`). Raises likewise."""
         raise NotImplementedError
 
     async def check_snapshot(self, sandbox_id: str) -> None:

@@ -22,9 +22,10 @@ class IdempotencyKey(Struct, kw_only=True, frozen=True):
     """What an Idempotency-Key was first used for.
 
     Attributes:
-        key: the caller's key, made unique per principal by the kernel.
+        key: a digest of the caller and the key that it sent, so that two callers may use one key. A store keeps one
+            `IdempotencyKey` for each and replaces it by a later one.
         fingerprint: SHA-256 of the request; another one under the same key is a conflict.
-        sandbox_id: what the first use made.
+        sandbox_id: what the first use made; it may be gone by now.
         expires_at: when the key may be forgotten (UTC).
     """
 
@@ -35,7 +36,18 @@ class IdempotencyKey(Struct, kw_only=True, frozen=True):
 
 
 class SnapshotRecord(Struct, kw_only=True, frozen=True):
-    """The durable record of one snapshot (docs/wire/docker.md section 11); ``image`` is the runtime's own reference."""
+    """The durable record of one snapshot (docs/wire/docker.md section 11).
+
+    Attributes:
+        sandbox_id: of which it was taken; that may be gone.
+        runtime: name of the runtime that keeps its content.
+        state: ``Creating``, ``Ready``, ``Failed`` or ``Deleting``.
+        created_at, updated_at, last_transition_at: UTC; the last is when ``state`` changed.
+        name: the caller's, if it gave one.
+        namespace: of the tenant, as opensandbox-server keeps it; kept as it is.
+        image: the runtime's own reference to the content; there once it is ``Ready``.
+        reason, message: why it is in that state.
+    """
 
     id: str
     sandbox_id: str
@@ -61,24 +73,33 @@ class Store(Component, ABC):
         """Called once, before anything is read: put away what cannot be read, so that the rest can; the default does
         nothing.
 
-        A sandbox must not be lost by it: what is known of it stays among `sandboxes`.
+        A sandbox must not be lost by it, or its workload would run on unseen: what is known of it stays among
+        `sandboxes`, Failed with a message where not even its state can be read. The bytes are kept for people.
         """
 
     @abstractmethod
     async def sandboxes(self) -> list[SandboxRecord]:
-        """Every record, in no particular order. Called once, at start."""
+        """Every record, in no particular order. Called once, at start.
+
+        Raises ConfigError for one that cannot be read: to skip it would leave its workload running unseen.
+        """
 
     @abstractmethod
     async def add(self, record: SandboxRecord, plan: WorkloadPlan, key: IdempotencyKey | None) -> None:
-        """A new sandbox with its plan and, if given, its idempotency key, in one commit."""
+        """A new sandbox with its plan and, if given, its idempotency key, in one commit.
+
+        A key that is there already is replaced: the kernel has seen that it is free. Raises Conflict if the id is
+        taken, StoreFull without room; then nothing of it is kept, the key neither.
+        """
 
     @abstractmethod
     async def save(
         self, record: SandboxRecord, *, forget_plan: bool = False, key: IdempotencyKey | None = None
     ) -> None:
-        """The record as it now is, and the key if given, in one commit.
+        """The record as it now is, new or not, and the key if given, in one commit.
 
-        With ``forget_plan`` the plan (and the secrets in it) goes in the same commit.
+        With ``forget_plan`` the plan (and the secrets in it) goes in the same commit; without it the plan stays. A key
+        replaces the one of its name, also by one that has expired: so the kernel takes a key back.
         """
 
     @abstractmethod
@@ -87,7 +108,10 @@ class Store(Component, ABC):
 
     @abstractmethod
     async def remove(self, sandbox_id: str) -> None:
-        """Forget a sandbox and its plan; absent is success. Its idempotency key stays until it expires."""
+        """Forget a sandbox and its plan; absent is success. Its idempotency key stays until it expires.
+
+        Repeated by the kernel until it succeeds, where it raises StoreFull.
+        """
 
     @abstractmethod
     async def idempotency_keys(self) -> list[IdempotencyKey]:
@@ -95,7 +119,7 @@ class Store(Component, ABC):
 
     @abstractmethod
     async def forget_keys(self, before: datetime) -> None:
-        """Drop the keys that expired before then."""
+        """Drop the keys whose ``expires_at`` is before then (UTC), and no others. Called every ten minutes."""
 
     @abstractmethod
     async def snapshots(self) -> list[SnapshotRecord]:

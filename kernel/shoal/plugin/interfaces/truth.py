@@ -20,9 +20,11 @@ REQUEST_LABEL = "opensandbox.io/request"
 
 
 class Held(Struct, kw_only=True, frozen=True):
-    """What the engine holds of a record; ``expires_at`` None means manual clean-up.
+    """What the engine holds of a record.
 
     Attributes:
+        expires_at: UTC; None means manual clean-up.
+        metadata: of the sandbox, as patched last.
         readable: False where an expiry stands there that nobody can read: the record's own is shown, nothing ends the
             sandbox, and a renewal puts another in its place.
     """
