@@ -1,11 +1,12 @@
-"""What plugin authors test with: `server_with`, a real server on a temporary store, and the kit for runtimes.
+"""What plugin authors test with: `server_with`, a real server on a temporary store, and kits for runtimes and stores.
 
 ::
 
-    conformance     the suite that every runtime passes (docs/conformance.md)
-    pretend         a runtime in memory, for plugins that bring none
-    pytest_plugin   the fixture of the conformance kit
-    server          `server_with`
+    conformance         the suite that every runtime passes (docs/conformance.md)
+    store_conformance   the suite that every store passes (docs/writing-a-store.md)
+    pretend             a runtime in memory, for plugins that bring none
+    pytest_plugin       the fixtures of the conformance kits
+    server              `server_with`
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class SnapshotRecord(Struct, kw_only=True, frozen=True):
 class Store(Component, ABC):
     """Durable storage, in use if ``store.type`` is its name. `start` opens it, creating or migrating its schema.
 
-    A record or a snapshot of which the store does not know the runtime has an empty ``runtime``: the default's.
+    The rules, with a complete example, are in docs/writing-a-store.md. A record or a snapshot of which the store does
+    not know the runtime has an empty ``runtime``: the default's.
     """
 
     async def set_aside(self) -> None:
