@@ -67,6 +67,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_the_guide_shows_every_file_of_it_as_it_is() -> None:
+    [part] = [part for part in parts("plugins.md") if part.heading == "A complete plugin"]
+    files = [EXAMPLE / "pyproject.toml", *sorted((EXAMPLE / "shoal_transition_log").glob("[!_]*.py"))]
+    assert [text for _, text in part.blocks] == [file.read_text(encoding="utf-8") for file in files]
+
+
 def test_it_is_enabled_by_its_section_alone(installed: Path) -> None:
     assert "transition_log" in PluginManager(Loaded(raw={"transition_log": {"path": "any"}})).enabled
     assert "transition_log" not in PluginManager(Loaded(raw={})).enabled

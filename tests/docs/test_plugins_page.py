@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import tomllib
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pluggy
 import pytest
 from msgspec import Struct
+from msgspec.structs import fields
 from tests.docs.pages import Part, parts, plugin
 from tests.support.lifecycle import empty_lifecycle
 
@@ -96,7 +98,8 @@ async def test_a_server_made_as_the_page_says_runs_and_opens_nothing_of_the_user
     monkeypatch.setenv("HOME", str(tmp_path))
     [runtime] = [part for part in HOOK_PARTS if hook_of(part) == "shoal_register_runtimes"]
     [testing] = [part for part in PAGE if part.heading == "Testing a plugin"]
-    [(_, source)] = testing.blocks
+    (_, settings), (_, source) = testing.blocks
+    assert tomllib.loads(settings)["tool"]["pytest"]["ini_options"] == {"asyncio_mode": "auto"}
     await plugin(source).test_a_sandbox_runs(plugin(runtime.blocks[0][1]))
     assert content(tmp_path) == []
 
@@ -119,3 +122,10 @@ def test_the_table_of_interfaces_says_what_must_be_implemented() -> None:
 
 def named(names: set[str] | frozenset[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(names))
+
+
+def test_the_options_of_an_operation_and_a_route_are_all_in_the_tables() -> None:
+    [part] = [part for part in HOOK_PARTS if hook_of(part) == "shoal_register_resources"]
+    named = {word for row in part.rows for word in re.findall(r"`(\w+)`", row[0])}
+    options = {field.name for kind in (interfaces.Operation, interfaces.Route) for field in fields(kind)}
+    assert options <= named
