@@ -117,7 +117,7 @@ class WorkloadPlan(Frozen, kw_only=True, omit_defaults=True, frozen=True):
         volumes: what to mount; only kinds that are among ``Capabilities.volumes``.
         network, sidecars: as the networking plugins left them.
         lifecycle: commands before the sandbox's own and at intervals; the agent runs them.
-        credential_proxy: the caller wants credentials added to its egress; for networking plugins.
+        credential_proxy: the caller wants credentials added to what it sends out; for networking plugins.
         secure_access: its ports want an access token; for networking plugins.
         metadata: the caller's labels; a runtime whose engine has such things attaches them.
         extensions: the caller's, whole; what a runtime does not know it ignores.
