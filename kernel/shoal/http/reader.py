@@ -29,7 +29,7 @@ Reader = Callable[[Any, Loc, list[FieldProblem]], Any]
 
 def reader_of(kind: Any) -> Reader:
     """The reader of a type. Raises TypeError, with struct and field, for a type that a body cannot hold."""
-    return _compile(inspect.type_info(kind), Place())
+    return _compile(inspect.type_info(kind), FieldPlace())
 
 
 def snake_names(kind: Any) -> frozenset[str]:
@@ -78,7 +78,7 @@ def at_most(value: float, maximum: float | None) -> None:
         raise Mismatch("less_than_equal", f"expected at most {maximum}", {"le": maximum})
 
 
-class Place(NamedTuple):
+class FieldPlace(NamedTuple):
     """Where in a type a reader is compiled: for messages, and to find a type that holds itself."""
 
     text: str = ""
@@ -88,7 +88,7 @@ class Place(NamedTuple):
         return TypeError(f"{self.text or 'the body'}: a body cannot hold {what}")
 
 
-def _compile(info: inspect.Type, place: Place) -> Reader:
+def _compile(info: inspect.Type, place: FieldPlace) -> Reader:
     match bare(info):
         case inspect.StructType() as struct:
             return _struct(struct, place)
@@ -104,7 +104,7 @@ def _compile(info: inspect.Type, place: Place) -> Reader:
             return _scalar(_converter(plain, place))
 
 
-def _converter(info: inspect.Type, place: Place) -> Callable[[Any], Any]:
+def _converter(info: inspect.Type, place: FieldPlace) -> Callable[[Any], Any]:
     """From a decoded value to a scalar; raises Mismatch."""
     match info:
         case inspect.StrType():
@@ -157,12 +157,17 @@ def _scalar(convert: Callable[[Any], Any]) -> Reader:
     return read
 
 
-def _struct(info: inspect.StructType, place: Place) -> Reader:
+def _struct(info: inspect.StructType, place: FieldPlace) -> Reader:
     if info.cls in place.within:
         raise place.refuse(f"{info.cls.__qualname__}, which holds itself")
     text, within = f"{info.cls.__module__}.{info.cls.__qualname__}", (*place.within, info.cls)
     fields = [
-        (field.name, field.encode_name, field.required, _compile(field.type, Place(f"{text}.{field.name}", within)))
+        (
+            field.name,
+            field.encode_name,
+            field.required,
+            _compile(field.type, FieldPlace(f"{text}.{field.name}", within)),
+        )
         for field in info.fields
     ]
     known = {name for field in info.fields for name in (field.name, field.encode_name)}
@@ -194,7 +199,7 @@ def _struct(info: inspect.StructType, place: Place) -> Reader:
     return read
 
 
-def _list(info: inspect.ListType, place: Place) -> Reader:
+def _list(info: inspect.ListType, place: FieldPlace) -> Reader:
     item = _compile(info.item_type, place)
 
     def read(value: Any, loc: Loc, problems: list[FieldProblem]) -> Any:
@@ -215,7 +220,7 @@ def _count(info: inspect.ListType | inspect.DictType, value: Any, loc: Loc, prob
         problems.append(problem(loc, "too_long", f"expected at most {most} item(s)", {"max_length": most}))
 
 
-def _dict(info: inspect.DictType, place: Place) -> Reader:
+def _dict(info: inspect.DictType, place: FieldPlace) -> Reader:
     if not isinstance(bare(info.key_type), (inspect.StrType, inspect.AnyType)):
         raise place.refuse(f"a dict with keys of {_called(info.key_type)}")
     item = _compile(info.value_type, place)
@@ -230,7 +235,7 @@ def _dict(info: inspect.DictType, place: Place) -> Reader:
     return read
 
 
-def _optional(info: inspect.UnionType, place: Place) -> Reader:
+def _optional(info: inspect.UnionType, place: FieldPlace) -> Reader:
     others = [each for each in info.types if not isinstance(each, inspect.NoneType)]
     if len(others) != 1 or len(info.types) != 2:
         raise place.refuse(_called(info))
