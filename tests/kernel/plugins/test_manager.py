@@ -369,7 +369,7 @@ def test_a_section_that_was_not_declared() -> None:
             return [SharkRuntime()]
 
     message = told({"plugins": {"enabled": ["wrong", "undeclared"]}}, wrong=Wrong(), undeclared=Undeclared())
-    assert "SharkSection is not a configuration section" in message
+    assert "SharkSection is no section that the plugin 'wrong' declares" in message
 
 
 def test_ingresses_are_asked_in_order_of_priority_then_name() -> None:
