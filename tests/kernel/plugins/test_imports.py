@@ -101,7 +101,7 @@ def test_a_process_with_a_hanging_plugin_ends(install: Install, tmp_path: Path) 
     install("reef", "import threading; threading.Event().wait()")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from shoal.plugin import discovery; discovery.PATIENCE_SECONDS = 0.2\n"
+        "from shoal.plugin import discovery; discovery.IMPORT_TIMEOUT = 0.2\n"
         "from shoal.cli.main import main; sys.exit(main(['plugins']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)

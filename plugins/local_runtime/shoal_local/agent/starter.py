@@ -37,7 +37,7 @@ FIRST_PAUSE: Final = 0.002
 MAX_PAUSE: Final = 0.05
 ENTER_SECONDS: Final = 5.0
 """How long a sandbox that was just started may take until its command is inside."""
-_POLL: Final = 0.002
+_POLL_INTERVAL: Final = 0.002
 
 
 class Surroundings(Struct, frozen=True):
@@ -194,7 +194,7 @@ def _variables(pid: int) -> bytes:
         # While a program is being executed it shows none, and no place where they begin.
         if raw or (before and before == _variables_start(pid)) or time.monotonic() > deadline:
             return raw if not raw or raw.endswith(b"\0") else raw + b"\0"
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
 
 
 def _variables_start(pid: int) -> str | None:
@@ -218,7 +218,7 @@ def _payload(box: Box, method: str) -> tuple[int, int] | None:
             handle = open_pidfd(process)
             if handle is not None:
                 return process.pid, handle
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)
     return None
 
 
