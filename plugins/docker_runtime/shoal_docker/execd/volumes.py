@@ -65,6 +65,8 @@ class ExecdVolumes:
     def __init__(self, engine: Engine, reference: str) -> None:
         self._engine = engine
         self._reference = reference
+        self._left: set[str] = set()
+        """Containers that could not be removed, or may be there although the engine's answer was lost."""
 
     async def find(self, name: str) -> dict[str, Any] | None:
         try:
@@ -107,6 +109,8 @@ class ExecdVolumes:
 
         It is done again if another server, starting, sweeps the container away. Raises EngineError, EngineFailure.
         """
+        for container in list(self._left):
+            await self.discard(container)
         while True:
             container = await self._container(volume, image)
             try:
@@ -140,12 +144,20 @@ class ExecdVolumes:
             "NetworkDisabled": True,
             "HostConfig": {"Mounts": mounts},
         }
-        made = await self._engine.call("create_container_from_config", body, f"sandbox-execd-{uuid.uuid4()}")
-        return str(made["Id"])
+        name = f"sandbox-execd-{uuid.uuid4()}"
+        try:
+            await self._engine.call("create_container_from_config", body, name)
+        except BaseException:
+            self._left.add(name)
+            raise
+        return name
 
     async def discard(self, container: str) -> None:
+        """Remove it; one that cannot be removed now is removed with the next."""
+        self._left.discard(container)
         try:
             await self._engine.call("remove_container", container, force=True)
         except (EngineError, ShoalError) as error:
             if not (isinstance(error, EngineError) and error.status == 404):
-                log.warning("a container that was only to be read is left", container=container[:12], error=str(error))
+                self._left.add(container)
+                log.warning("a container that was only to be read is left", container=container, error=str(error))
