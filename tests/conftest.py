@@ -7,6 +7,7 @@ import functools
 import gc
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import warnings
@@ -30,15 +31,21 @@ from shoal_k8s.api.connection import ApiConnection
 _RT_SIGACTION: Final = {"x86_64": 13, "aarch64": 134}
 
 
-def _default_internal_signals() -> None:
-    """Give signals 32 and 33 their defaults: glibc's posix_spawn, by which ``make`` starts programs, ignores them."""
+def _default_signals() -> None:
+    """Give signals that are ignored their defaults, so that programs which tests start get them.
+
+    A shell starts what it does not wait for with SIGINT ignored. glibc's posix_spawn, by which ``make`` starts
+    programs, ignores 32 and 33.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     number = _RT_SIGACTION.get(os.uname().machine)
     if number is not None:
-        for signal in (32, 33):
-            ctypes.CDLL(None).syscall(number, signal, bytes(32), None, 8)
+        for internal in (32, 33):
+            ctypes.CDLL(None).syscall(number, internal, bytes(32), None, 8)
 
 
-_default_internal_signals()
+_default_signals()
 
 DEBIAN: Final = "shoal-test/debian:latest"
 """An image with more in it than BusyBox: python3, nftables, curl."""

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from tests.local_runtime.agents import TOKEN, agents, ask, parents, shell, wanted
-from tests.local_runtime.machine import ROOT, eventually, ignore, local, processes_of, settings, there
+from tests.local_runtime.machine import ROOT, eventually, ignore, let_pass, local, processes_of, settings, there
 
 from shoal.plugin.interfaces import AGENT_PORT, Agent, AgentFiles, ForkedAgent
 from shoal_local.agent import parent, starter
@@ -344,8 +344,8 @@ def test_it_outlives_a_killed_server(tmp_path: Path, isolation: str, bundle: Pat
     """Also where the server is no root: then it and its agents are one user on the outside."""
     home = tmp_path / "home"
     home.mkdir()
-    for folder in (*tmp_path.parents[:2], tmp_path, bundle.parent):
-        folder.chmod(0o755)
+    for folder in (tmp_path, bundle.parent):
+        let_pass(folder)
     os.chown(home, uid, uid)
     with server(home, isolation, bundle, uid) as (pid, first):
         sandbox_id = first["id"]

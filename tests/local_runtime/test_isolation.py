@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.local_runtime.machine import ROOT, Start, ignore, link, local, plan, run, there
+from tests.local_runtime.machine import ROOT, Start, ignore, let_pass, link, local, plan, run, there
 
 from shoal.errors import ConfigError
 from shoal_local.runtime import LocalRuntime
@@ -147,7 +147,7 @@ async def test_hidden_paths(start: Start, isolation: str) -> None:
 
 
 async def test_none_isolates_nothing_and_says_so(start: Start, tmp_path: Path) -> None:
-    _let_pass(tmp_path)
+    let_pass(tmp_path)
     runtime = await start(local(isolation="none"))
     wanted = plan("sh", "-c", "id -u; cd && pwd; (setsid sleep 1000 &); exec sleep 1000")
     await runtime.create(wanted, ignore)
@@ -162,10 +162,3 @@ async def test_no_isolation_is_never_chosen_silently(start: Start, monkeypatch: 
     monkeypatch.setattr("shoal_local.run.probe.shutil.which", lambda name, path: "/bin/sh" if name == "sh" else None)
     with pytest.raises(ConfigError, match='isolation = "none"'):
         await start(local())
-
-
-def _let_pass(folder: Path) -> None:
-    """pytest's own directories are private to its user."""
-    for path in (folder, *folder.parents):
-        if path.stat().st_uid == os.geteuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)

@@ -14,7 +14,19 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from tests.local_runtime.layouts import layer, layout, program, tools
-from tests.local_runtime.machine import ROOT, Start, end, eventually, ignore, local, mounts_naming, plan, run, there
+from tests.local_runtime.machine import (
+    ROOT,
+    Start,
+    end,
+    eventually,
+    ignore,
+    let_pass,
+    local,
+    mounts_naming,
+    plan,
+    run,
+    there,
+)
 
 from shoal.errors import Conflict, EngineFailure
 from shoal.models.plan import WorkloadPlan
@@ -282,9 +294,7 @@ async def test_where_it_cannot_be(start: Start, isolation: str) -> None:
 
 
 async def test_without_isolation_there_is_no_layer(start: Start, tmp_path: Path) -> None:
-    if ROOT:
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
+    let_pass(tmp_path)
     runtime = await start(local(isolation="none"))
     wanted = plan("sleep", "1000")
     await runtime.create(wanted, ignore)
