@@ -16,7 +16,7 @@ from opensandbox import SandboxSync
 Rows = list[tuple[str, str, str]]
 OUTPUT = 100_000_000
 NGINX = """\
-master_process off; daemon off; pid /tmp/nginx.pid; error_log stderr; events {{ }}
+user root; master_process off; daemon off; pid /tmp/nginx.pid; error_log stderr; events {{ }}
 http {{ access_log off; sendfile on; client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f;
 uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s; server {{ listen 127.0.0.1:{port}; root /tmp/www; }} }}
 """
@@ -78,7 +78,10 @@ def pace_of_the_proxy(server: Server, made: SandboxSync) -> float:
     made.commands.run("nginx -c /tmp/n >/dev/null 2>&1 &")
     endpoint = Endpoint(server, made.id, port)
     with endpoint.client() as client:
+        deadline = time.monotonic() + 30
         while client.head("").status_code >= 500:
+            if time.monotonic() > deadline:
+                raise RuntimeError("nginx does not answer")
             time.sleep(0.05)
         size, took = drained(client, "GET", "file")
     return size / 1e6 / took
