@@ -10,14 +10,12 @@ from __future__ import annotations
 import secrets
 import signal
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from datetime import timedelta
-from pathlib import Path
 
-from shoal.cli.demo_server import DemoError, DemoServer, interpreter, is_hidden, report, say, since
+from shoal.cli.demo_server import DemoError, DemoServer, interpreter, is_hidden, report, run_demo, say, since
 
 try:
     from code_interpreter.sync import CodeInterpreterSync
@@ -36,22 +34,13 @@ PAGE = "<h1>Hello from a sandbox</h1>\n"
 def main() -> int:
     """Run the demo; returns the exit code."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="shoal-demo-") as home:
-        key = secrets.token_urlsafe(32)
-        server = DemoServer(Path(home), key)
-        try:
-            server.start()
-            use_a_sandbox(ConnectionConfigSync(domain=server.address, api_key=key, use_server_proxy=True))
-        except (DemoError, SandboxException, OSError) as error:
-            print(f"\nFAILED: {error}\n\nThe server's log:\n{server.log_tail()}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            server.stop()
-    print(f"\nDone in {time.monotonic() - begun:.1f} s. Next: docs/first-ten-minutes.md does the same by hand.")
-    return 0
+    key = secrets.token_urlsafe(32)
+
+    def steps(server: DemoServer) -> None:
+        use_a_sandbox(ConnectionConfigSync(domain=server.address, api_key=key, use_server_proxy=True))
+
+    done = "Done in {seconds}. Next: docs/first-ten-minutes.md does the same by hand."
+    return run_demo(steps, done, key=key, failures=(SandboxException,))
 
 
 def use_a_sandbox(connection: ConnectionConfigSync) -> None:

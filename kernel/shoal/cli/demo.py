@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from shoal.cli.demo_server import DemoError, DemoServer, free_port, interpreter, is_hidden, report, say, since
+from shoal.cli.demo_server import DemoError, free_port, interpreter, is_hidden, report, run_demo, say, since
 
 SERVICE = """\
 import http.server, json, os, socket, sys
@@ -40,21 +39,8 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 def main() -> int:
     """Run the demo; returns the exit code."""
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="shoal-demo-") as directory:
-        server = DemoServer(Path(directory))
-        try:
-            server.start()
-            Demo(f"http://{server.address}").live()
-        except (DemoError, OSError) as error:
-            print(f"\nFAILED: {error}\n\nThe server's log:\n{server.log_tail()}", file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            return 130
-        finally:
-            server.stop()
-    print(f"\nDone: one sandbox's whole life in {time.monotonic() - begun:.1f} s. Next: shoal serve, and the README.")
-    return 0
+    done = "Done: one sandbox's whole life in {seconds}. Next: shoal serve, and the README."
+    return run_demo(lambda server: Demo(f"http://{server.address}").live(), done)
 
 
 class Demo:

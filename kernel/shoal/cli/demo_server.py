@@ -9,9 +9,11 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -81,6 +83,38 @@ class DemoServer:
     def log_tail(self) -> str:
         """The end of its log."""
         return self._log.read_text(errors="replace")[-3000:] if self._log.exists() else "(none)"
+
+
+def run_demo(
+    steps: Callable[[DemoServer], None],
+    done: str,
+    *,
+    key: str | None = None,
+    failures: tuple[type[Exception], ...] = (),
+) -> int:
+    """Take the steps against a server of their own; returns the exit code, which is 1 after a DemoError or OSError.
+
+    Args:
+        done: printed at the end, with ``{seconds}`` for how long it took.
+        key: as of `DemoServer`.
+        failures: further errors of the steps that are reported as theirs.
+    """
+    reported: tuple[type[Exception], ...] = (DemoError, OSError, *failures)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="shoal-demo-") as home:
+        server = DemoServer(Path(home), key)
+        try:
+            server.start()
+            steps(server)
+        except reported as error:
+            print(f"\nFAILED: {error}\n\nThe server's log:\n{server.log_tail()}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            server.stop()
+    print("\n" + done.format(seconds=f"{time.monotonic() - begun:.1f} s"))
+    return 0
 
 
 def interpreter() -> Path:
