@@ -8,6 +8,7 @@ every call once it is killed, as a dead process makes no calls.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from tests.support.waiting import until
 
 from shoal.config.settings import LifecycleSettings, Settings
-from shoal.errors import NotFound
+from shoal.errors import InvalidRequest, NotFound
 from shoal.lifecycle.facade import SandboxLifecycle
 from shoal.models.plan import WorkloadPlan
 from shoal.models.pools import PoolRecord
@@ -485,3 +486,11 @@ def expire_now(server: Server, sandbox_id: str) -> None:
     server.disk.records[sandbox_id] = expired
     lifecycle._core.ledger.restore(expired)
     lifecycle._core.arm(expired)
+
+
+async def expires_soon(server: Server, sandbox_id: str) -> None:
+    """Renew it until a moment from now; on a busy machine that moment may be over before it is asked for."""
+    while True:
+        with contextlib.suppress(InvalidRequest):
+            await server.lifecycle.renew(sandbox_id, datetime.now(UTC) + timedelta(seconds=0.05))
+            return

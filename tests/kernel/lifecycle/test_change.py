@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, fails, more, request
+from tests.kernel.lifecycle.fakes import Server, StoreContent, expire_now, expires_soon, fails, more, request
 from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, InvalidRequest, NotFound, NotSupported, ShoalError, Unavailable
@@ -110,7 +110,7 @@ async def test_expiry_ends_a_sandbox_in_any_state(phase: Phase) -> None:
         if phase is not Phase.RUNNING:
             server.world.change(sandbox_id, phase)
             await until(lambda: server.state(sandbox_id) is not State.RUNNING)
-        await server.lifecycle.renew(sandbox_id, soon(0.05))
+        await expires_soon(server, sandbox_id)
         await until(lambda: server.state(sandbox_id) is None)
         assert not server.world.workloads
         assert server.recorder.of(sandbox_id)[-2:] == [State.STOPPING, None]
@@ -131,7 +131,7 @@ async def test_an_expiry_that_the_engine_refuses_is_tried_again(monkeypatch: pyt
     async with Server() as server:
         sandbox_id = await server.running(timeout=60)
         server.world.fault = fails("delete", EngineFailure("MEMORY::AWAY", "away"))
-        await server.lifecycle.renew(sandbox_id, soon(0.05))
+        await expires_soon(server, sandbox_id)
         await more(server.world.tried, "delete")
         assert server.state(sandbox_id) is State.STOPPING
         server.world.fault = lambda call, sandbox_id: None
@@ -229,7 +229,7 @@ async def test_a_renewal_that_was_granted_keeps_it_alive_until_then() -> None:
     async with Server() as server:
         for _ in range(20):
             sandbox_id = await server.running(timeout=60)
-            await server.lifecycle.renew(sandbox_id, soon(0.02))
+            await expires_soon(server, sandbox_id)
             granted = await _renew_until_too_late(server, sandbox_id)
             told = [event for event in server.recorder.told if event.record.id == sandbox_id]
             assert told[-2].after is State.STOPPING
@@ -243,6 +243,8 @@ async def _renew_until_too_late(server: Server, sandbox_id: str) -> datetime | N
         try:
             granted = await server.lifecycle.renew(sandbox_id, soon(random.uniform(0.001, 0.01)), only_later=True)
             assert server.state(sandbox_id) is State.RUNNING
+        except InvalidRequest:  # on a busy machine that time is over before it is asked for
+            pass
         except (NotFound, Conflict):
             await until(lambda: server.state(sandbox_id) is None)
             return granted

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from msgspec.structs import replace
-from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, fails, request
+from tests.kernel.lifecycle.fakes import MemoryRuntime, Server, World, expires_soon, fails, request
 from tests.support.waiting import until
 
 from shoal.errors import Conflict, EngineFailure, Forbidden, NotFound, Unavailable
@@ -209,7 +209,7 @@ async def test_an_edit_that_the_engine_refuses_changes_nothing(two: Two) -> None
 async def test_only_who_is_in_charge_ends_what_is_over(two: Two) -> None:
     two.charge.clear()
     sandbox_id = await two.other.running(timeout=60)
-    await two.other.lifecycle.renew(sandbox_id, soon(0.2))
+    await expires_soon(two.other, sandbox_id)
     await asyncio.sleep(1.0)
     assert two.other.state(sandbox_id) is State.RUNNING
     two.charge.append(two.runtimes[0])
@@ -221,11 +221,11 @@ async def test_only_who_is_in_charge_ends_what_is_over(two: Two) -> None:
 async def test_what_the_other_renewed_is_not_ended_although_this_one_has_not_heard(two: Two) -> None:
     sandbox_id = await two.one.running(timeout=60)
     await until(lambda: two.other.state(sandbox_id) is State.RUNNING)
-    await two.one.lifecycle.renew(sandbox_id, soon(0.5))
+    await two.one.lifecycle.renew(sandbox_id, soon(1))
     two.world.deaf = True
     later = soon(300)
     await two.other.lifecycle.renew(sandbox_id, later)
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(1.7)
     assert two.one.state(sandbox_id) is State.RUNNING
     assert two.world.workloads[sandbox_id].phase is Phase.RUNNING
     two.world.deaf = False
