@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -48,8 +49,14 @@ class Api:
         return sandbox_id
 
     def await_execd(self, sandbox_id: str) -> None:
-        """Return once it answers; the test's own time limit is the bound."""
-        while self.http.get(f"/sandboxes/{sandbox_id}/proxy/44772/ping").status_code != 200:
+        """Return once it answers; the test's own time limit is the bound.
+
+        A request that meets a container in the middle of its restart may wait for an answer that does not come.
+        """
+        while True:
+            with contextlib.suppress(httpx.TimeoutException):
+                if self.http.get(f"/sandboxes/{sandbox_id}/proxy/44772/ping", timeout=5).status_code == 200:
+                    return
             time.sleep(0.05)
 
     def reaches(self, sandbox_id: str, state: str) -> dict[str, Any]:
