@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 from shoal.errors import ShoalError
@@ -38,12 +39,14 @@ class AgentStarts:
 
     def settled(self, entry: Entry) -> bool:
         """Whether there is nothing to wait for: the agent has answered, or had its time, or is nobody's concern."""
+        return not self.expected(entry) or (utcnow() - entry.record.since).total_seconds() >= self._wait
+
+    def expected(self, entry: Entry) -> bool:
+        """Whether the sandbox runs and has an agent that has not answered yet."""
         record = entry.record
         if record.id in self._answered or record.state is not State.RUNNING:
-            return True
-        if not self._hosts.of(record).runtime.agent_starts:
-            return True
-        return (utcnow() - record.since).total_seconds() >= self._wait
+            return False
+        return self._hosts.of(record).runtime.agent_starts
 
     async def settle(self, entry: Entry, address: str | Tunnel) -> None:
         """Return once it is settled.
@@ -57,17 +60,28 @@ class AgentStarts:
             return
         task = self._asking.get(sandbox_id)
         if task is None:
-            task = self._asking[sandbox_id] = asyncio.create_task(self._ask(entry, address))
+            task = self._asking[sandbox_id] = asyncio.create_task(self._ask(entry, address, self.settled))
             task.add_done_callback(lambda _: self._asking.pop(sandbox_id, None))
         await asyncio.shield(task)  # one waiter that leaves does not end it for the others
 
-    async def _ask(self, entry: Entry, address: str | Tunnel) -> None:
+    async def start(self, entry: Entry, address: str | Tunnel) -> None:
+        """Return once the agent answers, is nobody's concern any more, or ``wait`` seconds have passed from now.
+
+        Args:
+            address: as for `settle`.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._wait):
+                await self._ask(entry, address, lambda now: not self.expected(now))
+
+    async def _ask(self, entry: Entry, address: str | Tunnel, over: Callable[[Entry], bool]) -> None:
+        """Ask until the agent answers, or its wait is over."""
         backoff, sandbox_id = Backoff(FIRST_PAUSE_SECONDS, MAX_ASK_INTERVAL), entry.record.id
         runtime = self._hosts.of(entry.record).runtime
         while not await answers(address, runtime):
             await asyncio.sleep(backoff.next())
             now = self._view.get(sandbox_id)
-            if now is None or self.settled(now):
+            if now is None or over(now):
                 return
         self._note(sandbox_id)
 

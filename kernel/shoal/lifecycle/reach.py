@@ -112,13 +112,16 @@ class Reach:
         return address
 
     async def start_agent(self, sandbox_id: str) -> None:
-        """Return once the agent of a running sandbox answers, or has had its time. A hidden sandbox counts, too."""
+        """Return once the agent of a running sandbox answers, or has had its time from now.
+
+        A hidden sandbox counts, too, and so does one that has run for long.
+        """
         entry = self._view.get(sandbox_id)
-        if entry is None or entry.workload is None or self._agents.settled(entry):
+        if entry is None or entry.workload is None or not self._agents.expected(entry):
             return
         address = self._route(entry.workload, AGENT_PORT)
         if address is not None:
-            await self._agents.settle(entry, address)
+            await self._agents.start(entry, address)
 
     def _now(self, entry: Entry, port: int) -> str | Tunnel:
         """The address at this moment. Raises Conflict."""

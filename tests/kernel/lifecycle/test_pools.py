@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -119,8 +121,10 @@ class WithAgents(MemoryRuntime):
         return replace(made, ports={AGENT_PORT: f"127.0.0.1:{self.port}"})
 
 
-async def test_the_agent_of_a_member_has_answered_before_it_is_frozen() -> None:
-    world, asked = World(), list[list[Phase]]()
+@contextlib.asynccontextmanager
+async def listening(world: World) -> AsyncIterator[tuple[WithAgents, list[list[Phase]]]]:
+    """A runtime whose agents answer, and the phases of all sandboxes at each request to an agent."""
+    asked = list[list[Phase]]()
 
     async def agent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append([workload.phase for workload in world.workloads.values()])
@@ -131,8 +135,31 @@ async def test_the_agent_of_a_member_has_answered_before_it_is_frozen() -> None:
     runtime = WithAgents(world)
     async with await asyncio.start_server(agent, "127.0.0.1", 0) as listener:
         runtime.port = listener.sockets[0].getsockname()[1]
-        async with server(world, runtimes={"memory": runtime}) as one:
-            await make(one, spec=capacity(1, 1))
+        yield runtime, asked
+
+
+async def test_the_agent_of_a_member_has_answered_before_it_is_frozen() -> None:
+    world = World()
+    async with listening(world) as (runtime, asked), server(world, runtimes={"memory": runtime}) as one:
+        await make(one, spec=capacity(1, 1))
+        assert asked == [[Phase.RUNNING]]
+
+
+async def test_a_member_that_a_killed_server_left_running_has_its_agent_started_before_it_is_frozen() -> None:
+    world = World()
+    async with listening(world) as (runtime, asked):
+        one = Server(world, runtimes={"memory": MemoryRuntime(world)}, pool_settle_seconds=600)
+        await one.lifecycle.start()
+        await one.lifecycle.pools.create(CreatePool(name="warm", template=TEMPLATE, capacity_spec=capacity(1, 1)))
+        await until(lambda: [member.state for member in state(one).hidden.values()] == [State.RUNNING])
+        await one.die()
+        [(member, record)] = one.disk.records.items()
+        one.disk.records[member] = replace(record, since=record.since - timedelta(hours=1))
+        world.workloads[member] = replace(world.workloads[member], ports={AGENT_PORT: f"127.0.0.1:{runtime.port}"})
+        assert asked == []
+        async with server(world, disk=one.disk, runtimes={"memory": runtime}) as two:
+            await full(state(two))
+            assert list(state(two).hidden) == [member]
             assert asked == [[Phase.RUNNING]]
 
 

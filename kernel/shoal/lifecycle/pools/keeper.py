@@ -108,7 +108,9 @@ class PoolKeeper:
             self.discard(record.id)
         elif record.state is State.PENDING:
             self._provisioner.begin(record.id)
-        elif record.state is not State.PAUSED:
+        elif record.state is State.RUNNING:  # its agent may not have been started yet
+            self._spawn(self._prepare(record.id), f"prepare {record.id}")
+        elif record.state is State.PAUSING:
             self._freeze_soon(record.id)
 
     def discard(self, sandbox_id: str) -> None:
