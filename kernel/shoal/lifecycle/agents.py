@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final
 
 from shoal.errors import ShoalError
-from shoal.kit.backoff import Backoff
 from shoal.lifecycle.dialling import dial
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
@@ -18,8 +17,10 @@ from shoal.plugin.interfaces import Runtime
 from shoal.view.entry import Entry
 from shoal.view.index import View
 
-FIRST_PAUSE_SECONDS: Final = 0.01
+MIN_ASK_INTERVAL: Final = 0.005
 MAX_ASK_INTERVAL: Final = 0.1
+ASK_SHARE: Final = 0.1
+"""The pause between two tries, as a share of what the wait has taken so far: so much later it may be noticed."""
 TRY_SECONDS: Final = 1.0
 
 
@@ -54,15 +55,25 @@ class AgentStarts:
         Args:
             address: ``host:port[/prefix]`` of the agent, or the tunnel to it.
         """
+        asking = self.begin(entry, address)
+        if asking is not None:
+            await asyncio.shield(asking)  # one waiter that leaves does not end it for the others
+
+    def begin(self, entry: Entry, address: str | Tunnel) -> asyncio.Task[None] | None:
+        """Ask until it is settled, once for all who want to know; returns at once, None if it is settled.
+
+        Args:
+            address: as for `settle`.
+        """
         sandbox_id = entry.record.id
         now = self._view.get(sandbox_id)
         if now is None or self.settled(now):
-            return
+            return None
         task = self._asking.get(sandbox_id)
         if task is None:
             task = self._asking[sandbox_id] = asyncio.create_task(self._ask(entry, address, self.settled))
             task.add_done_callback(lambda _: self._asking.pop(sandbox_id, None))
-        await asyncio.shield(task)  # one waiter that leaves does not end it for the others
+        return task
 
     async def start(self, entry: Entry, address: str | Tunnel) -> None:
         """Return once the agent answers, is nobody's concern any more, or ``wait`` seconds have passed from now.
@@ -76,10 +87,10 @@ class AgentStarts:
 
     async def _ask(self, entry: Entry, address: str | Tunnel, over: Callable[[Entry], bool]) -> None:
         """Ask until the agent answers, or its wait is over."""
-        backoff, sandbox_id = Backoff(FIRST_PAUSE_SECONDS, MAX_ASK_INTERVAL), entry.record.id
-        runtime = self._hosts.of(entry.record).runtime
+        sandbox_id, clock = entry.record.id, asyncio.get_running_loop().time
+        runtime, begun = self._hosts.of(entry.record).runtime, clock()
         while not await answers(address, runtime):
-            await asyncio.sleep(backoff.next())
+            await asyncio.sleep(pause_after(clock() - begun))
             now = self._view.get(sandbox_id)
             if now is None or over(now):
                 return
@@ -90,6 +101,11 @@ class AgentStarts:
         now = asyncio.get_running_loop().time()
         self._answered = {each: at for each, at in self._answered.items() if now - at < self._wait}
         self._answered[sandbox_id] = now
+
+
+def pause_after(waited: float) -> float:
+    """Seconds until the next try, ``waited`` seconds after the first."""
+    return min(max(waited * ASK_SHARE, MIN_ASK_INTERVAL), MAX_ASK_INTERVAL)
 
 
 async def answers(address: str | Tunnel, runtime: Runtime) -> bool:

@@ -197,9 +197,16 @@ class Reach:
             if endpoint is not None:
                 way = self._route(workload, port)
                 if port == AGENT_PORT and way is not None:
-                    await self._agents.settle(entry, way)
+                    await self._met(entry, way, by_proxy=use_server_proxy)
                 return self._with_headers(endpoint, query)
         raise InternalError(codes.INTERNAL_ERROR, "No enabled ingress plugin answers for this sandbox.")
+
+    async def _met(self, entry: Entry, way: str | Tunnel, *, by_proxy: bool) -> None:
+        """Return once the agent can be reached: at once for a client whose requests the proxy will hold until then."""
+        if by_proxy:
+            self._agents.begin(entry, way)
+        else:
+            await self._agents.settle(entry, way)
 
     def _told(self, ingress: Ingress, query: EndpointQuery) -> Endpoint | None:
         """What an ingress answers. Raises what it raises, and PluginBug for what is no endpoint."""

@@ -10,10 +10,11 @@ from typing import ClassVar
 import pytest
 from msgspec.structs import replace
 from tests.kernel.lifecycle.fakes import MemoryRuntime, World, request
-from tests.kernel.lifecycle.test_ingress import DIRECT, RECORD, Site
+from tests.kernel.lifecycle.test_ingress import DIRECT, PROXY, RECORD, Site
 
 from shoal.errors import Conflict
 from shoal.lifecycle import admission
+from shoal.lifecycle.agents import pause_after
 from shoal.lifecycle.hosts import Hosts
 from shoal.lifecycle.ledger import utcnow
 from shoal.models.create import parse_create
@@ -83,7 +84,7 @@ class Starting:
     """A sandbox that has just started; its agent listens when it is told to, at a port that only this test knows."""
 
     def __init__(self) -> None:
-        self.site = Site(DIRECT)
+        self.site = Site(PROXY, DIRECT)
         self.site.runtime.agent_starts = True
         self.asked = 0
 
@@ -125,6 +126,23 @@ async def test_a_request_for_the_agents_port_waits_until_it_answers_and_no_later
         await asked
         assert starting.asked == 1
         assert reach.address("one", AGENT_PORT) == f"127.0.0.1:{starting.port}"
+
+
+async def test_an_endpoint_by_the_servers_proxy_does_not_wait_for_the_agent_whose_wait_has_begun() -> None:
+    async with Starting() as starting:
+        reach = starting.site.reach
+        async with asyncio.timeout(5):  # the wait for an agent has no end here
+            await reach.endpoint("one", AGENT_PORT, use_server_proxy=True, expires=None, base="b")
+        assert reach.address("one", AGENT_PORT) is None
+        held = starting.address()
+        await starting.listen()
+        assert await held == f"127.0.0.1:{starting.port}"
+        assert starting.asked == 1
+
+
+@pytest.mark.parametrize(("waited", "pause"), [(0, 0.005), (0.04, 0.005), (0.5, 0.05), (9, 0.1)])
+def test_the_longer_an_agent_takes_the_less_often_it_is_asked(waited: float, pause: float) -> None:
+    assert pause_after(waited) == pytest.approx(pause)
 
 
 async def test_a_sandbox_that_ends_meanwhile_ends_the_wait() -> None:
