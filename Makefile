@@ -23,8 +23,9 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/mypy
 
+# Three processes on two processors: two of them mostly wait, one for Docker and one for Kubernetes.
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadscope --cov --cov-report=
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadscope --cov --cov-report=
 
 # Which lines and branches of the kernel the last `make unit` did not reach.
 coverage: $(VENV)/.dev
