@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.local_runtime.layouts import docker_archive, layer, layout, tools
-from tests.local_runtime.machine import Start, ignore, local, plan, run
+from tests.local_runtime.machine import ROOT, Start, ignore, let_pass, local, plan, run
 
 from shoal.cli.init_config import example
 from shoal.errors import ConfigError, EngineFailure, InvalidRequest
@@ -19,7 +19,7 @@ from shoal_local.image.bounds import Bounds
 from shoal_local.image.cache import RootFsCache
 from shoal_local.image.catalog import Catalog, Kind, Source, parse
 from shoal_local.image.unpack import Unpacker
-from shoal_local.root.paths import resolve
+from shoal_local.root.paths import enterable, resolve
 from shoal_local.runtime import LocalRuntime
 
 
@@ -247,6 +247,47 @@ async def test_a_directory_as_root(runtime: LocalRuntime, tmp_path: Path) -> Non
     _, output = await run(runtime, plan("sh", "-c", "cat /marker; touch /new; ls /home", image=f"dir:{root}"))
     assert output.startswith("here\n")
     assert not (root / "new").exists()
+
+
+@pytest.mark.parametrize(("home", "starts_in"), [(None, "/"), ("/root/sub", "/"), ("/srv", "/srv"), ("/new", "/new")])
+async def test_a_home_that_its_user_cannot_enter_is_not_where_it_starts(
+    runtime: LocalRuntime, tmp_path: Path, home: str | None, starts_in: str
+) -> None:
+    root = unpack(tmp_path / "rootfs", layer([*tools(), ("root/", ""), ("srv/", "")]))
+    let_pass(root)
+    for path in root.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(0o755)
+    (root / "root").chmod(0o700 if ROOT else 0)
+    env = {} if home is None else {"HOME": home}
+    _, output = await run(runtime, plan("sh", "-c", "echo $PWD $HOME", image=f"dir:{root}", env=env))
+    assert output == f"{starts_in} {home or '/root'}\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "may"),
+    [
+        (0o700, 1, 2, True),
+        (0o700, 9, 2, False),
+        (0o750, 9, 2, True),
+        (0o705, 9, 2, False),
+        (0o701, 9, 8, True),
+        (0o077, 1, 2, False),
+    ],
+)
+def test_who_may_enter(tmp_path: Path, mode: int, uid: int, gid: int, may: bool) -> None:
+    place = tmp_path / "home/there"
+    place.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("/home")
+    if ROOT:
+        os.chown(place, 1, 2)
+    else:
+        uid, gid = (os.geteuid() if uid == 1 else 0), (os.getegid() if gid == 2 else -1)
+    place.chmod(mode)
+    assert enterable(tmp_path, "/link/there", uid, {gid}) is may
+    assert enterable(tmp_path, "/link/there/below/it", uid, {gid}) is may
+    assert enterable(tmp_path, "/link/elsewhere", uid, {gid})
+    place.chmod(0o700)
 
 
 async def test_without_overlay_an_image_is_read_only(start: Start, isolation: str, tmp_path: Path) -> None:

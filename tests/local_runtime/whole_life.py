@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from msgspec.structs import replace
+from tests.local_runtime.layouts import tools
 from tests.local_runtime.machine import eventually, ignore, local, plan, processes_of, run, settings
 
 from shoal.errors import Conflict, EngineFailure
@@ -104,14 +105,35 @@ async def third_life(runtime: LocalRuntime, method: str, limits: dict[str, str])
     await runtime.delete_snapshot(second, second)
 
 
-async def main(base: Path, method: str, overlay: str) -> None:
-    chosen = local(isolation=method, overlay=overlay, cgroups="off")
+async def fourth_life(runtime: LocalRuntime, image: Path) -> None:
+    """A directory as the root, in which nobody but another user may enter /root."""
+    wanted = plan("sh", "-c", "cd . && echo in $PWD", image=f"dir:{image}")
+    _, output = await run(runtime, wanted)
+    assert output in ("in /\n", "in /root\n"), output  # without overlays there is a private one
+    await runtime.delete(wanted.id)
+
+
+def closed_image(root: Path) -> Path:
+    """A root file system for the fourth life, made by whoever the program starts as."""
+    for name, content in tools():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content if isinstance(content, bytes) else b"")
+        (root / name).chmod(0o755)
+    (root / "root").mkdir()
+    (root / "root").chmod(0o700 if os.geteuid() == 0 else 0)
+    return root
+
+
+async def main(base: Path, method: str, overlay: str, image: Path) -> None:
+    chosen = local(isolation=method, overlay=overlay, cgroups="off", image_roots=[str(base)])
     runtime = LocalRuntime(settings(base, allowed=(str(base / "shared"),)), chosen)
     await runtime.start()
     ended = await first_life(base, runtime, method)
     paused, before = await second_life(runtime)
     await third_life(runtime, method, {})
     await third_life(runtime, method, {"disk": "16Mi"})
+    if method != "none":
+        await fourth_life(runtime, image)
     await runtime.stop()
 
     runtime = LocalRuntime(settings(base), chosen)
@@ -139,6 +161,7 @@ async def main(base: Path, method: str, overlay: str) -> None:
 
 if __name__ == "__main__":
     base, method, overlay, way, uid = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+    image = closed_image(base / "image")
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(uid)
@@ -151,7 +174,7 @@ if __name__ == "__main__":
     (base / "shared").mkdir()
     (base / "shared/file").write_text("shared\n")
     try:
-        asyncio.run(main(base, method, overlay))
+        asyncio.run(main(base, method, overlay, image))
     except BaseException:
         traceback.print_exc()
         raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -79,6 +79,26 @@ def _opaque(folder: Path) -> bool:
         except OSError:
             continue
     return False
+
+
+def enterable(root: Path, path: str, uid: int, groups: Container[int]) -> bool:
+    """May a user without privileges go to the directory ``path`` inside ``root``? What is missing is in nobody's way.
+
+    Access control lists are not looked at. Raises EngineFailure for a loop of symlinks.
+    """
+    at = root
+    for part in resolve(root, path).relative_to(root).parts:
+        at /= part
+        try:
+            found = at.lstat()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        shift = 6 if found.st_uid == uid else 3 if found.st_gid in groups else 0
+        if stat.S_ISDIR(found.st_mode) and not found.st_mode >> shift & 1:
+            return False
+    return True
 
 
 def executable(path: Path) -> bool:

@@ -4,6 +4,7 @@
 
     probe.py     which form of isolation works here
     maker.py     one sandbox out of a plan
+    program.py   the command, its environment and its directory, out of a plan
     command.py   whether a command can be executed
     scripts.py   the shell scripts that become a sandbox
     spawn.py     scripts, control groups, the process, the wait until it runs

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +26,15 @@ from shoal_local.root.blueprint import Drawer
 from shoal_local.root.mounts import make_directory
 from shoal_local.root.volumes import HostVolumes
 from shoal_local.run.probe import describe
+from shoal_local.run.program import check_text, program_of
 from shoal_local.run.reaper import discard, stop
 from shoal_local.run.scripts import SandboxProgram
-from shoal_local.run.spawn import TOOL_PATH, DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
+from shoal_local.run.spawn import DiskFull, Isolation, Order, beside_moving_mounts, no_space, start
 from shoal_local.snapshot.library import LayerSnapshot, Library
 from shoal_local.snapshot.restore import check_user, restorable
 from shoal_local.state.box import Box, Spec, Started
 from shoal_local.state.observe import alive
 
-HOME: Final = "/root"
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -76,7 +75,7 @@ class Maker:
         self._limits(plan)
         if any("gpu" in amounts for amounts in (plan.resource_limits, plan.resource_requests)):
             raise InvalidRequest(INVALID_PARAMETER, "gpu: the local runtime hands out no GPUs")
-        _check_text(plan)
+        check_text(plan)
         self._volumes.check(plan.volumes)
         if rootfs is not None:
             for volume in plan.volumes:
@@ -150,7 +149,8 @@ class Maker:
         binds: tuple[Bind, ...],
         agent: AgentFiles | None,
     ) -> Started:
-        workload, limits = self._workload(box, plan, root[0]), self._limits(plan)
+        workload = program_of(plan, root[0], self._isolation, self._local.env, home=box.path / "home")
+        limits = self._limits(plan)
         box.path.mkdir(mode=0o700)
         if self._isolation.method == "none":
             agent = None
@@ -168,20 +168,10 @@ class Maker:
         home.parent.chmod(0o711)
         make_directory(home, 0o700, self._isolation.owner)
 
-    def _workload(self, box: Box, plan: WorkloadPlan, rootfs: RootFs) -> SandboxProgram:
-        bare = self._isolation.method == "none"
-        home = str(box.path / "home") if bare else HOME
-        base = {"PATH": TOOL_PATH, "HOME": home, "LANG": "C.UTF-8", "TERM": "xterm"}
-        env: dict[str, str | None] = {**base, **rootfs.env, **self._local.env, **plan.env, "OPENSANDBOX_ID": plan.id}
-        kept = {name: value for name, value in env.items() if value is not None}
-        workdir = home if bare else rootfs.workdir or kept.get("HOME", HOME)
-        return SandboxProgram(tuple(plan.argv), kept, workdir if workdir.startswith("/") else f"/{workdir}")
-
     def _spec(
         self, plan: WorkloadPlan, workload: SandboxProgram, limits: Limits, rootfs: RootFs, agent: AgentFiles | None
     ) -> Spec:
-        drop = self._isolation.drop
-        uid, gid = (drop.uid, drop.gid) if drop is not None else (os.geteuid(), os.getegid())
+        uid, gid = self._isolation.user
         return Spec(
             id=plan.id,
             adoption=Adoption(
@@ -219,16 +209,3 @@ class Maker:
             pids=groups.label("pids") if limits.pids else None,
             disk=None if limits.disk is None or self._isolation.disk is None else WORDS[self._isolation.disk],
         )
-
-
-def _check_text(plan: WorkloadPlan) -> None:
-    """What cannot be said to a program: NUL in arguments and environment, a name without a name."""
-    if any("\0" in word for word in plan.command) or not plan.argv[0]:
-        raise InvalidRequest(INVALID_PARAMETER, "entrypoint: a NUL character, or no command")
-    _check_env(plan.env)
-
-
-def _check_env(env: Mapping[str, str | None]) -> None:
-    for name, value in env.items():
-        if not name or "=" in name or "\0" in name or "\0" in (value or ""):
-            raise InvalidRequest(INVALID_PARAMETER, "env: a name is empty or holds '=', or there is a NUL character")

@@ -98,6 +98,11 @@ class Isolation(Struct, frozen=True):
         return None if self.drop is None else (self.drop.uid, self.drop.gid)
 
     @property
+    def user(self) -> tuple[int, int]:
+        """The user and group that sandboxes run as."""
+        return self.owner or (os.geteuid(), os.getegid())
+
+    @property
     def place(self) -> Place:
         """How roots are built."""
         # bwrap makes a /dev of its own unless it is handed a finished root.
