@@ -34,6 +34,7 @@ from shoal_local.network.client import Broker
 from shoal_local.root.secrets import masks, secret_paths
 from shoal_local.root.volumes import HostVolumes
 from shoal_local.run import probe
+from shoal_local.run.launch import Launcher
 from shoal_local.run.maker import Maker
 from shoal_local.run.probe import Verdict
 from shoal_local.run.reaper import collect, discard, stop
@@ -68,6 +69,7 @@ class Keeper:
         self._groups = Cgroups({})
         self._server_lock: int | None = None
         self.broker = Broker()
+        self._launcher = Launcher()
         self._isolation: Isolation | None = None
         self._verdict: Verdict | None = None
         self._images: RootFsCache
@@ -138,6 +140,7 @@ class Keeper:
             os.close(self._server_lock)
             self._server_lock = None
         self.broker.close()
+        self._launcher.close()
 
     def writable(self) -> bool:
         """Can sandboxes still be made?"""
@@ -267,7 +270,7 @@ class Keeper:
             quota = disk.choose(self._local) if method == "unshare" or staged else None
             places = (state.mountpoint, hidden, state.dev, state.templates)
             form = Isolation(method, overlay, staged, drop, tools, *places)
-            return replace(form, disk=quota, network=network, confinement=confinement)
+            return replace(form, disk=quota, network=network, confinement=confinement, launcher=self._launcher)
 
         try:
             return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)

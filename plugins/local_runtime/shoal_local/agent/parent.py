@@ -4,11 +4,11 @@ Run as a program, on the standard library alone: ``parent.py CHANNEL MODULE ROOM
 end of a pair of SOCK_SEQPACKET sockets. ``MODULE`` is that of `shoal.plugin.interfaces.ForkedAgent`, or ``-`` where
 agents are executed. ``ROOM`` is of no meaning: agents write their title over it.
 
-A message brings a socket, and a child reads the job from it: nothing of one sandbox is ever in the memory that the next
-one's agent inherits. The job is a line of JSON, with the pidfd of a process in the sandbox and, if there is one, the
-filter of system calls; then come the agent's variables. The answer is ``go`` once the agent listens, or is about to be
-executed; anything else, or anything after it, is the text of an error. The parent ends when the server does, agents do
-not.
+A message brings a socket, and perhaps the directory of a control group that the child is born in. The child reads the
+job from the socket: nothing of one sandbox is ever in the memory that the next one's agent inherits. The job is a line
+of JSON, with the pidfd of a process in the sandbox and, if there is one, the filter of system calls; then come the
+agent's variables. The answer is ``go`` once the agent listens, or is about to be executed; anything else, or anything
+after it, is the text of an error. The parent ends when the server does, agents do not.
 
 Parent and agents are not dumpable. They were executed outside of any sandbox, so nobody in one may look into them,
 trace them, or reach files of the machine through what /proc shows of them (ptrace(2), "Ptrace access mode checking").
@@ -27,8 +27,9 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 15, 22, 24, 38
 SECCOMP_MODE_FILTER = 2
@@ -87,12 +88,24 @@ def receive(talk: socket.socket) -> tuple[dict[str, Any], dict[str, str], list[i
     return job, {name: value for name, mark, value in pairs if name and mark}, descriptors
 
 
-def enter(job: dict[str, Any], descriptors: list[int]) -> None:
+def birth() -> ModuleType:
+    """The module of that name; a program that runs by itself has no packages."""
+    here = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - pathlib takes long to import
+    sys.path[:0] = [os.path.join(os.path.dirname(here), "limit")]  # noqa: PTH118, PTH120 - as above
+    try:
+        import birth as found  # type: ignore[import-not-found]
+    finally:
+        del sys.path[0]
+    return cast("ModuleType", found)
+
+
+def enter(job: dict[str, Any], descriptors: list[int], *, born: bool) -> None:
     """Join control groups and namespaces; returns in a child that is in the process namespace, under the filter.
 
-    Nothing of the child can be seen from inside before it is shut. Raises OSError.
+    ``born``: this process is in the job's first group already. Nothing of the child can be seen from inside before it
+    is shut. Raises OSError.
     """
-    for group in job["groups"]:
+    for group in job["groups"][born:]:
         with open(group, "w") as file:  # noqa: PTH123 - as above
             file.write("0")
     superuser = os.geteuid() == 0
@@ -158,10 +171,10 @@ def _done(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def become(talk: socket.socket, module: ModuleType | None, areas: Areas) -> int:
+def become(talk: socket.socket, module: ModuleType | None, areas: Areas, *, born: bool) -> int:
     """Do one job, in a process of its own; returns the agent's exit status."""
     job, variables, descriptors = receive(talk)
-    enter(job, descriptors)
+    enter(job, descriptors, born=born)
     for number in (signal.SIGCHLD, signal.SIGPIPE, signal.SIGXFSZ):
         if module is None or number == signal.SIGCHLD:
             signal.signal(number, signal.SIG_DFL)
@@ -180,11 +193,11 @@ def become(talk: socket.socket, module: ModuleType | None, areas: Areas) -> int:
     return status
 
 
-def child(talk: socket.socket, module: ModuleType | None, areas: Areas) -> None:
+def child(talk: socket.socket, module: ModuleType | None, areas: Areas, *, born: bool) -> None:
     """The whole life of a forked process; does not return."""
     status = 1
     try:
-        status = become(talk, module, areas)
+        status = become(talk, module, areas, born=born)
     except BaseException as error:
         with contextlib.suppress(OSError):  # it was closed: the agent had been told to be well
             talk.send((str(error) or type(error).__name__).encode(errors="replace")[:MAX_TEXT])
@@ -192,21 +205,32 @@ def child(talk: socket.socket, module: ModuleType | None, areas: Areas) -> None:
         os._exit(status)
 
 
-def serve(channel: socket.socket, module: ModuleType | None, areas: Areas) -> None:
+def serve(channel: socket.socket, module: ModuleType | None, areas: Areas, fork_into: Callable[[int], int]) -> None:
     """Fork for each message until the other end is closed."""
     while True:
-        data, descriptors = message(channel, MAX_MESSAGE, 1)
+        data, descriptors = message(channel, MAX_MESSAGE, 2)
         if not data:
             return
+        try:
+            pid, born = fork(fork_into, descriptors[1:])
+            if pid == 0:
+                channel.close()
+                for each in descriptors[1:]:
+                    os.close(each)
+                child(socket.socket(fileno=descriptors[0]), module, areas, born=born)
+        except OSError as error:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptors[0])) as talk:
+                talk.send(str(error).encode()[:MAX_TEXT])
         for each in descriptors:
-            try:
-                if os.fork() == 0:
-                    channel.close()
-                    child(socket.socket(fileno=each), module, areas)
-            except OSError as error:
-                with contextlib.suppress(OSError), socket.socket(fileno=os.dup(each)) as talk:
-                    talk.send(str(error).encode()[:MAX_TEXT])
             os.close(each)
+
+
+def fork(fork_into: Callable[[int], int], groups: list[int]) -> tuple[int, bool]:
+    """Like `os.fork`, and whether the child is in the group whose directory this is. Raises OSError."""
+    for group in groups:
+        with contextlib.suppress(OSError):  # a kernel or a container that does not permit it: the child moves itself
+            return fork_into(group), True
+    return os.fork(), False
 
 
 def main(arguments: list[str]) -> None:
@@ -218,12 +242,12 @@ def main(arguments: list[str]) -> None:
     if arguments[1] != "-":
         module = importlib.import_module(arguments[1])
         module.prepare()
-    areas = Areas()
+    areas, fork_into = Areas(), birth().fork_into
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for
     gc.collect()
     gc.disable()
     gc.freeze()  # a collection would write into every page that agents share
-    serve(channel, module, areas)
+    serve(channel, module, areas, fork_into)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from shoal.errors import EngineFailure
 from shoal.plugin.interfaces import ForkedAgent
+from shoal_local.limit.cgroups import born_into
 
 CODE: Final = "LOCAL::AGENT_FAILED"
 PROGRAM: Final = Path(__file__).with_name("parent.py")
@@ -40,7 +41,7 @@ class Job(Struct, frozen=True):
         argv: what is executed, or what a forked agent shows as its arguments.
         label: what it shows as its variables, by which `shoal_local.run.reaper` finds it.
         folder: where the agent's files lie in the sandbox.
-        groups: files by which it joins the sandbox's control groups.
+        groups: files by which it joins the sandbox's control groups; one that it can be born in comes first.
         network: the sandbox has a network namespace of its own.
         privileged: it keeps the capabilities of root in the sandbox's user namespace.
         keyctl: the number of that system call, to get a session keyring of its own; 0 = it gets none.
@@ -99,8 +100,8 @@ class Parent:
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         mine.settimeout(ANSWER_SECONDS)
         with mine:
-            with theirs:
-                self._hand_over(theirs)
+            with theirs, _directory(born_into([Path(file) for file in job.groups])) as group:
+                self._hand_over([theirs.fileno(), *group])
             try:
                 socket.send_fds(mine, [msgspec.json.encode(job) + b"\n"], handles)
                 mine.sendall(variables)
@@ -117,12 +118,12 @@ class Parent:
             raise EngineFailure(CODE, f"the agent does not start: {text}")
         raise ParentGone(CODE, "the agent does not start: what was to start it has ended")
 
-    def _hand_over(self, theirs: socket.socket) -> None:
+    def _hand_over(self, handles: list[int]) -> None:
         with self._lock:
             for last in (False, True):
                 channel = self._ready()
                 try:
-                    socket.send_fds(channel, [b"job"], [theirs.fileno()])
+                    socket.send_fds(channel, [b"job"], handles)
                 except OSError as error:
                     self._end()
                     if last:
@@ -196,6 +197,20 @@ def _opened(pidfd: int, program: Path | None) -> Iterator[list[int]]:
         yield [pidfd, handle]
     finally:
         os.close(handle)
+
+
+@contextmanager
+def _directory(group: Path | None) -> Iterator[list[int]]:
+    """A descriptor of it, if there is one; one that has gone meanwhile is for the child to complain of."""
+    handle = -1
+    if group is not None:
+        with suppress(OSError):
+            handle = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield [handle] if handle >= 0 else []
+    finally:
+        if handle >= 0:
+            os.close(handle)
 
 
 def _answer(talk: socket.socket) -> bytes:

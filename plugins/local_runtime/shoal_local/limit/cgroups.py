@@ -25,6 +25,17 @@ FREEZE_SECONDS: Final = 10.0
 _PAUSE: Final = 0.001
 
 
+MEMBERS: Final = "cgroup.procs"
+
+
+def born_into(joined: list[Path]) -> Path | None:
+    """Of the files by which a process joins its groups, the directory of the group that it is better born in.
+
+    See `shoal_local.limit.birth`. None if all are of version 1.
+    """
+    return next((file.parent for file in joined if file.name == MEMBERS), None)
+
+
 class Hierarchy(Struct, frozen=True):
     """Where groups for one purpose are made; ``version`` is 1 or 2."""
 
@@ -59,12 +70,19 @@ class Cgroups:
                 _limit(folder, purpose, hierarchy.version, limits)
                 if folder not in folders:
                     folders.append(folder)
-        return [folder / "cgroup.procs" for folder in folders]
+        return self._joined(folders)
 
     def joined(self, sandbox_id: str) -> list[Path]:
         """The files by which a process joins the groups that a sandbox has."""
         folders = dict.fromkeys(hierarchy.base / sandbox_id for hierarchy in self.hierarchies.values())
-        return [folder / "cgroup.procs" for folder in folders if folder.is_dir()]
+        return self._joined([folder for folder in folders if folder.is_dir()])
+
+    def _joined(self, folders: list[Path]) -> list[Path]:
+        """The files by which a process with one thread joins; the one of version 2 first, see `born_into`."""
+        second = {hierarchy.base for hierarchy in self.hierarchies.values() if hierarchy.version == 2}
+        # A thread that moves itself in version 1 waits for nobody; a whole process waits as in version 2.
+        files = [folder / (MEMBERS if folder.parent in second else "tasks") for folder in folders]
+        return sorted(files, key=lambda file: file.name != MEMBERS)
 
     def pids(self, sandbox_id: str) -> list[int] | None:
         """Every process of the sandbox, in this process's pid namespace; None where there is no group."""
@@ -72,7 +90,7 @@ class Cgroups:
         if hierarchy is None:
             return None
         try:
-            words = (hierarchy.base / sandbox_id / "cgroup.procs").read_text().split()
+            words = (hierarchy.base / sandbox_id / MEMBERS).read_text().split()
         except FileNotFoundError:
             return None
         return [int(word) for word in words if word != "0"]

@@ -30,9 +30,12 @@ from typing import Final
 from msgspec import Struct
 
 from shoal_local.confine.entry import DESCRIPTOR
+from shoal_local.limit.cgroups import born_into
 
 READY: Final = "ready"
 NETWORK: Final = "network"
+BORN: Final = "SHOAL_BORN"
+"""Variable of a stage that is in its control group of version 2 already, see `shoal_local.run.launcher`."""
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHELL_NAMES: Final = re.compile(
     r"IFS|ENV|PS[0-4]|PWD|OLDPWD|OPTIND|OPTARG|PPID|LINENO|_|UID|EUID|GROUPS|BASH.*|SHELLOPTS|DIRSTACK|FUNCNAME|HIST.*"
@@ -78,7 +81,12 @@ def needs_env_tool(name: str) -> bool:
 
 def opening(box: Path, groups: list[Path], rlimits: list[str]) -> str:
     """How every ``stage`` begins. A group takes 0 for the writer itself, so no pid has to be known."""
-    lines = ["set -e", f"cd {quote(str(box))}", *(f"echo 0 >{quote(str(group))}" for group in groups)]
+    born = born_into(groups)
+    lines = ["set -e", f"cd {quote(str(box))}"]
+    for group in groups:
+        unless = f'[ -n "${BORN}" ] || ' if group.parent == born else ""
+        lines.append(f"{unless}echo 0 >{quote(str(group))}")
+    lines.append(f"unset {BORN}")
     return "\n".join([*lines, "ulimit -c 0", *rlimits, "set +e", "exec 7<&0 8>&2 </dev/null 2>&1", ""])
 
 

@@ -21,7 +21,7 @@ from shoal.errors import EngineFailure
 from shoal_local.confine.files import Confinement
 from shoal_local.image.cache import RootFs
 from shoal_local.limit import disk
-from shoal_local.limit.cgroups import Cgroups
+from shoal_local.limit.cgroups import Cgroups, born_into
 from shoal_local.limit.limits import Limits
 from shoal_local.network import namespace, outward
 from shoal_local.network.modes import Network
@@ -33,10 +33,12 @@ from shoal_local.root.mounts import bubblewrap, fstab
 from shoal_local.root.paths import executable, resolve
 from shoal_local.run.command import CODE, locate
 from shoal_local.run.keyring import leave_session_keyring
+from shoal_local.run.launch import Launcher, LauncherGone
 from shoal_local.run.process import Process, children, ended, identify, open_pidfd
 from shoal_local.run.scripts import (
     ASK_NETWORK,
     AWAIT_NETWORK,
+    BORN,
     NETWORK,
     READY,
     Drop,
@@ -76,6 +78,7 @@ class Isolation(Struct, frozen=True):
         network: the network of a sandbox; None = this machine's.
         confinement: the filter of system calls; None = there is none.
         disk: by what the bound of a sandbox's disk is kept; None = it is not.
+        launcher: starts processes in their control groups; None = they join those themselves.
         mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
     """
 
@@ -91,6 +94,7 @@ class Isolation(Struct, frozen=True):
     disk: disk.Method | None = None
     network: Network | None = None
     confinement: Confinement | None = None
+    launcher: Launcher | None = None
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -136,7 +140,7 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
     command = _write_scripts(
         order, isolation, drawer, workload, opening(box.path, joins, _rlimits(order.limits, groups))
     )
-    started = _spawn(box, isolation, command)
+    started = _spawn(box, isolation, command, born_into(joins))
     if isolation.network is not None and not isolation.staged and isolation.method == "bubblewrap":
         started = _finish_network(box, started, isolation.network)
     for name in SCRATCH:
@@ -240,8 +244,7 @@ def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:
     return [f"ulimit -v {max(1, limits.memory // 1024)}"]
 
 
-def _spawn(box: Box, isolation: Isolation, command: list[str]) -> Started:
-    leave_session_keyring()
+def _spawn(box: Box, isolation: Isolation, command: list[str], group: Path | None) -> Started:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     handles = [writer]
     try:
@@ -250,7 +253,7 @@ def _spawn(box: Box, isolation: Isolation, command: list[str]) -> Started:
         handles.append(log)
         if isolation.drop is not None:
             os.fchown(log, isolation.drop.uid, isolation.drop.gid)  # so that it may open /dev/stdout
-        pid = _posix_spawn(box, command, handles[1], log, writer)
+        pid = _launch(box, isolation, command, (handles[1], log, writer), group)
     except BlockingIOError:
         os.close(reader)
         raise EngineFailure(CODE, "an earlier try of this sandbox is still ending", retry_after=1.0) from None
@@ -266,14 +269,21 @@ def _spawn(box: Box, isolation: Isolation, command: list[str]) -> Started:
         os.close(reader)
 
 
-def _posix_spawn(box: Box, command: list[str], lock: int, log: int, status: int) -> int:
+def _launch(
+    box: Box, isolation: Isolation, command: list[str], streams: tuple[int, int, int], group: Path | None
+) -> int:
+    """Start the stage; ``streams`` are the lock, the log and the pipe to this process."""
     env = {"PATH": TOOL_PATH, "LC_ALL": "C", "SHOAL_SANDBOX": box.id}
-    actions = [(os.POSIX_SPAWN_DUP2, lock, 0), (os.POSIX_SPAWN_DUP2, log, 1), (os.POSIX_SPAWN_DUP2, status, 2)]
+    if group is not None and isolation.launcher is not None:
+        pid = isolation.launcher.launch(command, {**env, BORN: "1"}, streams, group)
+        if pid is not None:
+            return pid
+    leave_session_keyring()
     return os.posix_spawn(
         command[0],
         command,
         env,
-        file_actions=actions,
+        file_actions=[(os.POSIX_SPAWN_DUP2, stream, place) for place, stream in enumerate(streams)],
         setsid=True,
         setsigmask=(),
         setsigdef=(signal.SIGPIPE, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP),
@@ -391,9 +401,12 @@ class MountsMoved(EngineFailure):
 
 
 def beside_moving_mounts(attempt: Callable[[], T]) -> T:
-    """What ``attempt`` returns, tried again while mounts of this machine move. Raises what the last try raises."""
+    """What ``attempt`` returns, tried again while mounts of this machine move. Raises what the last try raises.
+
+    It is tried again without the launcher's answer, too: ``attempt`` begins by ending what an earlier one started.
+    """
     for _ in range(MOVED_TRIES - 1):
-        with suppress(MountsMoved):
+        with suppress(MountsMoved, LauncherGone):
             return attempt()
     return attempt()
 
