@@ -6,10 +6,11 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from multiprocessing import get_context
 from typing import Any
 
 import httpx
@@ -25,20 +26,25 @@ MEGABYTE = b"0123456789abcdef" * 65536
 
 @dataclass(frozen=True)
 class Place:
-    """A server, and what its sandboxes are made of. A client keeps its connections unless `anew`."""
+    """A server, and what its sandboxes are made of. A client keeps its connections unless `anew`.
+
+    `silent`: the SDK is told to report no usage to the server (its `disable_metrics`). It does so after each create by
+    a client of its own, with certificates that it loads again, which takes some 20 ms of processor time.
+    """
 
     name: str
     server: Server
     image: str
     extensions: dict[str, str] = field(default_factory=dict)
     anew: bool = False
+    silent: bool = False
     transport: httpx.BaseTransport = field(default_factory=httpx.HTTPTransport)
 
     @property
     def options(self) -> dict[str, Any]:
         """What every connection of the SDK is made with."""
         domain = self.server.base.removeprefix("http://")
-        return {"domain": domain, "use_server_proxy": True, "request_timeout": HOUR}
+        return {"domain": domain, "use_server_proxy": True, "request_timeout": HOUR, "disable_metrics": self.silent}
 
     def create(self) -> SandboxSync:
         """A sandbox whose agent answers."""
@@ -84,17 +90,28 @@ def one_by_one(place: Place, runs: int, pause: float = 0.0) -> list[float]:
     return taken
 
 
-async def _first_byte(place: Place, config: ConnectionConfig, delay: float) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Share:
+    """The creates of one client process: what `Place.options` and `Sandbox.create` take, and when each begins."""
+
+    options: dict[str, Any]
+    image: str
+    extensions: dict[str, str]
+    begins: list[float]
+    """Seconds of `time.monotonic`."""
+
+
+async def _first_byte(share: Share, config: ConnectionConfig, begin: float) -> tuple[float, float]:
     """When it began, and when the first output came."""
-    await asyncio.sleep(delay)
+    await asyncio.sleep(begin - time.monotonic())
     came: list[float] = []
 
     async def heard(_: OutputMessage) -> None:
-        came.append(time.perf_counter())
+        came.append(time.monotonic())
 
-    begun = time.perf_counter()
+    begun = time.monotonic()
     made = await Sandbox.create(
-        place.image, timeout=HOUR, ready_timeout=HOUR, extensions=place.extensions, connection_config=config
+        share.image, timeout=HOUR, ready_timeout=HOUR, extensions=share.extensions, connection_config=config
     )
     try:
         await made.commands.run("echo up", handlers=ExecutionHandlers(on_stdout=heard))
@@ -104,15 +121,28 @@ async def _first_byte(place: Place, config: ConnectionConfig, delay: float) -> t
     return begun, came[0]
 
 
-def side_by_side(place: Place, count: int, interval: float) -> tuple[float, float]:
-    """`count` creates, one every `interval` seconds: their median, and how many a second came to output."""
+def _first_bytes(share: Share) -> list[tuple[float, float]]:
+    """Run in a process of its own."""
 
     async def all_of_them() -> list[tuple[float, float]]:
         async with httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None)) as transport:
-            config = ConnectionConfig(**place.options, transport=transport)
-            return await asyncio.gather(*(_first_byte(place, config, number * interval) for number in range(count)))
+            config = ConnectionConfig(**share.options, transport=transport)
+            return await asyncio.gather(*(_first_byte(share, config, begin) for begin in share.begins))
 
-    found = asyncio.run(all_of_them())
+    return asyncio.run(all_of_them())
+
+
+def side_by_side(place: Place, count: int, interval: float, processes: int = 1) -> tuple[float, float]:
+    """`count` creates, one every `interval` seconds: their median, and how many a second came to output.
+
+    `processes` share them: one alone takes longer for a hundred at once than they do.
+    """
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [0.2] * processes))  # each has started, with this module imported
+        begin = time.monotonic() + 0.5
+        begins = [begin + number * interval for number in range(count)]
+        shares = [Share(place.options, place.image, place.extensions, begins[i::processes]) for i in range(processes)]
+        found = [pair for pairs in pool.map(_first_bytes, shares) for pair in pairs]
     took = max(came for _, came in found) - min(begun for begun, _ in found)
     return statistics.median(came - begun for begun, came in found), count / took
 
