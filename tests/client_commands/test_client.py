@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import signal
@@ -64,7 +65,7 @@ def _env(home: Path, base: str) -> dict[str, str]:
 
 
 def _sandbox(base: str) -> str:
-    """A sandbox; its agent starts with the first request."""
+    """A running sandbox; its agent starts with the first request."""
     body = {
         "image": {"uri": "host"},
         "entrypoint": ["sh", "-c", "echo listening; exec tail -f /dev/null"],
@@ -74,6 +75,7 @@ def _sandbox(base: str) -> str:
     }
     with httpx.Client(base_url=base, headers={"OPEN-SANDBOX-API-KEY": KEY}, timeout=60) as client:
         made: dict[str, Any] = client.post("/v1/sandboxes", json=body).raise_for_status().json()
+        client.get(f"/v1/sandboxes/{made['id']}?wait=Running&timeout=50").raise_for_status()
         return str(made["id"])
 
 
@@ -149,6 +151,25 @@ def test_a_terminal_of_a_pipe_runs_a_shell(terminal: Terminal) -> None:
     out, _ = terminal.run("shell", terminal.sandbox, text=b"echo typed $((40+2)); exit 3\n", code=3)
     assert "typed 42" in out
     assert terminal.run("shell", terminal.sandbox, "-c", "echo once; exit 5", code=5)[0].split() == ["once"]
+
+
+def test_what_is_typed_before_the_terminal_is_connected_reaches_the_shell(terminal: Terminal) -> None:
+    keys, screen = pty.openpty()
+    try:
+        os.write(keys, b"echo ahead $((40+2)); exit 6\n")
+        with subprocess.Popen(
+            [SHOAL, "shell", terminal.sandbox], env=terminal.env, stdin=screen, stdout=subprocess.PIPE
+        ) as process:
+            out, _ = process.communicate(timeout=60)
+    finally:
+        os.close(keys)
+        os.close(screen)
+    assert (b"ahead 42" in out, process.returncode) == (True, 6), out
+
+
+def test_wrong_usage_is_told_before_anything_is_made(terminal: Terminal) -> None:
+    assert terminal.run("run", "--json", "--", "true", code=125) == ("", "shoal: --json goes with --detach\n")
+    assert "usage: shoal exec ID " in terminal.inside("--nonsense", "--", "true", code=2)[1]
 
 
 def test_a_detached_sandbox_stays_and_is_ended(terminal: Terminal) -> None:

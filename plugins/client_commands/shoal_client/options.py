@@ -41,7 +41,7 @@ def _after_options(arguments: Namespace) -> list[str]:
     words: list[str] = arguments.command
     if words[:1] == ["--"] or not words[:1] or not words[0].startswith("-"):
         return words[words[:1] == ["--"] :]
-    parser = ArgumentParser(prog="shoal", add_help=False, argument_default=SUPPRESS)
+    parser = ArgumentParser(prog="shoal exec ID", add_help=False, argument_default=SUPPRESS)
     _add_options(parser)
     parser.add_argument("command", nargs=REMAINDER)
     parser.parse_args(words, namespace=arguments)

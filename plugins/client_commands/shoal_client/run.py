@@ -53,6 +53,8 @@ class RunCommand(Command):
         request = options.command_request(arguments)
         if request is None and not arguments.detach:
             return _failed("give a command: shoal run -- echo hello")
+        if arguments.json and not arguments.detach:
+            return _failed("--json goes with --detach")
         try:
             server = ServerClient.of(arguments)
             sandboxes = SandboxClient(server)

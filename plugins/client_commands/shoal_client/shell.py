@@ -126,7 +126,7 @@ def _raw_terminal() -> Iterator[None]:
         return
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setraw(sys.stdin)
+        tty.setraw(sys.stdin, termios.TCSADRAIN)  # the default throws away what was typed meanwhile
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
