@@ -64,6 +64,22 @@ async def test_it_is_as_confined_as_the_sandboxs_command(runtime: LocalRuntime) 
         assert len(set(both.splitlines())) == 1, kind
 
 
+async def test_all_signals_are_at_their_defaults(runtime: LocalRuntime) -> None:
+    """Python ignores some, and `posix_spawn` two of the C library's own."""
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    assert await shell(runtime, plan.id, "grep SigIgn /proc/self/status") == "SigIgn:\t0000000000000000"
+    ignored = await shell(runtime, plan.id, "grep SigIgn /proc/$(pidof sleep)/status")
+    assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0
+
+
+async def test_a_terminal_is_as_plain_as_in_a_container(runtime: LocalRuntime) -> None:
+    """Without a TERM shells write no sequences for terminals that may not be there."""
+    plan = wanted()
+    await runtime.create(plan, ignore)
+    assert await shell(runtime, plan.id, "env | grep ^TERM= || echo none") == "none"
+
+
 async def test_nobody_without_the_token(runtime: LocalRuntime) -> None:
     plan = wanted()
     await runtime.create(plan, ignore)

@@ -189,18 +189,19 @@ def _variables(pid: int) -> bytes:
     """Of the sandbox's own command, each with a NUL behind it. Raises OSError if it has ended."""
     deadline = time.monotonic() + ENTER_SECONDS
     while True:
-        before = _variables_start(pid)
+        place = _variables_place(pid)
         raw = Path(f"/proc/{pid}/environ").read_bytes()
-        # While a program is being executed it shows none, and no place where they begin.
-        if raw or (before and before == _variables_start(pid)) or time.monotonic() > deadline:
+        # While a program is being executed it shows none, or only the beginning of those that it had.
+        whole = place is not None and len(raw) == place[1] - place[0] and place == _variables_place(pid)
+        if whole or time.monotonic() > deadline:
             return raw if not raw or raw.endswith(b"\0") else raw + b"\0"
         time.sleep(_POLL_INTERVAL)
 
 
-def _variables_start(pid: int) -> str | None:
-    """Where in its memory they begin (field 50 of /proc/pid/stat); None if it is nowhere."""
+def _variables_place(pid: int) -> tuple[int, int] | None:
+    """Where in its memory they begin and end (fields 50 and 51 of /proc/pid/stat); None if they are nowhere."""
     fields = stat_fields(pid)
-    return None if fields is None or fields[47] == "0" else fields[47]
+    return None if fields is None or fields[47] == "0" else (int(fields[47]), int(fields[48]))
 
 
 def _encoded(variables: dict[str, str]) -> bytes:

@@ -29,7 +29,7 @@ def program_of(
         home: the sandbox's home directory where it is not isolated.
     """
     bare = isolation.method == "none"
-    base = {"PATH": TOOL_PATH, "HOME": str(home) if bare else HOME, "LANG": "C.UTF-8", "TERM": "xterm"}
+    base = {"PATH": TOOL_PATH, "HOME": str(home) if bare else HOME, "LANG": "C.UTF-8"}
     env: dict[str, str | None] = {**base, **rootfs.env, **defaults, **plan.env, "OPENSANDBOX_ID": plan.id}
     kept = {name: value for name, value in env.items() if value is not None}
     if bare:
