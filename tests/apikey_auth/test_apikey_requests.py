@@ -129,3 +129,13 @@ async def test_open_paths_open_nothing_else(open_paths: ApiKeyAuthenticator) -> 
     assert await open_paths.authenticate(request(None)) is None
     with pytest.raises(Unauthenticated, match="INVALID_API_KEY"):
         await open_paths.authenticate(request("wrong"))
+
+
+def test_the_document_names_the_header(authenticator: ApiKeyAuthenticator) -> None:
+    [(name, scheme)] = authenticator.security_schemes().items()
+    assert (name, scheme["type"], scheme["in"], scheme["name"]) == (
+        "apiKey",
+        "apiKey",
+        "header",
+        "OPEN-SANDBOX-API-KEY",
+    )

@@ -37,7 +37,7 @@ EXCEPTIONS = {
     "plugin/context.py": "the same key",
     "plugin/interfaces/agent.py": "the same key, and the file that the wire calls execd",
     "cli/main.py": "names of the example files that come with the package",
-    "web/openapi.py": "OpenAPI's own word apiKey",
+    "web/schemes.py": "OpenAPI's own word apiKey",
     "kit/quantities.py": "the grammar of quantities is Kubernetes's",
     "kit/__init__.py": "the same",
 }

@@ -37,7 +37,7 @@ def check(loaded: Loaded, environ: Mapping[str, str]) -> None:
     manager = PluginManager(loaded)
     lifecycle = SandboxLifecycle(manager.settings, manager.register)
     components = lifecycle.components
-    check_routes(lifecycle, manager.settings, components.resources, components.plugins)
+    check_routes(lifecycle, manager.settings, components)
     server = manager.settings.server
     with capture_logs() as warnings:
         refuse_open_start(manager.settings, components.authenticators, environ, ask=lambda: None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from shoal.config.settings import Settings
+from shoal.plugin.components import Components
 from shoal.plugin.interfaces import Resources
 from shoal.web import routes
 from shoal.web.edge import Edge
@@ -20,6 +21,7 @@ from shoal.web.resources.sandboxes import SandboxRoutes
 from shoal.web.resources.server import ServerRoutes
 from shoal.web.resources.snapshots import SnapshotRoutes
 from shoal.web.resources.templates import TemplateRoutes
+from shoal.web.schemes import schemes_of
 from shoal.web.seam import Access, LifecycleApi, Proxy, Readiness, SocketProxy
 from shoal.web.table import RouteTable
 
@@ -40,15 +42,15 @@ def own_resources(lifecycle: LifecycleApi, settings: Settings, readiness: Readin
     ]
 
 
-def check_routes(
-    lifecycle: LifecycleApi, settings: Settings, resources: Sequence[Resources], plugins: Mapping[int, str]
-) -> None:
-    """Raise ConfigError for a route of a plugin that cannot be served beside the server's own."""
+def check_routes(lifecycle: LifecycleApi, settings: Settings, components: Components) -> None:
+    """Raise ConfigError for a route or a security scheme of a plugin that cannot stand beside the others."""
 
     async def nobody() -> dict[str, str | None]:
         return {}
 
-    routes.build(RouteTable([*own_resources(lifecycle, settings, nobody, ""), *resources], plugins))
+    own = own_resources(lifecycle, settings, nobody, "")
+    credentials = schemes_of(components.authenticators, components.plugins)
+    routes.build(RouteTable([*own, *components.resources], components.plugins), credentials=credentials)
 
 
 def build(
@@ -69,7 +71,7 @@ def build(
         access: takes one entry per request; must not block.
         lifespan: entered before the port answers, left after it stopped.
 
-    Raises ConfigError for a route that cannot be served.
+    Raises ConfigError for a route that cannot be served, and for a security scheme that is none.
     """
-    app = routes.build(table, entrance.guard)
+    app = routes.build(table, entrance.guard, entrance.credentials)
     return Edge(app, entrance, proxy=proxy, sockets=sockets, access=access, lifespan=lifespan)

@@ -13,6 +13,7 @@ from shoal.web.exchange import Exchange
 from shoal.web.hosts import HOST_ROUTE, ClaimedHosts
 from shoal.web.paths import raw_path
 from shoal.web.policing import PolicyGuard
+from shoal.web.schemes import schemes_of
 from shoal.web.strangers import Strangers
 
 
@@ -26,6 +27,8 @@ class Entrance:
         guard: asks the policies; None where there is none.
         public: paths that need no credential.
         plugins: whose each component is, by its ``id()``.
+
+    Raises ConfigError for a security scheme that is none.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Entrance:
         plugins: Mapping[int, str] = NO_PLUGINS,
     ) -> None:
         self.authentication = Authentication(authenticators, plugins)
+        self.credentials = schemes_of(authenticators, plugins)
         self.hosts = ClaimedHosts(ingresses, plugins)
         self.strangers = strangers
         self.guard = guard

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from shoal.models.opensandbox import API_KEY_HEADER
 from shoal.models.secret import Secret
 from shoal.plugin.interfaces import TEXT, Operation
 from shoal.web.descriptions import HEADERS, PATH_PARAMETERS, as_fields, described
 from shoal.web.render import ErrorBody
+from shoal.web.schemes import OPEN, Schemes
 from shoal.web.table import MOUNTS, Row
 
 Document = dict[str, Any]
@@ -48,8 +48,8 @@ _STATUS_TEXT = {
 }
 
 
-def document(rows: Sequence[Row]) -> bytes:
-    """The document as JSON."""
+def document(rows: Sequence[Row], credentials: Schemes = OPEN) -> bytes:
+    """The document as JSON. ``credentials`` are what a request must carry."""
     ordered = sorted(_kinds(rows), key=str)
     schemas, components = msgspec.json.schema_components(
         ordered, schema_hook=_schema_of, ref_template="#/components/schemas/{name}"
@@ -71,9 +71,9 @@ def document(rows: Sequence[Row]) -> bytes:
             "paths": paths,
             "components": {
                 "schemas": {name: described(name, schema) for name, schema in components.items()},
-                "securitySchemes": {"apiKey": _API_KEY},
+                "securitySchemes": credentials.components,
             },
-            "security": [{"apiKey": []}, {}],
+            **({} if credentials.alternatives is None else {"security": credentials.alternatives}),
         }
     )
 
@@ -119,12 +119,6 @@ _REQUEST_ID = {
     "required": False,
     "schema": {"type": "string"},
     "description": "Identifier of the request, returned with the answer; the server makes one where it is absent.",
-}
-_API_KEY = {
-    "type": "apiKey",
-    "in": "header",
-    "name": API_KEY_HEADER,
-    "description": "An API key. A server on a loopback address may run without one.",
 }
 
 

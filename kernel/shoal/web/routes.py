@@ -21,11 +21,15 @@ from shoal.web.exchange import KEY, Exchange
 from shoal.web.policing import PolicyGuard
 from shoal.web.resources.pages import pages
 from shoal.web.resources.server import Static
+from shoal.web.schemes import OPEN, Schemes
 from shoal.web.table import DOCUMENT, RouteTable
 
 
-def build(table: RouteTable, guard: PolicyGuard | None = None) -> App[Request, Response]:
-    """The application with every route of the table, and the document about them. Raises ConfigError."""
+def build(table: RouteTable, guard: PolicyGuard | None = None, credentials: Schemes = OPEN) -> App[Request, Response]:
+    """The application with every route of the table, and the document about them and what they ask of callers.
+
+    Raises ConfigError.
+    """
     router = CompiledRouter()
     asks = [] if guard is None else [_Asks(table, guard)]
     app: App[Request, Response] = App(router=router, middleware=[_Notes(table), *asks, _Hands(table)])
@@ -37,7 +41,7 @@ def build(table: RouteTable, guard: PolicyGuard | None = None) -> App[Request, R
             app.add_route(path, route.resource)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"the route {path!r} cannot be served: {error}") from error
-    app.add_route(DOCUMENT, Static(openapi.document(table.rows)))
+    app.add_route(DOCUMENT, Static(openapi.document(table.rows, credentials)))
     for path, page in pages().items():
         app.add_route(path, page)
     return app

@@ -87,6 +87,11 @@ class ApiKeyAuthenticator(Authenticator):
             raise Unauthenticated(codes.INVALID_API_KEY, f"The key in {HEADER} is not known.")
         return known
 
+    def security_schemes(self) -> dict[str, dict[str, str]]:
+        """The header, as the document names it."""
+        described = "An API key, as the server's configuration has it."
+        return {"apiKey": {"type": "apiKey", "in": "header", "name": HEADER, "description": described}}
+
     def _find(self, request: AuthRequest, key: str | None) -> Principal | None:
         """Whose key it is; a key that is known does not go on to the sandbox, whatever header it came in."""
         known = self._keyring.find(digest_of_header(key)) if key else None

@@ -7,8 +7,8 @@ ends the request. With no authenticator at all, everybody is allowed everything.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -75,6 +75,15 @@ class Authenticator(Component, ABC):
         Unavailable if it cannot decide now. ``Unauthenticated(code, message, headers={"WWW-Authenticate": "Bearer"})``
         answers with these headers.
         """
+
+    def security_schemes(self) -> Mapping[str, Mapping[str, Any]]:
+        """What `/openapi.json` says of this kind of credential; an empty dict says nothing.
+
+        By name, the Security Scheme Objects of OpenAPI 3.1, such as
+        ``{"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}``. A request needs one of all that the
+        enabled authenticators name. Called once, before `start`. Two authenticators may name the same scheme.
+        """
+        return {}
 
     def missing(self) -> Unauthenticated:
         """The error for a request that carries no credential of any kind; the first authenticator's is used."""
