@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.local_runtime.machine import ignore, local, plan, processes_of, run, settings
 
 from shoal_local.network import modes
+from shoal_local.network.outward import RESOLVER
 from shoal_local.runtime import LocalRuntime
 
 PUBLIC, OWN, PRIVATE, METADATA = "93.184.216.34", "93.184.216.1", "10.9.9.9", "169.254.169.254"
@@ -68,6 +69,8 @@ def world() -> subprocess.Popen[str]:
         f"{inside}ip link set world up",
         f"ip route add default via {PUBLIC}",
         f"ip route add {METADATA}/32 dev uplink",
+        f"{inside}ip addr add {RESOLVER}/32 dev world",
+        f"ip route add {RESOLVER}/32 dev uplink",
     ):
         subprocess.run(line.split(), check=True)
     assert process.stdout is not None
@@ -98,6 +101,7 @@ async def main(base: Path, method: str) -> None:
         f"tried('bound', ({PRIVATE!r}, 80), True)",
         f"tried('metadata', ({METADATA!r}, 80))",
         f"tried('own', ({OWN!r}, {port}))",
+        f"tried('namesake', ({RESOLVER!r}, 80))",
         f"tried('gateway', ('10.0.2.2', {port}))",
         f"tried('loopback', ('127.0.0.1', {port}))",
     ]
@@ -111,7 +115,7 @@ async def main(base: Path, method: str) -> None:
             "public the world",
             f"private {private}",
             f"bound {private}",
-            *(f"{name} failed" for name in ("metadata", "own", "gateway", "loopback")),
+            *(f"{name} failed" for name in ("metadata", "own", "namesake", "gateway", "loopback")),
             f"name {PUBLIC}",
         ], (output, ended)
         assert modes.WORDS["internet"] in await runtime.inspect(wanted.id)

@@ -41,6 +41,15 @@ def test_this_machines_addresses_are_closed() -> None:
     assert {"127.0.0.1/32", *outward.CLOSED} <= set(outward.closed())
 
 
+def test_a_whole_network_may_be_this_machine() -> None:
+    """A route of the type ``local``, also where another route begins with the same address."""
+    trie = (
+        "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n     |-- 198.51.100.0\n"
+        "        /24 link UNICAST\n        /28 host LOCAL\n     |-- 198.51.100.9\n        /32 host LOCAL\n"
+    )
+    assert outward.own_networks(trie * 2) == ["198.51.100.0/28", "198.51.100.9/32"]
+
+
 @pytest.mark.parametrize("wrong", ["10.0.0.1/8", "fd00::/8", "somewhere"])
 def test_networks_that_are_none(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"network_allow\[0\]"):

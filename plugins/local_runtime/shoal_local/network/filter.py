@@ -17,6 +17,8 @@ _ERROR = 2
 _LOCAL_OUT = 3
 _LOOPBACK_INDEX = 1
 """The index of ``lo`` in every namespace."""
+_META_PROTOCOL = 16
+"""The key of a packet's protocol: TCP, UDP."""
 _PROHIBITED = 13
 """ICMP code: communication administratively prohibited."""
 
@@ -24,13 +26,14 @@ _PROHIBITED = 13
 def install(allowed: list[str], denied: list[str]) -> None:
     """Let nothing out to the networks ``denied`` except to those ``allowed``, in this process's namespace.
 
-    Networks are ``address/bits``, IPv4. Programs are told at once that a destination is closed. Raises OSError.
+    Networks are ``address/bits``, IPv4; an allowed one may end in ``:port``: only that port of TCP and UDP is open.
+    Programs are told at once that a destination is closed. Raises OSError.
     """
     table, chain = _text(1, "shoal"), _text(2, "out")
     hook = _nested(4, _number(1, _LOCAL_OUT), _number(2, 0))
     loopback = [_expression("meta", _number(1, 1), _number(2, 5)), _compare(struct.pack("=I", _LOOPBACK_INDEX))]
     rules = [[*loopback, _accept()]]
-    rules += [[*_within(network), _accept()] for network in allowed]
+    rules += [[*words, _accept()] for network in allowed for words in _open(*network.split(":"))]
     rules += [[*_within(network), _reject()] for network in denied]
     messages = [
         _message(_BEGIN, 0, b"", family=0, resource=_TABLES),
@@ -57,6 +60,19 @@ def _send(messages: list[bytes], answers: int) -> None:
                         raise OSError(failure, f"nf_tables: {os.strerror(failure)}")
                     answers -= 1
                 data = data[_aligned(length) :]
+
+
+def _open(network: str, port: str = "") -> list[list[bytes]]:
+    """Each of the ways to be within what is allowed."""
+    if not port:
+        return [_within(network)]
+    load = _expression("payload", _number(1, 1), _number(2, 2), _number(3, 2), _number(4, 2))
+    to_port = [load, _compare(struct.pack(">H", int(port)))]
+    protocol = _expression("meta", _number(1, 1), _number(2, _META_PROTOCOL))
+    return [
+        [*_within(network), protocol, _compare(bytes([number])), *to_port]
+        for number in (socket.IPPROTO_TCP, socket.IPPROTO_UDP)
+    ]
 
 
 def _within(network: str) -> list[bytes]:

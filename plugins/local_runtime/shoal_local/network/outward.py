@@ -8,7 +8,6 @@ inside has a say, closes private networks, other machines on the link, metadata 
 from __future__ import annotations
 
 import fcntl
-import itertools
 import os
 import select
 import signal
@@ -27,6 +26,8 @@ ADDRESS: Final = "10.0.2.15"
 GATEWAY: Final = "10.0.2.2"
 RESOLVER: Final = "10.0.2.3"
 """Of every sandbox; nobody but pasta sees them."""
+NAME_SERVICE: Final = 53
+"""The one port on which pasta answers as `RESOLVER`. On others it connects to a machine that really has the address."""
 CLOSED: Final = (
     *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
     *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
@@ -41,17 +42,24 @@ _PID: Final = "pasta.pid"
 
 def closed() -> list[str]:
     """`CLOSED`, and every address of this machine."""
-    found = []
-    lines = Path("/proc/net/fib_trie").read_text().splitlines()
-    for before, line in itertools.pairwise(lines):
-        if line.strip().startswith("/32 host LOCAL"):
-            found.append(f"{before.split()[-1]}/32")
-    return [*CLOSED, *dict.fromkeys(found)]
+    return [*CLOSED, *own_networks(Path("/proc/net/fib_trie").read_text())]
+
+
+def own_networks(text: str) -> list[str]:
+    """What a machine takes as its own, mostly single addresses, in a `/proc/net/fib_trie`."""
+    found, leaf = [], ""
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["|--"]:
+            leaf = words[1]
+        elif words[1:] == ["host", "LOCAL"]:
+            found.append(leaf + words[0])
+    return list(dict.fromkeys(found))
 
 
 def connect(program: str, broker: Broker, namespace: int, allowed: Sequence[str], box: Path) -> Process:
     """Close what is to be closed, then connect the namespace; returns pasta once it runs. Raises EngineFailure."""
-    broker.restrict(namespace, [f"{RESOLVER}/32", *allowed], closed())
+    broker.restrict(namespace, [f"{RESOLVER}/32:{NAME_SERVICE}", *allowed], closed())
     words = [program, "--quiet", "--ipv4-only", "--config-net", "--address", ADDRESS, "--netmask", "255.255.255.0"]
     words += ["--gateway", GATEWAY, "--dns-forward", RESOLVER, "--no-map-gw", "--no-dhcp"]
     words += ["--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none"]
