@@ -27,6 +27,8 @@ class LocalSettings(Section):
     """internet, none: a network of each sandbox's own; host: this machine's; auto: internet with pasta, else none."""
     network_allow: list[str] = []
     """Networks such as ``10.1.0.0/16`` that sandboxes may reach though they are not the internet."""
+    spare_networks: Annotated[int, Meta(ge=0, le=16)] = 2
+    """Ways to the internet kept ready while sandboxes are being made, some 20 MB each; 0 = none."""
     seccomp: Literal["auto", "off"] = "auto"
     """off = no filter of system calls."""
     nested_namespaces: bool = False

@@ -31,6 +31,7 @@ from shoal_local.limit import disk, freeze
 from shoal_local.limit.cgroups import Cgroups, detect
 from shoal_local.network import modes
 from shoal_local.network.client import Broker
+from shoal_local.network.spares import Spares
 from shoal_local.root.secrets import masks, secret_paths
 from shoal_local.root.volumes import HostVolumes
 from shoal_local.run import probe
@@ -70,6 +71,7 @@ class Keeper:
         self._server_lock: int | None = None
         self.broker = Broker()
         self._launcher = Launcher()
+        self._spares = Spares(self.state.spares, local.spare_networks, self._launcher)
         self._isolation: Isolation | None = None
         self._verdict: Verdict | None = None
         self._images: RootFsCache
@@ -84,6 +86,7 @@ class Keeper:
         if self._local.cgroups == "auto":
             self._groups = detect(self.state.name)
         self._remove_leftovers()
+        self._spares.sweep()
         verdict = self._choose()
         assert verdict is not None  # noqa: S101 - None only where there is something to be better than
         if verdict.isolation.method == "none" and verdict.isolation.drop is not None:
@@ -132,6 +135,7 @@ class Keeper:
 
     def close(self) -> None:
         """Let another server have the state directory; the sandboxes go on. Without any, leave nothing outside it."""
+        self._spares.close()
         if self._server_lock is not None:
             with suppress(OSError):
                 if not self.state.boxes():
@@ -141,6 +145,11 @@ class Keeper:
             self._server_lock = None
         self.broker.close()
         self._launcher.close()
+
+    def stock(self) -> None:
+        """Make networks for the next sandboxes."""
+        if self._isolation is not None:
+            self._spares.fill(self._isolation.network, self._isolation.tools.unshare)
 
     def writable(self) -> bool:
         """Can sandboxes still be made?"""
@@ -250,7 +259,11 @@ class Keeper:
         return describe.inspect(spec, workload, box.started(), box.ended(), words, hint)
 
     def empty_trash(self) -> None:
-        """Remove what was set aside and could not be removed then; what still cannot stays for the next call."""
+        """Remove what was set aside and could not be removed then; what still cannot stays for the next call.
+
+        Networks that no sandbox has wanted for long are given up, too.
+        """
+        self._spares.tend()
         for entry in self.state.trash.iterdir():
             try:
                 remove_tree(entry)
@@ -270,7 +283,9 @@ class Keeper:
             quota = disk.choose(self._local) if method == "unshare" or staged else None
             places = (state.mountpoint, hidden, state.dev, state.templates)
             form = Isolation(method, overlay, staged, drop, tools, *places)
-            return replace(form, disk=quota, network=network, confinement=confinement, launcher=self._launcher)
+            return replace(
+                form, disk=quota, network=network, confinement=confinement, launcher=self._launcher, spares=self._spares
+            )
 
         try:
             return probe.choose(self._local, make, state.sandboxes, state.trash, better_than)

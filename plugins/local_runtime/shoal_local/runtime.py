@@ -44,6 +44,8 @@ SWEEP_INTERVAL: Final = 60.0
 """Seconds between two tries to remove files that could not be removed with their sandbox."""
 REVISIONS: Final = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds before each further look at a machine that seemed able to less than it may be."""
+STOCK_SECONDS: Final = 0.1
+"""After a create, before networks are made for the next: that takes processor time which the first command needs."""
 SPARE_THREADS: Final = 4
 """For reads (logs, inspect, list) while all others are busy making and removing."""
 
@@ -74,6 +76,7 @@ class LocalRuntime(Runtime):
             keeper = self._keeper
             surroundings = Surroundings(keeper.state.box, keeper.groups_of, keeper.filter, self._agent_files)
             self._starter = Starter(agent, surroundings, self._dialler.connect)
+        self._created = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: BoundedThreads | None = None
 
@@ -131,6 +134,7 @@ class LocalRuntime(Runtime):
         if self._starter is not None:
             self._starter.expect(plan.id)
             self._task(self._starter.warm())
+        self._task(self._stock())
         return await self._call(self._keeper.see, box)
 
     async def delete(self, sandbox_id: str) -> None:
@@ -249,6 +253,14 @@ class LocalRuntime(Runtime):
     async def _prepare_agent(self) -> None:
         """Making the files may take seconds; the first create is not to wait for them."""
         await self._agent_files()
+
+    async def _stock(self) -> None:
+        """After the last of several creates, when its first command has been run."""
+        self._created += 1
+        mine = self._created
+        await asyncio.sleep(STOCK_SECONDS)
+        if mine == self._created:
+            await self._call(self._keeper.stock)
 
     async def _revise(self) -> None:
         for pause in REVISIONS:

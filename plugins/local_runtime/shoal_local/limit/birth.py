@@ -22,8 +22,8 @@ _SIZE = 88
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def fork_into(group: int, *, sibling: bool = False) -> int:
-    """Like `os.fork`, with the child in the group whose directory is open as ``group``.
+def fork_into(group: int | None, *, sibling: bool = False) -> int:
+    """Like `os.fork`, with the child in the group whose directory is open as ``group``, if that is not None.
 
     Args:
         sibling: the child is one of this process's parent, and not its own.
@@ -31,9 +31,9 @@ def fork_into(group: int, *, sibling: bool = False) -> int:
     Raises OSError where the kernel or a container does not permit it. Only for a process with one thread: nothing is
     told of the fork, so the child may execute a program or call `os.fork`, and little else.
     """
-    flags = CLONE_INTO_CGROUP | (CLONE_PARENT if sibling else 0)
+    flags = (0 if group is None else CLONE_INTO_CGROUP) | (CLONE_PARENT if sibling else 0)
     ending = 0 if sibling else int(signal.SIGCHLD)  # with CLONE_PARENT it is that of this process
-    arguments = struct.pack("=11Q", flags, 0, 0, 0, ending, 0, 0, 0, 0, 0, group)
+    arguments = struct.pack("=11Q", flags, 0, 0, 0, ending, 0, 0, 0, 0, 0, group or 0)
     pid = int(_libc.syscall(ctypes.c_long(CLONE3), arguments, ctypes.c_size_t(_SIZE)))
     if pid < 0:
         number = ctypes.get_errno()

@@ -9,5 +9,6 @@
     modes.py     which network sandboxes get
     filter.py    a packet filter inside
     outward.py   the way to the internet, and what of it is closed
+    spares.py    networks made in advance
     names.py     resolver and hosts file inside
 """

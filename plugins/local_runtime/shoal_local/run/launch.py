@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -41,25 +42,34 @@ class Launcher:
         self._pid = 0
         self._useless = False
 
-    def launch(self, argv: list[str], env: dict[str, str], streams: tuple[int, int, int], group: Path) -> int | None:
-        """Start a program in the control group (version 2) ``group``; returns its pid, that of a child of this process.
+    def launch(
+        self,
+        argv: list[str],
+        env: dict[str, str],
+        streams: tuple[int, int, int],
+        group: Path | None,
+        namespaces: Sequence[int] = (),
+    ) -> int | None:
+        """Start a program in the control group (version 2) ``group`` and in ``namespaces``; returns its pid.
 
-        ``streams`` become its first descriptors. None if that does not work here: it runs nowhere then. Raises
-        LauncherGone if it may run.
+        It is a child of this process, and ``streams`` become its first descriptors. None if that does not work here: it
+        runs nowhere then. Raises LauncherGone if it may run.
         """
-        request = json.dumps({"argv": argv, "env": env}).encode()
+        request = json.dumps({"argv": argv, "env": env, "group": group is not None}).encode()
+        handles: list[int] = []
         try:
-            handle = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError:
-            return None
-        try:
+            if group is not None:
+                handles.append(os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             with self._lock:
-                said = self._ask(request, [*streams, handle])
+                said = self._ask(request, [*streams, *handles, *namespaces])
+        except OSError as error:
+            said = str(error).encode()
         finally:
-            os.close(handle)
+            for handle in handles:
+                os.close(handle)
         if said.isdigit():
             return int(said)
-        log.debug("a process cannot be born in its control group", error=said.decode(errors="replace"))
+        log.debug("a process cannot be launched", error=said.decode(errors="replace"))
         return None
 
     def close(self) -> None:

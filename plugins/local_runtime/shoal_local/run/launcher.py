@@ -1,9 +1,10 @@
 """Starts the first process of each sandbox in its control group, for a server that has many threads.
 
 Run as a program, on the standard library alone: ``python -I -S launcher.py FD KEYCTL``. ``FD`` is one end of a pair of
-SOCK_SEQPACKET sockets, ``KEYCTL`` the number of that system call or 0. A request is a message of JSON with ``argv`` and
-``env``, and four descriptors: three that become the process's own first ones, and the directory of the group. It is
-answered with the pid, or with the text of an error. The process is a child of the server. Before the first request the
+SOCK_SEQPACKET sockets, ``KEYCTL`` the number of that system call or 0. A request is a message of JSON with ``argv``,
+``env`` and ``group``, and descriptors: three that become the process's own first ones, the directory of the group if
+``group`` is true, and namespaces that it enters in this order. It is answered with the pid, or with the text of an
+error. The process is a child of the server. Before the first request the
 launcher says ``ready``. It ends when the server does; what it started does not.
 """
 
@@ -18,9 +19,10 @@ import signal
 import socket
 import sys
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 MAX_REQUEST = 65536
+MAX_DESCRIPTORS = 6
 FAILED = 127
 MANY = 1 << 20
 """More descriptors than a process may have."""
@@ -47,17 +49,26 @@ def own_keyring(keyctl: int) -> bool:
     return done or ctypes.get_errno() == errno.ENOSYS
 
 
-def become(data: bytes, descriptors: list[int], keyctl: int) -> None:
-    """The child's part: turn into the program. Does not return; what is wrong goes to the third descriptor."""
+def enter(namespace: int) -> None:
+    """Go into a namespace, whatever its kind. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"setns: {os.strerror(number)}")
+
+
+def become(request: dict[str, Any], streams: list[int], namespaces: list[int], keyctl: int) -> None:
+    """The child's part: turn into the program. Does not return; what is wrong goes to the third stream."""
     try:
-        request = json.loads(data)
         os.setsid()
         for number in DEFAULTS:
             signal.signal(number, signal.SIG_DFL)
         if keyctl:
             own_keyring(keyctl)  # where this user may have no more of them, it keeps the launcher's
-        for place, descriptor in enumerate(descriptors[:3]):
-            os.dup2(descriptor, place)
+        for place, stream in enumerate(streams):
+            os.dup2(stream, place)
+        for namespace in namespaces:
+            enter(namespace)
         os.execve(request["argv"][0], request["argv"], request["env"])  # noqa: S606 - no shell is there
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -70,17 +81,20 @@ def serve(channel: socket.socket, keyctl: int) -> None:
     """Answer requests, one after another, until the other end is closed."""
     fork_into = birth().fork_into
     while True:
-        data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST, 4)
+        data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST, MAX_DESCRIPTORS)
         if not data:
             return
         try:
             for each in descriptors:
                 os.set_inheritable(each, False)
-            pid = fork_into(descriptors[3], sibling=True)
+            request = json.loads(data)
+            streams, rest = descriptors[:3], descriptors[3:]
+            group = rest.pop(0) if request["group"] else None
+            pid = fork_into(group, sibling=True)
             if pid == 0:
-                become(data, descriptors, keyctl)
+                become(request, streams, rest, keyctl)
             reply = str(pid).encode()
-        except (OSError, IndexError) as error:
+        except (OSError, ValueError, KeyError, IndexError) as error:
             reply = str(error).encode()
         for each in descriptors:
             os.close(each)

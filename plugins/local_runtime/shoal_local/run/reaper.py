@@ -99,7 +99,10 @@ def _frame(box: Box) -> list[int]:
         found = [p.pid for p in (started.init, started.top, started.net) if p is not None and p.alive()]
         if found or not box.locked():
             return found + _strays(box) if started.init is None else found
-    return _strays(box) if box.locked() or started is None else []
+    if started is None:
+        net = box.net()
+        return _strays(box) + ([net.pid] if net is not None and net.alive() else [])
+    return _strays(box) if box.locked() else []
 
 
 def _strays(box: Box) -> list[int]:

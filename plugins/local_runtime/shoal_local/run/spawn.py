@@ -8,7 +8,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from shoal_local.limit.limits import Limits
 from shoal_local.network import namespace, outward
 from shoal_local.network.modes import Network
 from shoal_local.network.names import files
+from shoal_local.network.spares import Spare, Spares
 from shoal_local.root.assembly import Root
 from shoal_local.root.binds import Bind, checks, placements
 from shoal_local.root.blueprint import Drawer, Place
@@ -79,6 +80,7 @@ class Isolation(Struct, frozen=True):
         confinement: the filter of system calls; None = there is none.
         disk: by what the bound of a sandbox's disk is kept; None = it is not.
         launcher: starts processes in their control groups; None = they join those themselves.
+        spares: networks made in advance.
         mountpoint: the empty directory that every sandbox builds its root on, each in its own mount namespace.
     """
 
@@ -95,6 +97,7 @@ class Isolation(Struct, frozen=True):
     network: Network | None = None
     confinement: Confinement | None = None
     launcher: Launcher | None = None
+    spares: Spares | None = None
 
     @property
     def owner(self) -> tuple[int, int] | None:
@@ -137,10 +140,16 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
     box = order.box
     workload = _resolved(order)
     joins = groups.create(box.id, order.limits)
-    command = _write_scripts(
-        order, isolation, drawer, workload, opening(box.path, joins, _rlimits(order.limits, groups))
-    )
-    started = _spawn(box, isolation, command, born_into(joins))
+    begin = opening(box.path, joins, _rlimits(order.limits, groups))
+    spare = _spare(isolation)
+    try:
+        net = None if spare is None or isolation.spares is None else isolation.spares.used(spare, box)
+        command = _write_scripts(order, isolation, drawer, workload, begin, connected=spare is not None)
+        started = _spawn(box, isolation, command, born_into(joins), () if spare is None else spare.namespaces)
+    finally:
+        if spare is not None:
+            spare.leave()
+    started = replace(started, net=net or started.net)
     if isolation.network is not None and not isolation.staged and isolation.method == "bubblewrap":
         started = _finish_network(box, started, isolation.network)
     for name in SCRATCH:
@@ -149,6 +158,14 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
         disk.clear_point(box.path)
     box.write_started(started)
     return started
+
+
+def _spare(isolation: Isolation) -> Spare | None:
+    """A network made in advance, where the stage can be started in it."""
+    network, spares = isolation.network, isolation.spares
+    if network is None or spares is None or not (isolation.staged or isolation.method == "unshare"):
+        return None
+    return spares.take(network)
 
 
 def _finish_network(box: Box, started: Started, network: Network) -> Started:
@@ -184,9 +201,9 @@ def _resolved(order: Order) -> SandboxProgram:
 
 
 def _write_scripts(
-    order: Order, isolation: Isolation, drawer: Drawer, workload: SandboxProgram, begin: str
+    order: Order, isolation: Isolation, drawer: Drawer, workload: SandboxProgram, begin: str, *, connected: bool
 ) -> list[str]:
-    """Write what the namespaces run; returns the command that enters them."""
+    """Write what the namespaces run; returns the command that enters them. ``connected``: it has a network by then."""
     box, tools, drop, top = order.box.path, isolation.tools, isolation.drop, isolation.mountpoint
     if isolation.method == "none":
         _write(box / "stage", begin + bare_stage(tools, drop, workload))
@@ -198,7 +215,7 @@ def _write_scripts(
         layers.mkdir(mode=0o755)
     root = Root(layers, order.rootfs, drawer, order.snapshot)
     mounts = root.mounts(order.binds, workload.cwd, staged=staged, agent=order.agent)
-    own, confined = isolation.network is not None, isolation.confinement
+    own, confined = isolation.network is not None and not connected, isolation.confinement
     seccomp = None if confined is None else confined.filter
     if not staged:
         args = bubblewrap_arguments([*bubblewrap(mounts, box), "--dev", "/dev"], workload, network=own)
@@ -206,6 +223,7 @@ def _write_scripts(
         _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, [], seccomp))
         return [tools.sh, str(box / "stage")]
     build = _build(order, isolation, layers, root.places)
+    user = drop is None and not connected  # a network of an ordinary user's comes with its user namespace
     if own:
         begin += ASK_NETWORK
         os.mkfifo(box / NETWORK, 0o600)
@@ -218,12 +236,12 @@ def _write_scripts(
         )
         for name in ("entered", "mounted"):
             os.mkfifo(box / name, 0o600)
-        return unshare_command(tools, box / "stage", user=drop is None, isolate=True, network=own)
+        return unshare_command(tools, box / "stage", user=user, isolate=True, network=own)
     _write(box / "fstab", fstab([mount for mount in mounts if mount.kind != "proc"], top, layers))
     args = bubblewrap_arguments(["--bind", str(top), "/", "--dev", "/dev"], workload, network=False)
     _write(box / "args", args)
     _write(box / "stage", begin + bubblewrap_stage(tools, drop, workload, build, seccomp, waits=own))
-    return unshare_command(tools, box / "stage", user=drop is None, isolate=False, network=own)
+    return unshare_command(tools, box / "stage", user=user, isolate=False, network=own)
 
 
 def _build(order: Order, isolation: Isolation, layers: Path, places: list[str]) -> list[str]:
@@ -244,7 +262,9 @@ def _rlimits(limits: Limits, groups: Cgroups) -> list[str]:
     return [f"ulimit -v {max(1, limits.memory // 1024)}"]
 
 
-def _spawn(box: Box, isolation: Isolation, command: list[str], group: Path | None) -> Started:
+def _spawn(
+    box: Box, isolation: Isolation, command: list[str], group: Path | None, namespaces: Sequence[int]
+) -> Started:
     reader, writer = os.pipe2(os.O_CLOEXEC)
     handles = [writer]
     try:
@@ -253,7 +273,7 @@ def _spawn(box: Box, isolation: Isolation, command: list[str], group: Path | Non
         handles.append(log)
         if isolation.drop is not None:
             os.fchown(log, isolation.drop.uid, isolation.drop.gid)  # so that it may open /dev/stdout
-        pid = _launch(box, isolation, command, (handles[1], log, writer), group)
+        pid = _launch(box, isolation, command, (handles[1], log, writer), group, namespaces)
     except BlockingIOError:
         os.close(reader)
         raise EngineFailure(CODE, "an earlier try of this sandbox is still ending", retry_after=1.0) from None
@@ -270,14 +290,25 @@ def _spawn(box: Box, isolation: Isolation, command: list[str], group: Path | Non
 
 
 def _launch(
-    box: Box, isolation: Isolation, command: list[str], streams: tuple[int, int, int], group: Path | None
+    box: Box,
+    isolation: Isolation,
+    command: list[str],
+    streams: tuple[int, int, int],
+    group: Path | None,
+    namespaces: Sequence[int],
 ) -> int:
-    """Start the stage; ``streams`` are the lock, the log and the pipe to this process."""
+    """Start the stage; ``streams`` are the lock, the log and the pipe to this process.
+
+    Raises LauncherGone if it would run elsewhere than in ``namespaces``.
+    """
     env = {"PATH": TOOL_PATH, "LC_ALL": "C", "SHOAL_SANDBOX": box.id}
-    if group is not None and isolation.launcher is not None:
-        pid = isolation.launcher.launch(command, {**env, BORN: "1"}, streams, group)
+    if isolation.launcher is not None and (group is not None or namespaces):
+        born = {} if group is None else {BORN: "1"}
+        pid = isolation.launcher.launch(command, {**env, **born}, streams, group, namespaces)
         if pid is not None:
             return pid
+    if namespaces:
+        raise LauncherGone
     leave_session_keyring()
     return os.posix_spawn(
         command[0],

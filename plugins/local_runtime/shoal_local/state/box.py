@@ -4,6 +4,7 @@
 
     <id>/spec.json    what was asked for, without the caller's secrets; complete before anything runs
          lock         locked for as long as a process of the sandbox's frame lives; needs no trust in pids
+         net          what connects it to the internet, if that was made in advance; see `shoal_local.network.spares`
          started      the processes as first seen running, each with start time and boot id; written once it runs
          exit         how it ended: a number, or bubblewrap's status lines
          paused       present while stopped by signals (without a freezer)
@@ -113,6 +114,13 @@ class Box:
 
     def write_started(self, started: Started) -> None:
         self._write("started", msgspec.json.encode(started))
+
+    def net(self) -> Process | None:
+        """The process that connects it, of a network that was made in advance."""
+        return self._read("net", Process)
+
+    def write_net(self, process: Process) -> None:
+        self._write("net", msgspec.json.encode(process))
 
     def take_lock(self) -> int:
         """An exclusively locked descriptor for the sandbox to inherit. Raises BlockingIOError if one holds it."""

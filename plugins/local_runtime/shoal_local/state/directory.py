@@ -18,7 +18,7 @@ class StateDirectory:
     """One directory that only the server may enter.
 
     It holds ``sandboxes/<id>``, ``images/<digest>``, ``snapshots/<id>``, ``roots/`` and ``dev/`` (templates),
-    ``confine/`` (filters of system calls) and ``trash/``.
+    ``confine/`` (filters of system calls), ``spares/`` (networks made in advance) and ``trash/``.
 
     Attributes:
         name: unique to this directory; names the control groups and the mount point.
@@ -33,6 +33,7 @@ class StateDirectory:
         self.images = self.path / "images"
         self.snapshots = self.path / "snapshots"
         self.trash = self.path / "trash"
+        self.spares = self.path / "spares"
         self.dev = self.path / "dev"
         self.templates = self.path / "roots"
         self.confine = self.path / "confine"
@@ -47,7 +48,15 @@ class StateDirectory:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.chmod(0o700)
-            for folder in (self.sandboxes, self.images, self.snapshots, self.trash, self.templates, self.confine):
+            for folder in (
+                self.sandboxes,
+                self.images,
+                self.snapshots,
+                self.trash,
+                self.spares,
+                self.templates,
+                self.confine,
+            ):
                 folder.mkdir(exist_ok=True, mode=0o700)
             self.mountpoint.mkdir(exist_ok=True, mode=0o755)
             self.mountpoint.chmod(0o755)
