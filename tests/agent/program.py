@@ -93,11 +93,12 @@ class AgentProcess:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
-                self.connect().close()
-            except ConnectionRefusedError:
+                with self.connect() as connection:  # it takes connections a while before it serves them
+                    connection.sendall(b"GET /ping HTTP/1.0\r\n\r\n")
+                    if connection.recv(1):
+                        return
+            except ConnectionError:
                 time.sleep(0.01)
-            else:
-                return
         raise AssertionError("the agent did not come up:\n" + self.log.read_text(errors="replace")[-4000:])
 
     @property

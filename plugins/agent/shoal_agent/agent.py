@@ -30,7 +30,7 @@ class RunningAgent:
         self.gates: list[Gate] = [self.token.gate]
         """Asked in their order before every route; a room may insert its own at the front."""
         self.on_start: list[Callable[[], Awaitable[None]]] = []
-        """Awaited in order once the loop runs, before the first request."""
+        """Awaited in order once the loop runs, before the first request; a room that is opened later cannot use it."""
         self.on_stop: list[Callable[[], Awaitable[None]]] = []
         """Awaited in order after the last request."""
         self.interrupters: list[Callable[[str], Awaitable[bool]]] = []

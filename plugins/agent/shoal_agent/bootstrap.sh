@@ -190,7 +190,7 @@ run_as_first() {
 
 if is_true "${OPENSANDBOX_EGRESS_MITMPROXY_TRANSPARENT:-}"; then trust_certificate; fi
 
-make_envs() { mkdir -p "${1%/*}" && : >>"$1"; } 2>/dev/null
+make_envs() { { [ -d "${1%/*}" ] || mkdir -p "${1%/*}"; } && : >>"$1"; } 2>/dev/null
 
 # Subshells, for some shells end with a redirection that fails.
 if ! (make_envs "$EXECD_ENVS"); then
@@ -204,13 +204,13 @@ if [ -n "${EXECD_BOOTSTRAP_PRE_SCRIPT:-}" ]; then
     . "$EXECD_BOOTSTRAP_PRE_SCRIPT" || { status=$?; say "$EXECD_BOOTSTRAP_PRE_SCRIPT failed"; exit "$status"; }
 fi
 
-shell=${BOOTSTRAP_SHELL:-$(command -v bash || echo /bin/sh)}
+shell() { echo "${BOOTSTRAP_SHELL:-$(command -v bash || echo /bin/sh)}"; }
 if [ -n "${BOOTSTRAP_CMD:-}" ]; then
-    set -- "$shell" -c "$BOOTSTRAP_CMD"
+    set -- "$(shell)" -c "$BOOTSTRAP_CMD"
 elif [ "${1:-}" = -c ]; then
-    set -- "$shell" "$@"
+    set -- "$(shell)" "$@"
 elif [ $# = 0 ]; then
-    set -- "$shell"
+    set -- "$(shell)"
 fi
 
 if is_true "${EXECD_INIT:-}"; then exec "$EXECD" --init -- "$@"; fi

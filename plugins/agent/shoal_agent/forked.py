@@ -38,8 +38,14 @@ def _try_out() -> None:
     from shoal_agent import app, options
     from shoal_agent.agent import RunningAgent
     from shoal_agent.environment import Environment
+    from shoal_agent.http.routes import Routes
+    from shoal_agent.rooms import PLACES, Rooms
 
-    app.build(RunningAgent(options.parse((), {}), Environment({})))
+    agent, routes = RunningAgent(options.parse((), {}), Environment({})), Routes()
+    app.build(agent)
+    rooms = Rooms(agent, routes)
+    for path in PLACES:
+        rooms.open_for(f"/{path}/")
 
 
 def serve(environment: Mapping[str, str], folder: str, listening: Callable[[], None]) -> int:
@@ -48,8 +54,8 @@ def serve(environment: Mapping[str, str], folder: str, listening: Callable[[], N
     `environment` are its variables, `folder` is where its files lie now, and `listening` is called once it takes
     connections. Raises OSError if it cannot listen, ValueError for wrong variables. Call it in the main thread.
     """
-    from shoal_agent import main, options
-    from shoal_agent.http.server import BACKLOG, listen
+    from shoal_agent import options, serving
+    from shoal_agent.listening import listen
 
     os.environ.clear()
     os.environ.update(environment)
@@ -57,9 +63,8 @@ def serve(environment: Mapping[str, str], folder: str, listening: Callable[[], N
     _move(folder)
     given = options.parse((), environment)
     listener = listen(given.host, given.port)
-    listener.listen(BACKLOG)
     listening()
-    return main.run(given, listener, environment)
+    return serving.run(given, listener, environment)
 
 
 def _move(folder: str) -> None:

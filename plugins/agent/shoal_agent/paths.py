@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from shoal_agent.http.errors import INVALID_REQUEST_BODY, ApiError
 
-_VARIABLE = re.compile(r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[0-9]))")
+_VARIABLE = r"\$(?:\{([^}]*)\}|([A-Za-z_][A-Za-z0-9_]*|[0-9]))"
 
 
 def clean(path: str) -> str:
@@ -63,7 +63,7 @@ class Paths:
                 missing.append(name)
             return environment.get(name, "")
 
-        expanded = _VARIABLE.sub(value, path)
+        expanded = re.sub(_VARIABLE, value, path)
         if missing:
             raise ApiError(400, code, f"the path {path!r} uses variables that are not set: {', '.join(missing)}")
         return expanded

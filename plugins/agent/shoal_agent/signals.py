@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+
 _PYTHONS_OWN = {signal.SIGPIPE, signal.SIGXFSZ}
 """Python ignores these; `subprocess` resets them in children by itself."""
 _INTERNAL = (32, 33)
@@ -16,13 +18,22 @@ _SIGACTION_BYTES, _SIGNAL_SET_BYTES = 64, 8
 """Room for the kernel's structure, which all zeros make the default, and the size of a set of signals."""
 
 
+def hold_ends() -> None:
+    """Lets signals that end the agent wait until `let_through`: as process 1 it would lose them before it listens."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)
+
+
+def let_through() -> None:
+    """Blocks no signal, whatever the parent had blocked. Call it once what listens to the ends is in place."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def reset() -> None:
     """Makes every ignored signal start at its default in children. Call it once, in the main thread.
 
     A shell that starts the agent with ``&`` leaves SIGINT ignored, which every child would inherit: Ctrl-C would do
     nothing. A handler is not inherited, so the ignored signals get one that does nothing.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     for number in signal.valid_signals() - _PYTHONS_OWN:
         if signal.getsignal(number) is signal.SIG_IGN:
             with contextlib.suppress(OSError, ValueError):

@@ -7,7 +7,8 @@ import socket
 
 from shoal_agent.http.app import App
 from shoal_agent.http.routes import Routes
-from shoal_agent.http.server import Server, listen
+from shoal_agent.http.server import Server
+from shoal_agent.listening import listen
 
 
 async def test_an_event_does_not_wait_for_the_acknowledgement_of_the_one_before() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 
 from shoal_agent.agent import RunningAgent
@@ -12,8 +11,8 @@ from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.languages import Languages
 from shoal_agent.code.run import Run
 from shoal_agent.http.errors import CONTEXT_NOT_FOUND, RUNTIME_ERROR, ApiError
+from shoal_agent.log import LOG
 
-_LOG = logging.getLogger("shoal_agent")
 BUSY = "CONTEXT_BUSY"
 
 
@@ -91,7 +90,7 @@ class Contexts:
         try:
             failure = await context.interpreter.run(code, run.emit)
         except Exception as error:
-            _LOG.exception("a run of %s code failed", context.language)
+            LOG.error("a run of %s code failed", context.language, cause=error)
             failure = events.failure("InternalError", f"the agent failed: {type(error).__name__}", [])
         if context.deleted:
             failure = events.failure("ContextDeleted", "the context was deleted while its code ran", [])

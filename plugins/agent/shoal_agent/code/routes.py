@@ -7,7 +7,6 @@ import os
 
 from shoal_agent.agent import RunningAgent
 from shoal_agent.code.contexts import Context, Contexts
-from shoal_agent.code.door import Door
 from shoal_agent.code.languages import Languages, named
 from shoal_agent.code.run import Run
 from shoal_agent.code.sql import Statements
@@ -25,7 +24,7 @@ SQL = "sql"
 
 def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them."""
-    Door(agent)
+
     room = CodeRoutes(agent)
     routes.post("/code", room.run)
     routes.post("/code/context", room.create)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, BinaryIO
 
@@ -38,11 +39,8 @@ class CommandRoutes:
         self._paths = Paths.of_daemon(agent.environment.daemon)
         agent.start_command = self.start
         agent.interrupters.append(self._commands.interrupt)
-        agent.on_start.append(self._begin)
+        self._sweeping: asyncio.Task[None] | None = None
         agent.on_stop.append(self._commands.close)
-
-    async def _begin(self) -> None:
-        self._agent.run_in_background(self._commands.sweep_for_ever())
 
     async def run(self, request: Request) -> Stream:
         """Starts a command. The answer is its stream; the command goes on when the client does not."""
@@ -51,6 +49,8 @@ class CommandRoutes:
     def start(self, fields: Fields) -> Stream:
         """The same for a body that has been read. Raises `ApiError` 400."""
         command = self._commands.start(spec.parse(fields, self._paths))
+        if self._sweeping is None:
+            self._sweeping = self._agent.run_in_background(self._commands.sweep_for_ever())
         return Stream(command.journal.follow(), headers=stream_headers())
 
     async def resume(self, request: Request) -> Stream:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from shoal_agent.http.errors import invalid_body
 from shoal_agent.http.fields import Fields
@@ -15,8 +15,7 @@ MAX_ID = 2**32 - 1
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-@dataclass(slots=True)
-class CommandSpec:
+class CommandSpec(NamedTuple):
     """One command."""
 
     content: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -18,13 +17,13 @@ from shoal_agent.http.app import App
 from shoal_agent.http.connection import Connection
 from shoal_agent.http.routes import Routes
 from shoal_agent.http.server import Server
+from shoal_agent.log import LOG
 from shoal_agent.paths import Paths
 
 THREADS = 4
 READY = b"ready"
 DRAIN_SECONDS = 24 * 3600.0
 """How long requests go on after the agent has done with the worker."""
-_LOG = logging.getLogger("shoal_agent")
 
 
 class Credentials(NamedTuple):
@@ -76,7 +75,7 @@ def _become(credentials: Credentials, control: socket.socket) -> None:
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
-    _LOG.handlers[:] = [logging.NullHandler()]
+    LOG.stop()
     kept = control.fileno()
     os.closerange(3, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))

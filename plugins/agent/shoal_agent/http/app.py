@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from shoal_agent.http.errors import RUNTIME_ERROR, ApiError, Disconnected, ProtocolError
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, Response, error_response, text_response
 from shoal_agent.http.routes import Routes
+from shoal_agent.log import LOG
 
 Gate = Callable[[Request], Response | None]
 """Looks at each request before its route; what it returns is the answer."""
-_LOG = logging.getLogger("shoal_agent")
 
 
 class App:
-    """Routes behind gates, which are asked in their order."""
+    """Routes behind gates, which are asked in their order. `open_for` may add those of a path to the table."""
 
-    def __init__(self, routes: Routes, gates: list[Gate]) -> None:
+    def __init__(self, routes: Routes, gates: list[Gate], open_for: Callable[[str], None] | None = None) -> None:
         self.routes = routes
         self.gates = gates
+        self._open_for = open_for
 
     async def answer(self, request: Request, raw_path: str) -> Answer:
         """Never raises but for a client that is gone or breaks the protocol: failures are answers."""
@@ -32,6 +32,8 @@ class App:
             return failure(error, request)
 
     async def _answer(self, request: Request, raw_path: str) -> Answer:
+        if self._open_for is not None:
+            self._open_for(request.path)
         found = self.routes.find(request.method, request.path, raw_path)
         if found is None and (redirect := self._redirect(request, raw_path)) is not None:
             return redirect
@@ -58,5 +60,5 @@ def failure(error: Exception, request: Request) -> Response:
     """The answer to an exception of a handler. What nobody foresaw is 500, and its traceback is logged."""
     if isinstance(error, ApiError):
         return error_response(error.status, error.code, str(error), list(error.headers))
-    _LOG.error("%s %s failed", request.method, request.path, exc_info=error)
+    LOG.error("%s %s failed", request.method, request.path, cause=error)
     return error_response(500, RUNTIME_ERROR, str(error) or type(error).__name__)

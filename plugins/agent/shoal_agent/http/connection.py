@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, cast
@@ -17,6 +16,7 @@ from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, FileResponse, Response, Stream, Upgrade, error_response
 from shoal_agent.http.tunnel import ClientTunnel
 from shoal_agent.http.wire import MAX_HEAD, RequestHead, parse_head, render_head, unquote
+from shoal_agent.log import LOG
 
 if TYPE_CHECKING:
     from shoal_agent.http.server import Server
@@ -26,7 +26,6 @@ MAX_UNSENT_BYTES = 256 * 1024
 DRAIN_BYTES = 256 * 1024
 """How much of a body that its handler left is read, so that the connection can go on."""
 LINGER_SECONDS = 1.0
-_LOG = logging.getLogger("shoal_agent")
 
 
 class Connection(asyncio.Protocol):
@@ -110,8 +109,8 @@ class Connection(asyncio.Protocol):
             await self._refuse(error)
         except (ConnectionError, asyncio.CancelledError):
             pass
-        except Exception:
-            _LOG.exception("a connection failed")
+        except Exception as error:
+            LOG.error("a connection failed", cause=error)
         finally:
             self.busy = False
             self.transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from shoal_agent.http.errors import ApiError, invalid_body
@@ -22,7 +23,9 @@ def _constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
+@cache
+def _decoder() -> json.JSONDecoder:
+    return json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
 def parse_json(body: bytes) -> Any:
@@ -31,7 +34,7 @@ def parse_json(body: bytes) -> Any:
     if not text:
         raise invalid_body("the body is empty; JSON is expected")
     try:
-        return _DECODER.raw_decode(text)[0]
+        return _decoder().raw_decode(text)[0]
     except (ValueError, RecursionError) as error:
         raise invalid_body(f"the body is not JSON: {error}") from None
 

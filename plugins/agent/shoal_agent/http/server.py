@@ -7,8 +7,7 @@ import socket
 
 from shoal_agent.http.app import App
 from shoal_agent.http.connection import Connection
-
-BACKLOG = 1024
+from shoal_agent.listening import BACKLOG
 
 
 class Server:
@@ -21,7 +20,7 @@ class Server:
         self.stopping = False
 
     async def start(self, listener: socket.socket) -> None:
-        """`listener` is bound; it is closed by `stop`."""
+        """`listener` is closed by `stop`."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self._app, self), sock=listener, backlog=BACKLOG)
 
@@ -37,16 +36,3 @@ class Server:
             if connection.task is not None:
                 connection.task.cancel()
             connection.transport.abort()
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound IPv4 socket. Raises OSError."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.setblocking(False)
-    except OSError:
-        listener.close()
-        raise
-    return listener

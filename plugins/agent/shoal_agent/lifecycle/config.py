@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from shoal_agent.lifecycle.places import VARIABLE, named_file
 from shoal_agent.lifecycle.schedule import Schedule
 
-VARIABLE, FILE_VARIABLE, FILE = "OPENSANDBOX_LIFECYCLE", "EXECD_LIFECYCLE_CONFIG", ".execd/lifecycle.toml"
 DEFAULT_SECONDS = 60
 MAX_START_SECONDS, MAX_PERIODIC_SECONDS = 10_800, 300
 
@@ -49,8 +48,8 @@ def load(environ: Mapping[str, str]) -> Hooks:
 def _source(environ: Mapping[str, str]) -> Any:
     if text := environ.get(VARIABLE):
         return json.loads(text)
-    path = environ.get(FILE_VARIABLE) or os.path.join(environ.get("HOME") or "/root", FILE)
-    if not environ.get(FILE_VARIABLE) and not os.path.exists(path):
+    path = named_file(environ)
+    if path is None:
         return {}
     import tomllib  # hardly any sandbox has such a file
 

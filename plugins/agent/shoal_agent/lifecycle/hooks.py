@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 
@@ -12,8 +11,8 @@ from shoal_agent.commands.group import Group, describe
 from shoal_agent.commands.launch import StartError, launch
 from shoal_agent.commands.spec import program
 from shoal_agent.lifecycle.config import BadLifecycle, HookCommand, Hooks, load
+from shoal_agent.log import LOG
 
-_LOG = logging.getLogger("shoal_agent")
 FAILED = 1
 
 
@@ -29,7 +28,7 @@ class HookRunner:
         try:
             hooks = load(self._agent.environment.daemon)
         except BadLifecycle as error:
-            _LOG.error("the lifecycle hooks cannot be read: %s", error)  # the reason says it all
+            LOG.error("the lifecycle hooks cannot be read: %s", error)  # the reason says it all
             self._report("done", FAILED)
             return FAILED
         status = await self._before(hooks)
@@ -55,7 +54,7 @@ class HookRunner:
             with open(self._status_file, "a", encoding="ascii") as file:
                 file.write(f"{word} {number}\n")
         except OSError as error:
-            _LOG.error("%s: %s", self._status_file, error.strerror)
+            LOG.error("%s: %s", self._status_file, error.strerror)
 
     async def run(self, hook: HookCommand) -> bool:
         """Runs a hook to its end, at most for its seconds; its output goes to the log. Whether it went well."""
@@ -67,17 +66,17 @@ class HookRunner:
                 raise StartError(f"{hook.command[0]} is not found")
             pid, ended = launch(self._agent.children, file, hook.command, environment, cwd, stdout=2, stderr=2)
         except StartError as error:
-            _LOG.error("hook %s: %s", hook.name, error)
+            LOG.error("hook %s: %s", hook.name, error)
             return False
         done, _ = await asyncio.wait((ended,), timeout=hook.seconds)
         if not done:
-            _LOG.error("hook %s: not done after %d s", hook.name, hook.seconds)
+            LOG.error("hook %s: not done after %d s", hook.name, hook.seconds)
             Group(pid).kill()
             await ended
             return False
         code, text = describe(ended.result())
         if code:
-            _LOG.error("hook %s: %s", hook.name, text)
+            LOG.error("hook %s: %s", hook.name, text)
         return code == 0
 
     async def _repeat(self, hook: HookCommand) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from shoal_agent.agent import RunningAgent
 from shoal_agent.http.request import Request
 from shoal_agent.http.response import Answer, text_response
 from shoal_agent.http.routes import ANY, Routes
 from shoal_agent.http.token import HEADER
+from shoal_agent.log import LOG
 from shoal_agent.proxy.forward import Unreachable, forward
 from shoal_agent.proxy.reply import Fields
 from shoal_agent.proxy.upstream import AppConnection, UpstreamPool
@@ -17,7 +17,6 @@ from shoal_agent.proxy.upstream import AppConnection, UpstreamPool
 CONNECT_SECONDS = 10.0
 MAX_POOLS = 64
 """Ports whose idle connections are kept."""
-_LOG = logging.getLogger("shoal_agent")
 
 
 class PortProxy:
@@ -45,7 +44,7 @@ class PortProxy:
                 request, self._pool(int(text)), target, _fields(request, keep_token=int(text) == self._own)
             )
         except Unreachable as error:
-            _LOG.info("port %s: %s", text, error)
+            LOG.info("port %s: %s", text, error)
             return text_response(f"port {text} cannot be reached: {error}", 502)
 
     def _pool(self, port: int) -> UpstreamPool:

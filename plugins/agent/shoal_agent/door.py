@@ -7,16 +7,15 @@ it listens there, and tells whoever asks that it is not Jupyter.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from shoal_agent.agent import RunningAgent
+from shoal_agent.log import LOG
 
 PORT = 44771
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds that a connection has to send something."""
 TEXT = b"no Jupyter server runs here: the agent runs code itself\n"
 ANSWER = b"HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
-_LOG = logging.getLogger("shoal_agent")
 
 
 class Door:
@@ -33,7 +32,7 @@ class Door:
         try:
             self._server = await asyncio.start_server(_answer, "127.0.0.1", self._port)
         except OSError as error:
-            _LOG.info("does not listen on port %d for clients that probe it: %s", self._port, error.strerror)
+            LOG.info("does not listen on port %d for clients that probe it: %s", self._port, error.strerror)
 
     async def _close(self) -> None:
         if self._server is not None:
