@@ -253,6 +253,14 @@ class Reach:
         headers = [*workload.headers.items(), *self._tokens(workload), *_agent_token(workload, port)]
         return [(name.lower().encode(), value.encode()) for name, value in headers]
 
+    def keeps_connections(self, sandbox_id: str, port: int) -> bool:
+        """Whether the port is that of an agent that keeps connections, as the sandbox's own token shows."""
+        entry = self._view.get(sandbox_id)
+        if entry is None or entry.workload is None or not _agent_token(entry.workload, port):
+            return False
+        agent = self._hosts.of(entry.record).runtime.agent
+        return agent is not None and agent.keeps_connections
+
     async def connect(self, tunnel: Tunnel) -> socket:
         """A connected socket to a port. Raises OSError, Unavailable, or what the runtime raises."""
         entry = self._view.get(tunnel.sandbox_id)

@@ -92,17 +92,18 @@ class UpstreamConnection(asyncio.Protocol):
 
     # One exchange.
 
-    def begin(self, *, headless: bool, response_limit: float, last: bool = False) -> None:
+    def begin(self, *, headless: bool, response_limit: float, last: bool = False, keeps_streams: bool = False) -> None:
         """Start an exchange.
 
         Args:
             headless: the answer has no body whatever it states (HEAD).
             response_limit: seconds from the request's last byte to the answer's head.
             last: the request asks the upstream to close the connection after it.
+            keeps_streams: the connection may serve another after an event stream, too.
         """
         self.served += 1
         self._last = last
-        self._response.begin(headless=headless)
+        self._response.begin(headless=headless, keeps_streams=keeps_streams)
         self._response_limit = response_limit
         self._request_sent = False
         self.silent = True

@@ -35,24 +35,34 @@ def repeatable(method: str, request: RequestHeaders) -> bool:
 class ProxiedExchange:
     """`ask`, then `answer`.
 
-    A request that is not repeatable goes out on a new connection, or on one that is vouched for. On any other the
-    upstream may be closing just now, which looks the same as having done what it was asked (RFC 9112 section 9.3.1).
+    A request that is not repeatable goes out on a new connection, or on one that is vouched for, by another or by what
+    the upstream is known to be. On any other the upstream may be closing just now, which looks the same as having done
+    what it was asked (RFC 9112 section 9.3.1).
 
     Args:
         response_limit: seconds from the request's last byte to the answer's head.
         read_limit: seconds of silence within the answer; 0 = any, unless the answer states its length.
+        kept: the upstream closes no idle connection, and writes nothing behind an answer's end.
     """
 
-    __slots__ = ("_client", "_lease", "_place", "_pool", "_read_limit", "_response_limit", "_was_stale")
+    __slots__ = ("_client", "_kept", "_lease", "_place", "_pool", "_read_limit", "_response_limit", "_was_stale")
 
     def __init__(
-        self, pool: ConnectionPool, place: Destination, client: Client, *, response_limit: float, read_limit: float
+        self,
+        pool: ConnectionPool,
+        place: Destination,
+        client: Client,
+        *,
+        response_limit: float,
+        read_limit: float,
+        kept: bool = False,
     ) -> None:
         self._pool = pool
         self._place = place
         self._client = client
         self._response_limit = response_limit
         self._read_limit = read_limit
+        self._kept = kept
         self._lease: Lease
         self._was_stale = False
 
@@ -66,8 +76,8 @@ class ProxiedExchange:
         """
         body = await self._short_body(request)
         if not repeatable(method, request):
-            lease = self._pool.vouched(self._place) or await self._pool.connect(self._place, fresh=True)
-            last = body is not None and not self._pool.keeps(self._place, lease)
+            lease = self._idle() or await self._pool.connect(self._place, fresh=True)
+            last = body is not None and not (self._kept or self._pool.keeps(self._place, lease))
             return await self._ask(lease, method, head, request, body, last=last)
         lease = self._pool.reuse(self._place) or await self._pool.connect(self._place)
         try:
@@ -77,6 +87,10 @@ class ProxiedExchange:
                 raise
         lease = await self._pool.connect(self._place, fresh=True)
         return await self._ask(lease, method, head, request, body)
+
+    def _idle(self) -> Lease | None:
+        """A connection for what must not be sent twice, or None."""
+        return self._pool.recent(self._place) if self._kept else self._pool.vouched(self._place)
 
     async def _short_body(self, request: RequestHeaders) -> bytes | None:
         """The body, if it can be had whole; None leaves it to be pumped."""
@@ -101,7 +115,9 @@ class ProxiedExchange:
         self._lease = lease
         head = head[:-2] + _CLOSE if last else head
         try:
-            lease.begin(headless=method == "HEAD", response_limit=self._response_limit, last=last)
+            lease.begin(
+                headless=method == "HEAD", response_limit=self._response_limit, last=last, keeps_streams=self._kept
+            )
             lease.write(head + body if body else head)
             if body is None:
                 self._client.pump(lease, chunked=request.chunked, expects_continue=request.expects_continue)

@@ -86,7 +86,12 @@ class HttpProxy:
             authority = upstream_host(target, request, place.authority)
             head = self._head(scope, request, authority, place.prefix + target.path, endpoint_headers)
             exchange = ProxiedExchange(
-                self.pool, place, client, response_limit=self._response_limit, read_limit=self._read_limit
+                self.pool,
+                place,
+                client,
+                response_limit=self._response_limit,
+                read_limit=self._read_limit,
+                kept=self._directory.keeps_connections(target.sandbox_id, target.port),
             )
             base = target.mount if self._base is None or target.host is not None else self._base
             if not request.skip_renewal:

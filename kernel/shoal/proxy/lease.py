@@ -59,9 +59,9 @@ class Lease:
 
     # The exchange, as `UpstreamConnection` has it.
 
-    def begin(self, *, headless: bool, response_limit: float, last: bool = False) -> None:
+    def begin(self, *, headless: bool, response_limit: float, last: bool = False, keeps_streams: bool = False) -> None:
         """Start the exchange."""
-        self._connection.begin(headless=headless, response_limit=response_limit, last=last)
+        self._connection.begin(headless=headless, response_limit=response_limit, last=last, keeps_streams=keeps_streams)
 
     def write(self, data: bytes) -> None:
         """Queue a piece of the request."""

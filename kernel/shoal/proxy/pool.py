@@ -26,6 +26,8 @@ MAX_CONNECTIONS = 4096
 """Upstream connections of the whole process."""
 WITNESS_SECONDS, VOUCHED_SECONDS = 1.0, 0.1
 """How long a witness must have been idle, and how long a connection may have been for which it vouches."""
+RECENT_SECONDS = 5.0
+"""How long a connection may have been idle that an upstream surely keeps: on the way there somebody else may not."""
 MAX_LOOKED_AT = 4
 """Idle connections of a lane, newest first, for which a witness is sought."""
 MAX_RESTING = 2
@@ -163,6 +165,14 @@ class ConnectionPool:
                 return Lease(connection)
             connection.abort()
         return None
+
+    def recent(self, place: Destination) -> Lease | None:
+        """An idle connection that was in use `RECENT_SECONDS` ago, or None."""
+        lane = self._lanes.get(place.key)
+        if lane is None or not lane.idle:
+            return None
+        idle = asyncio.get_running_loop().time() - lane.idle[-1].idle_since
+        return self.reuse(place) if idle <= RECENT_SECONDS else None
 
     def vouched(self, place: Destination) -> Lease | None:
         """An idle connection that the upstream is surely not just closing, or None.

@@ -40,7 +40,8 @@ class ResponseParser:
         buffered: bytes in ``parts``.
         complete: the body's end was seen.
         keep_alive: after ``complete``, whether another request may follow on this connection. Not after an event
-            stream, whose writer may write once more behind its end, nor if anything came along with the end.
+            stream, whose writer may write once more behind its end, unless it is known not to; nor if anything came
+            along with the end.
         says_close: the head says that the connection ends with this answer.
     """
 
@@ -50,6 +51,7 @@ class ResponseParser:
         "_headers",
         "_headless",
         "_interims",
+        "_keeps_streams",
         "_parser",
         "_remaining",
         "_spent",
@@ -67,14 +69,20 @@ class ResponseParser:
         self._spent = True
         self.begin()
 
-    def begin(self, *, headless: bool = False) -> None:
-        """Make ready for the next answer; ``headless`` says that it has no body whatever its headers state (HEAD)."""
+    def begin(self, *, headless: bool = False, keeps_streams: bool = False) -> None:
+        """Make ready for the next answer.
+
+        Args:
+            headless: it has no body whatever its headers state (HEAD).
+            keeps_streams: nothing comes behind the end of an event stream.
+        """
         if self._spent:
             self._parser = httptools.HttpResponseParser(self)
             # A lone LF ends a line too (RFC 9112 section 2.2); every other strictness stays.
             self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
         self._spent = headless
         self._headless = headless
+        self._keeps_streams = keeps_streams
         self._headers: list[Header] = []
         self._head_bytes = 0
         self._interims = 0
@@ -171,7 +179,7 @@ class ResponseParser:
             raise FramingError("a status that does not exist")
         self._remaining, self._chunked = response_framing(self._headers)
         self.says_close = not self._parser.should_keep_alive()
-        self.keep_alive = not (self.says_close or is_event_stream(self._headers))
+        self.keep_alive = not self.says_close and (self._keeps_streams or not is_event_stream(self._headers))
         self.head = ResponseHead(status, self._headers)
         self.complete = self._headless
 

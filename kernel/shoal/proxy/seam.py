@@ -34,6 +34,10 @@ class Directory(Protocol):
         """The endpoint's own headers. An ``OpenSandbox-Secure-Access`` among them is what callers must present."""
         ...
 
+    def keeps_connections(self, sandbox_id: str, port: int) -> bool:
+        """Whether the port is surely that of an agent that keeps connections (`shoal.plugin.interfaces.Agent`)."""
+        ...
+
     def accessed(self, sandbox_id: str, port: int, transport: Literal["http", "websocket"]) -> None:
         """A request is on its way to the port. Returns at once and never raises.
 

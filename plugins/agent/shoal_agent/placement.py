@@ -43,6 +43,7 @@ class BuiltinAgent(Agent):
 
     name: ClassVar[str] = DEFAULT_AGENT
     takes_token = True
+    keeps_connections = True
 
     def __init__(self, settings: AgentSettings) -> None:
         self._given = None if settings.bundle is None else Path(settings.bundle).expanduser()

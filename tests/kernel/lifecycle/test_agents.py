@@ -80,6 +80,31 @@ async def test_the_token_is_told_for_the_agents_port_alone(port: int, headers: d
     ]
 
 
+class Keeping(Guarded):
+    keeps_connections = True
+
+
+@pytest.mark.parametrize(
+    ("agent", "labels", "port", "kept"),
+    [
+        (Keeping(), GUARDED.labels, AGENT_PORT, True),
+        (Keeping(), GUARDED.labels, 8080, False),
+        (Keeping(), {}, AGENT_PORT, False),
+        (Guarded(), GUARDED.labels, AGENT_PORT, False),
+        (None, GUARDED.labels, AGENT_PORT, False),
+    ],
+    ids=["its own agent", "another port", "another's sandbox", "an agent that closes some", "no agent"],
+)
+def test_connections_are_kept_to_the_agent_that_the_sandbox_was_made_with(
+    agent: Agent | None, labels: dict[str, str], port: int, kept: bool
+) -> None:
+    site = Site(DIRECT)
+    site.runtime.agent = agent
+    site.view.put(Entry(RECORD, replace(GUARDED, labels=labels)))
+    assert site.reach.keeps_connections("one", port) is kept
+    assert not site.reach.keeps_connections("two", port)
+
+
 class Starting:
     """A sandbox that has just started; its agent listens when it is told to, at a port that only this test knows."""
 

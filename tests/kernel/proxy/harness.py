@@ -139,7 +139,10 @@ class Sandboxes:
 
     Attributes:
         tunnels: sandboxes without an address, and where `connect` finds them; ``dialled`` are its calls.
+        kept: every port is that of an agent that keeps connections.
     """
+
+    kept = False
 
     def __init__(self, **addresses: str) -> None:
         self.addresses = addresses
@@ -169,6 +172,9 @@ class Sandboxes:
             sock.close()
             raise
         return sock
+
+    def keeps_connections(self, sandbox_id: str, port: int) -> bool:
+        return self.kept
 
     def upstream_headers(self, sandbox_id: str, port: int) -> list[Header]:
         return self.headers

@@ -155,3 +155,65 @@ async def test_posts_share_connections_where_others_vouch_for_them(monkeypatch: 
         for _ in range(20):
             assert (await server.get(PROXY, "Content-Length: 2", method="POST", body=b"{}"))[0] == 200
         assert upstream.connections <= before + 2
+
+
+EVENTS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n4\r\ndone\r\n0\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("answer", [ok(b"done"), EVENTS], ids=["whole", "events"])
+@pytest.mark.parametrize(("kept", "connections"), [(True, 1), (False, 5)])
+async def test_an_upstream_that_keeps_connections_gets_all_posts_on_one(
+    answer: bytes, kept: bool, connections: int
+) -> None:
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            heads.append(head)
+            await peer.reader.readexactly(int(header(head, b"content-length") or 0))
+            await peer.send(answer)
+
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
+        server.sandboxes.kept = kept
+        for _ in range(5):
+            status, _, body = await server.get(PROXY, "Content-Length: 2", method="POST", body=b"{}")
+            assert status == 200
+            assert b"done" in body
+        assert upstream.connections == connections
+    assert [header(head, b"connection") for head in heads] == [None if kept else b"close"] * 5
+
+
+async def test_a_long_body_goes_out_on_a_kept_connection_too() -> None:
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            await peer.reader.readexactly(int(header(head, b"content-length") or 0))
+            await peer.send(ok())
+
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
+        server.sandboxes.kept = True
+        for _ in range(3):
+            body = b"x" * 300_000
+            assert (await server.get(PROXY, f"Content-Length: {len(body)}", method="POST", body=body))[0] == 200
+        assert upstream.connections == 1
+
+
+@pytest.mark.parametrize("end", ["closed while idle", "idle for long"])
+async def test_a_kept_connection_that_may_be_of_no_use_is_replaced(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(peer: Peer) -> None:
+        while head := await peer.head():
+            await peer.reader.readexactly(int(header(head, b"content-length") or 0))
+            await peer.send(ok())
+            if end == "closed while idle":
+                return
+
+    if end == "idle for long":
+        monkeypatch.setattr(pooling, "RECENT_SECONDS", -1.0)
+    async with Upstream(script).running() as upstream, front(s=upstream.address) as server:
+        server.sandboxes.kept = True
+        for _ in range(3):
+            assert (await server.get(PROXY, "Content-Length: 2", method="POST", body=b"{}"))[0] == 200
+            if end == "closed while idle":
+                await until(lambda: server.proxy.pool.open == 0)
+        assert upstream.connections == 3

@@ -51,9 +51,13 @@ class Agent(Component, ABC):
     Attributes:
         takes_token: it can be made to refuse requests without a token (`environment`); the kernel then makes one for
             each sandbox.
+        keeps_connections: it closes no connection because it was idle, old or much used, and writes nothing behind an
+            answer's end. With ``takes_token``, by which its sandboxes are known, the proxy then keeps connections to it
+            also for requests that must not be sent twice, and after event streams.
     """
 
     takes_token: bool = False
+    keeps_connections: bool = False
 
     @abstractmethod
     async def files(self, platform: str) -> AgentFiles | None:
