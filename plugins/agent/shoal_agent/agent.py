@@ -10,6 +10,7 @@ from shoal_agent.children import Children
 from shoal_agent.environment import Environment
 from shoal_agent.http.app import Gate
 from shoal_agent.http.token import AccessToken
+from shoal_agent.oom import OutOfMemory
 from shoal_agent.options import Options
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class RunningAgent:
         self.environment = environment
         self.children = Children()
         """Starts processes and reports when they end."""
+        self.oom = OutOfMemory()
         self.token = AccessToken(options.access_token)
         if options.access_token_sha256 is not None:
             self.token.expect_sha256(options.access_token_sha256)

@@ -16,13 +16,16 @@ AGENT = "/agent"
 
 
 @contextmanager
-def agent_in_container(env: Mapping[str, str], start: str = "sleep infinity") -> Iterator[httpx.Client]:
+def agent_in_container(
+    env: Mapping[str, str], start: str = "sleep infinity", memory: str | None = None
+) -> Iterator[httpx.Client]:
     """A client of an agent that runs on the image's own python3, beside the command `start`."""
     engine = docker.from_env(timeout=60)
     container = engine.containers.run(
         IMAGE,
         ["sh", "-c", f"python3 -m shoal_agent & exec {start}"],
         detach=True,
+        mem_limit=memory,
         environment={"PYTHONPATH": AGENT, "EXECD_ENVS": "/tmp/envs", **env},
         volumes={str(SOURCE): {"bind": AGENT, "mode": "ro"}},
     )

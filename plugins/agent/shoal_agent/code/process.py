@@ -14,6 +14,7 @@ from typing import Any
 from shoal_agent.children import Children
 from shoal_agent.code.inbox import DriverInbox
 from shoal_agent.environment import encoded
+from shoal_agent.oom import offer
 
 
 class InterpreterProcess:
@@ -66,6 +67,7 @@ class InterpreterProcess:
             theirs.close()
             for fd in writes:
                 os.close(fd)
+        offer(pid)
         return cls(pid, ended, DriverInbox(reads[0], reads[1], ours, parse), ours)
 
     @property

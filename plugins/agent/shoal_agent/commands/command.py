@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,7 @@ from shoal_agent.commands.group import Group, describe
 from shoal_agent.commands.journal import Journal
 from shoal_agent.commands.pipes import OutputPipe
 from shoal_agent.commands.splitter import LineSplitter
+from shoal_agent.oom import OutOfMemory, offer
 
 IDLE_TIMEOUT = 0.4
 """Seconds of silence after which a line without end is shown as far as it got."""
@@ -19,18 +21,27 @@ DRAIN_TIMEOUT = 0.1
 """Seconds that output of children may still take after the shell has ended."""
 NOT_STARTED = 255
 """The exit code in the status of a command that could not start."""
+SHELL_SIGNALLED = 128
+"""What a shell adds to the number of the signal that has killed a program."""
 
 
 class CommandRun:
     """What clients know by its id. `finished` is called once, when it has ended."""
 
     __slots__ = (
-        "_begun", "_code", "_finished", "_flush", "_heard", "_held", "_pipes", "_splitters", "_timer", "background",
-        "content", "error", "exit_code", "finished_at", "group", "id", "journal", "output_file", "output_start",
-        "started_at",
+        "_begun", "_code", "_finished", "_flush", "_heard", "_held", "_oom", "_pipes", "_splitters", "_timer",
+        "background", "content", "error", "exit_code", "finished_at", "group", "id", "journal", "output_file",
+        "output_start", "started_at",
     )  # fmt: skip
 
-    def __init__(self, identifier: str, content: str, background: bool, finished: Callable[[CommandRun], None]) -> None:
+    def __init__(
+        self,
+        identifier: str,
+        content: str,
+        background: bool,
+        oom: OutOfMemory,
+        finished: Callable[[CommandRun], None],
+    ) -> None:
         self.id = identifier
         self.content = content
         self.background = background
@@ -43,6 +54,7 @@ class CommandRun:
         """Offset of the first byte that is still in it."""
         self.group: Group | None = None
         self.journal = Journal(self._hold, self._release)
+        self._oom = oom
         self._finished = finished
         self._begun = time.monotonic()
         self._pipes: dict[str, OutputPipe] = {}
@@ -69,6 +81,7 @@ class CommandRun:
     def run(self, pid: int, ended: asyncio.Future[int], timeout: float) -> None:
         """The process has been started; after `timeout` seconds, if not 0, its whole group is killed."""
         self.group = Group(pid)
+        offer(pid)
         for pipe in self._pipes.values():
             pipe.start()
         if timeout:
@@ -142,10 +155,15 @@ class CommandRun:
                 self.journal.append(events.output(kind, texts))
         self.exit_code, text = describe(self._code or 0)
         if self.exit_code:
-            self.error = text
+            self.error = text = f"{text} (out of memory)" if self._starved() else text
             self._end(events.error("CommandExecError", str(self.exit_code), [text]))
         else:
             self._end(events.complete(time.monotonic() - self._begun))
+
+    def _starved(self) -> bool:
+        """Whether it, or the last program that its shell ran, was probably killed for lack of memory."""
+        killed = self._code in (-signal.SIGKILL, SHELL_SIGNALLED + signal.SIGKILL)
+        return killed and not (self.group is not None and self.group.killed) and self._oom.look()
 
     def _end(self, last: bytes) -> None:
         self.finished_at = time.time()

@@ -22,12 +22,14 @@ TEXTS = {
 class Group:
     """The processes of one run: a session of its own, named by the pid of its leader."""
 
-    __slots__ = ("_led", "_over", "pid")
+    __slots__ = ("_led", "_over", "killed", "pid")
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._over = False
         self._led = True
+        self.killed = False
+        """Whether the agent has sent SIGKILL."""
 
     def leader_ended(self) -> None:
         """Call it when the leader has been reaped. If it leaves nobody, its number may be another's from now on."""
@@ -59,6 +61,7 @@ class Group:
                 os.killpg(self.pid, number)
 
     def kill(self) -> None:
+        self.killed = True
         self.signal(signal.SIGKILL)
 
     async def terminate(self) -> None:

@@ -42,7 +42,7 @@ class Commands:
         """Runs it. One that cannot start is a command that has ended. Raises `ApiError` if its output has no place."""
         identifier = os.urandom(16).hex()
         output = self._store.create(identifier) if spec.background else None
-        command = CommandRun(identifier, spec.content, spec.background, self._keep)
+        command = CommandRun(identifier, spec.content, spec.background, self._agent.oom, self._keep)
         self._commands[identifier] = command
         command.journal.append(events.init(identifier))
         try:
@@ -129,6 +129,8 @@ class Commands:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             self.sweep(time.time() - RECORD_SECONDS)
+            if len(self._finished) < len(self._commands):
+                self._agent.oom.look()  # what was killed by now is no reason for what ends later
             for command in self._commands.values():
                 if command.output_file is not None and command.running:
                     command.output_start = shorten(command.output_file, command.output_start)

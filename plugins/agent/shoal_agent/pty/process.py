@@ -17,6 +17,7 @@ from shoal_agent.commands.group import Group, describe
 from shoal_agent.commands.launch import StartError, failed, launch
 from shoal_agent.commands.pipes import OutputPipe
 from shoal_agent.commands.spec import shell
+from shoal_agent.oom import offer
 from shoal_agent.pty.stdin import StdinWriter
 
 STDOUT, STDERR = 1, 2
@@ -53,6 +54,7 @@ class TerminalProcess:
         except OSError as error:
             raise failed(file, error) from None
         self._group = Group(pid)
+        offer(pid)
         ended.add_done_callback(self._exited)
 
     def _on_terminal(

@@ -56,7 +56,7 @@ class ShellSession:
             self._state.learn(begun, report.close())
             self._turn.release()
 
-        self.run = CommandRun(self.id, command, False, finished)
+        self.run = CommandRun(self.id, command, False, self._agent.oom, finished)
         self.run.journal.append(events.init(self.id))
         try:
             self._launch(self.run, wrapped(command, report), begun, limit)
