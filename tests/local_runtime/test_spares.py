@@ -19,6 +19,7 @@ from shoal_local.network.spares import Spares
 from shoal_local.run.launch import Launcher
 from shoal_local.run.process import stat_fields
 from shoal_local.runtime import LocalRuntime
+from shoal_local.state.box import Box
 
 PASTA = shutil.which("pasta", path=modes.SEARCH)
 pytestmark = pytest.mark.skipif(PASTA is None, reason="pasta is not installed")
@@ -182,22 +183,29 @@ def entries(folder: Path) -> list[str]:
     return [entry.name for entry in folder.iterdir()]
 
 
-def killed_server(folder: Path) -> None:
-    """A server with a network in stock, ended by SIGKILL."""
+def killed_server(folder: Path) -> list[int]:
+    """A server with a network in stock, ended by SIGKILL; returns the processes that held it."""
     with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
-        (name,) = entries(folder)
-        assert len(processes_of(f"SHOAL_SANDBOX={name}")) == 2
-        server.kill()
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            (name,) = entries(folder)
+            net = Box(folder / name).net()
+            assert net is not None
+            assert net.alive()
+            # An ordinary user may not see the variables of pasta.
+            held = {net.pid, *processes_of(f"SHOAL_SANDBOX={name}")}
+            assert len(held) == 2
+        finally:
+            server.kill()
+    return list(held)
 
 
 async def test_none_is_left_by_a_server_that_was_killed(tmp_path: Path) -> None:
-    killed_server(tmp_path)
-    (name,) = entries(tmp_path)
+    held = killed_server(tmp_path)
 
     async def gone() -> bool | None:
-        return all(over(pid) for pid in processes_of(f"SHOAL_SANDBOX={name}")) or None
+        return all(over(pid) for pid in held) or None
 
     await eventually(gone)
     Spares(tmp_path, 1, Launcher()).sweep()
