@@ -133,9 +133,12 @@ class Keeper:
                 doubts="; ".join(verdict.doubts),
             )
 
+    def give_up_stock(self) -> None:
+        """End the networks that no sandbox has taken, for good."""
+        self._spares.close()
+
     def close(self) -> None:
         """Let another server have the state directory; the sandboxes go on. Without any, leave nothing outside it."""
-        self._spares.close()
         if self._server_lock is not None:
             with suppress(OSError):
                 if not self.state.boxes():

@@ -102,6 +102,7 @@ class LocalRuntime(Runtime):
         if self._starter is not None:
             self._starter.close()
         if self._pool is not None:
+            await self._call(self._keeper.give_up_stock)
             await self._pool.close()
             self._pool = None
         self._keeper.close()

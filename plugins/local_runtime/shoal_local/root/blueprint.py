@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from shoal_local.image.cache import RootFs
-from shoal_local.root.mounts import BOX, Mount, Point, make_directory, overlay, points, reachable, read_only_bind
+from shoal_local.root.mounts import BOX, Mount, Point, below, make_directory, overlay, points, reachable, read_only_bind
 
 _VAR_TMP: Final = "var/tmp"
 PRIVATE: Final = {"tmp": 0o1777, "root": 0o700, "home": 0o755, "run": 0o755, _VAR_TMP: 0o1777}
@@ -157,7 +157,8 @@ class _Top:
             yield from read_only_bind(self.path / name, f"/{name}", self.known)
 
     def _mounted_below(self, name: str) -> bool:
-        return any(point.path.is_relative_to(self.path / name) for point in self.known)
+        folder = self.path / name
+        return any(below(point, folder) for point in self.known)
 
 
 def make_all(

@@ -66,12 +66,17 @@ def _has_way(point: Point) -> bool:
         os.close(handle)
 
 
+def below(point: Point, folder: Path) -> bool:
+    """Is it at ``folder`` or below? For many points and folders, which pathlib compares slowly."""
+    return f"{point.path}/".startswith(f"{str(folder).rstrip('/')}/")
+
+
 def read_only_bind(source: Path, target: str, known: Iterable[Point]) -> list[Mount]:
     """A recursive read-only bind. The flag holds for one mount only, so each mount below is made read-only as well."""
     steps = [Mount("bind", target, str(source), read_only=True)]
     for point in known:
-        if point.path != source and point.path.is_relative_to(source):
-            inside = f"{target}/{point.path.relative_to(source)}"
+        if below(point, source) and point.path != source:
+            inside = f"{target}/{str(point.path)[len(str(source).rstrip('/')) + 1 :]}"
             steps.append(Mount("remount", inside, options=point.flags, read_only=True))
     return steps
 
