@@ -18,6 +18,8 @@ from opensandbox.sync.adapters.command_adapter import CommandsAdapterSync
 from opensandbox.sync.adapters.health_adapter import HealthAdapterSync
 from tests.agent.program import AgentProcess, StartAgent
 
+from shoal_agent.code.jupyter import server as jupyter
+
 TOKEN = "a token"
 
 
@@ -145,3 +147,7 @@ def test_a_wrong_token_is_said_plainly(start_agent: StartAgent) -> None:
     with pytest.raises(SandboxApiException, match="401"):
         commands.run("true")
     config.close_transport_if_owned()
+
+
+def test_a_client_is_still_there_when_a_jupyter_server_has_had_its_time() -> None:
+    assert timedelta(seconds=jupyter.START_TIMEOUT) < ConnectionConfigSync().request_timeout

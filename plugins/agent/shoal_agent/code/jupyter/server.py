@@ -9,8 +9,8 @@ from shoal_agent.code.interpreter import Interpreter, InterpreterUnavailable
 from shoal_agent.code.jupyter.http import Address, JupyterError, request
 from shoal_agent.code.jupyter.kernel import Kernel
 
-START_TIMEOUT = 30.0
-"""Seconds that a server which does not listen yet is waited for."""
+START_TIMEOUT = 25.0
+"""Seconds that a server which does not listen yet is waited for: SDKs wait 30 s, and shall see the answer."""
 POLL_INTERVAL = 0.2
 
 
