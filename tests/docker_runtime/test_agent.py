@@ -208,6 +208,20 @@ def test_the_default_agent_answers_at_the_first_try_and_wants_its_token(
         assert token not in server.log.read_text()
 
 
+def test_an_endpoint_that_leads_through_the_agent_comes_with_what_it_wants(
+    builtin: str, bench: Bench, docker_server: Callable[..., ServerProcess]
+) -> None:
+    """An SDK asks for the sandbox's own address by default, and sends the endpoint's headers."""
+    server = docker_server(builtin, execd=None)
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client:
+        sandbox = created(client, bench, IMAGE, ["httpd", "-f", "-p", "8000", "-h", "/etc"])
+        client.get(f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}/ping").raise_for_status()
+        endpoint = client.get(f"/v1/sandboxes/{sandbox}/endpoints/8000").json()
+        page = httpx.get(f"http://{endpoint['endpoint']}/passwd", headers=endpoint.get("headers"))
+        assert (page.status_code, "root" in page.text) == (200, True), page.text
+        assert client.get(f"/v1/sandboxes/{sandbox}/proxy/8000/passwd").text == page.text
+
+
 def test_the_default_agent_in_an_image_with_nothing_but_a_program(
     builtin: str, bench: Bench, docker_server: Callable[..., ServerProcess]
 ) -> None:

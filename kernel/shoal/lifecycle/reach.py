@@ -228,7 +228,7 @@ class Reach:
     def _with_headers(self, endpoint: Endpoint, query: EndpointQuery) -> Endpoint:
         """What the port wants requests to carry, added to what the ingress said."""
         workload = query.workload
-        tokens = [*self._tokens(workload), *_agent_token(workload, query.port)]
+        tokens = [*self._tokens(workload), *_agent_token(workload, query.port, endpoint.endpoint)]
         headers = {**(endpoint.headers or {}), **workload.headers, **dict(tokens)}
         for concern in self._networking:
             headers |= concern.headers(workload, query.port)
@@ -250,13 +250,14 @@ class Reach:
         if entry is None or entry.workload is None:
             return []
         workload = entry.workload
-        headers = [*workload.headers.items(), *self._tokens(workload), *_agent_token(workload, port)]
+        headers = [*workload.headers.items(), *self._tokens(workload)]
+        headers += _agent_token(workload, port, workload.address(port))
         return [(name.lower().encode(), value.encode()) for name, value in headers]
 
     def keeps_connections(self, sandbox_id: str, port: int) -> bool:
         """Whether the port is that of an agent that keeps connections, as the sandbox's own token shows."""
         entry = self._view.get(sandbox_id)
-        if entry is None or entry.workload is None or not _agent_token(entry.workload, port):
+        if entry is None or entry.workload is None or not _agent_token(entry.workload, port, None):
             return False
         agent = self._hosts.of(entry.record).runtime.agent
         return agent is not None and agent.keeps_connections
@@ -369,10 +370,11 @@ class Reach:
         return NotRunning(entry.record, self._hosts.scope(entry.record))
 
 
-def _agent_token(workload: Workload, port: int) -> list[tuple[str, str]]:
-    """The header that the agent of the sandbox wants, on its own port alone."""
-    token = workload.labels.get(AGENT_TOKEN_LABEL) if port == AGENT_PORT else None
-    return [(AGENT_TOKEN_HEADER, token)] if token else []
+def _agent_token(workload: Workload, port: int, address: str | None) -> list[tuple[str, str]]:
+    """The header that the agent of the sandbox wants: on its own port, and for a port that only it leads to."""
+    token = workload.labels.get(AGENT_TOKEN_LABEL)
+    by_agent = port == AGENT_PORT or (address is not None and workload.leads_by_proxy(address, port))
+    return [(AGENT_TOKEN_HEADER, token)] if token and by_agent else []
 
 
 def _address_of(way: str | Tunnel | None) -> str | None:

@@ -72,7 +72,8 @@ class Workload(Frozen, kw_only=True, frozen=True):
         host: address at which the server itself reaches the sandbox's ports; None while there is none.
         ports: sandbox port → ``host:port``, for ports that are not simply ``{host}:{port}``:
             ``{8080: "10.0.0.7:31000"}``, an IPv6 host in brackets. It comes before ``host``, which may be None.
-        proxy: ``host:port/prefix`` behind which every other port is found as ``/{port}``, where ``host`` is None.
+        proxy: ``host:port/prefix`` behind which every other port is found as ``/{port}``, where ``host`` is None. It is
+            the agent's: requests carry its token.
         tunnelled: its ports have no address: `Runtime.connect` is the way to them. ``ports`` may still name exceptions.
         public_host, public_ports, public_proxy: the same for clients, where it differs from how the server reaches it.
         headers: what requests to its ports must carry (an access token); part of every endpoint, never logged.
@@ -114,6 +115,10 @@ class Workload(Frozen, kw_only=True, frozen=True):
         """`way`, with the address for clients where it has one of its own."""
         return self.public_address(port) or self.way(port)
 
+    def leads_by_proxy(self, address: str, port: int) -> bool:
+        """Whether that address of the port goes through ``proxy`` or ``public_proxy``."""
+        return address in (_behind(self.proxy, port), _behind(self.public_proxy, port))
+
     def __repr__(self) -> str:
         """Only what identifies it: headers and labels may hold secrets."""
         return f"Workload(id={self.id!r}, phase={self.phase.value!r}, reason={self.reason!r})"
@@ -130,6 +135,10 @@ def _find(port: int, ports: dict[int, str], host: str | None, proxy: str | None)
         return ports[port]
     if host is not None:
         return _join(host, port)
+    return _behind(proxy, port)
+
+
+def _behind(proxy: str | None, port: int) -> str | None:
     return None if proxy is None else f"{proxy}/{port}"
 
 

@@ -20,7 +20,16 @@ from shoal.lifecycle.ledger import utcnow
 from shoal.models.create import parse_create
 from shoal.models.sandbox import State
 from shoal.models.workload import Phase, Tunnel, Workload
-from shoal.plugin.interfaces import AGENT_PORT, AGENT_TOKEN_HEADER, AGENT_TOKEN_LABEL, Agent, AgentFiles
+from shoal.plugin.interfaces import (
+    AGENT_PORT,
+    AGENT_TOKEN_HEADER,
+    AGENT_TOKEN_LABEL,
+    Agent,
+    AgentFiles,
+    Endpoint,
+    EndpointQuery,
+    Ingress,
+)
 from shoal.view.entry import Entry
 
 
@@ -103,6 +112,43 @@ def test_connections_are_kept_to_the_agent_that_the_sandbox_was_made_with(
     site.view.put(Entry(RECORD, replace(GUARDED, labels=labels)))
     assert site.reach.keeps_connections("one", port) is kept
     assert not site.reach.keeps_connections("two", port)
+
+
+@pytest.mark.parametrize(("port", "headers"), [(8000, {AGENT_TOKEN_HEADER: "t0k3n"}), (8080, {})])
+@pytest.mark.parametrize("direct", [True, False])
+async def test_the_token_is_told_for_ports_that_only_the_agent_leads_to(
+    port: int, headers: dict[str, str], direct: bool
+) -> None:
+    """As in an engine's bridge network: 8080 is published on its own. A server that reaches ports itself needs none."""
+    site = Site(Direct())
+    published = Workload(
+        id="one",
+        phase=Phase.RUNNING,
+        host="10.0.0.7" if direct else None,
+        ports={} if direct else {8080: "127.0.0.1:31001"},
+        proxy=None if direct else "127.0.0.1:31000/proxy",
+        public_ports={8080: "127.0.0.1:31001"},
+        public_proxy="127.0.0.1:31000/proxy",
+        labels=GUARDED.labels,
+    )
+    site.view.put(Entry(RECORD, published))
+    endpoint = await site.reach.endpoint("one", port, use_server_proxy=False, expires=None, base="b")
+    assert (endpoint.headers or {}) == headers
+    wanted = {} if direct else headers
+    assert dict(site.reach.upstream_headers("one", port)) == {
+        name.lower().encode(): value.encode() for name, value in wanted.items()
+    }
+
+
+class Direct(Ingress):
+    """The workload's own address for clients."""
+
+    name = "own"
+
+    def endpoint(self, query: EndpointQuery) -> Endpoint | None:
+        """None before it is known."""
+        address = query.workload.public_address(query.port)
+        return Endpoint(endpoint=address) if address else None
 
 
 class Starting:

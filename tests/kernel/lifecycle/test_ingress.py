@@ -78,7 +78,7 @@ class Site:
     """A reach over a view with one sandbox."""
 
     def __init__(
-        self, *ways: Way, networking: list[Networking] | None = None, signed: bool = False, sleeper: bool = False
+        self, *ways: Ingress, networking: list[Networking] | None = None, signed: bool = False, sleeper: bool = False
     ) -> None:
         runtime = self.runtime = MemoryRuntime(World())
         runtime.capabilities = Capabilities(signed_endpoints=signed)
