@@ -248,6 +248,8 @@ def test_half_a_surrogate_pair_is_no_failure(client: httpx.Client) -> None:
     body = b'{"argv": ["printf", "%s", "a\\ud800b\\ud83d\\ude00"], "envs": {"X": "\\udfff"}}'
     done = Run(client.post("/command", content=body).content)
     assert done.texts() == ["a\ufffdb\U0001f600"]
+    assert client.get("/command/status/%FF").json()["message"] == "there is no command \ufffd"
+    assert b"\\udc" not in client.get("/command/status/%F0%9F").content
 
 
 def test_a_body_that_is_asked_for(agent: AgentProcess) -> None:

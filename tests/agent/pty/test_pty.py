@@ -118,6 +118,12 @@ def test_a_shell_on_a_terminal(new: NewSession) -> None:
     assert (terminal.texts[0]["mode"], terminal.texts[0]["role"]) == ("pty", "controller")
 
 
+def test_half_a_surrogate_pair_is_typed_as_one_character(new: NewSession) -> None:
+    with new(command="head -c 3 | od -An -tx1").socket("?pty=0") as terminal:
+        terminal.sees_hello().send(type="stdin", data="\ud800")
+        assert bytes(terminal.end().output[1]) == b" ef bf bd\n"
+
+
 def test_ctrl_c_works_whatever_the_agent_inherited(start_agent: StartAgent) -> None:
     agent = start_agent(prefix=["/bin/sh", "-c", 'trap "" INT QUIT; "$@" & wait', "sh"])
     with agent.client() as client, Session(agent, client).socket() as terminal:

@@ -61,7 +61,7 @@ class Fields:
         value = self._get(field, default)
         if not isinstance(value, str):
             raise invalid_body(f"{field} must be a string")
-        return _whole(value)
+        return whole(value)
 
     def flag(self, field: str, default: bool = False) -> bool:
         """A JSON boolean."""
@@ -88,14 +88,14 @@ class Fields:
         value = self._get(field, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise invalid_body(f"{field} must be an array of strings")
-        return [_whole(item) for item in value]
+        return [whole(item) for item in value]
 
     def text_map(self, field: str) -> dict[str, str]:
         """An object of strings, its keys as sent; empty if absent. A null in it counts as an empty string."""
         value = self._get(field, {})
         if not isinstance(value, dict) or not all(item is None or isinstance(item, str) for item in value.values()):
             raise invalid_body(f"{field} must be an object of strings")
-        return {_whole(key): _whole(item or "") for key, item in value.items()}
+        return {whole(key): whole(item or "") for key, item in value.items()}
 
     def fields(self, field: str) -> Fields:
         """An object, as fields of its own; empty if absent."""
@@ -112,6 +112,6 @@ class Fields:
         return value
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
     """Half a surrogate pair, which JSON can write and UTF-8 cannot, becomes U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -70,9 +71,19 @@ class Upgrade:
 Answer = Response | Stream | FileResponse | Upgrade
 
 
+_HALF = re.compile(r"(\\\\|\\ud[89ab]..\\ud[cdef]..)|\\ud[89abcdef]..")
+"""In JSON as `dump` writes it: a backslash or a whole surrogate pair, or else half of one."""
+
+
 def dump(value: Any) -> bytes:
-    """JSON in one line, all ASCII: no client can split it at U+0085 or U+2028."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    """JSON in one line, all ASCII: no client can split it at U+0085 or U+2028.
+
+    Bytes that are no UTF-8, which Python has as halves of surrogate pairs, become U+FFFD: many parsers refuse halves.
+    """
+    text = json.dumps(value, separators=(",", ":"))
+    if "\\ud" in text:
+        text = _HALF.sub(lambda found: found[1] or r"\ufffd", text)
+    return text.encode("ascii")
 
 
 def json_response(value: Any, status: int = 200, headers: Fields | None = None) -> Response:

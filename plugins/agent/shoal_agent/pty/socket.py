@@ -9,6 +9,7 @@ from typing import Any
 
 from shoal_agent.commands.launch import StartError
 from shoal_agent.http.errors import Disconnected
+from shoal_agent.http.fields import whole
 from shoal_agent.http.websocket import TEXT, WebSocket
 from shoal_agent.pty import frames
 from shoal_agent.pty.session import TerminalSession
@@ -149,7 +150,7 @@ class TerminalSocket:
         elif self._holder is None or process is None:
             return
         elif kind == "stdin":
-            await self._stdin(str(frame.get("data") or "").encode("utf-8", "surrogatepass"))
+            await self._stdin(whole(str(frame.get("data") or "")).encode())
         elif kind == "resize":
             columns, rows = frames.cells(frame.get("cols")), frames.cells(frame.get("rows"))
             if columns and rows:
