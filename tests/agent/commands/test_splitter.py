@@ -52,6 +52,13 @@ def test_half_a_character_is_never_shown() -> None:
     assert splitter.feed("😀".encode()[-1:] + b"\n") == ["😀"]
 
 
+@pytest.mark.parametrize("byte", [b"\xf5", b"\xfe", b"\xff"])
+def test_a_byte_that_begins_no_character_is_shown(byte: bytes) -> None:
+    splitter = LineSplitter()
+    splitter.feed(b"a" + byte)
+    assert splitter.flush() == ["a\ufffd"]
+
+
 def test_long_lines_come_in_pieces_of_whole_characters() -> None:
     text = "é" * (2 * MAX_LINE_BYTES)
     splitter, found = LineSplitter(), []

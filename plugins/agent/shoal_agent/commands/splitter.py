@@ -110,7 +110,7 @@ def _incomplete(data: bytes | bytearray) -> int:
     for back in range(1, min(3, len(data)) + 1):
         byte = data[-back]
         if byte >= 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4 if byte < 0xF5 else 0  # no character begins so
             return back if length > back else 0
         if byte < 0x80:
             return 0
