@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -237,3 +238,27 @@ def test_the_default_agent_in_an_image_with_nothing_but_a_program(
         ending = created(client, bench, program, ["/busybox", "false"])
         waited = client.get(f"/v1/sandboxes/{ending}", params={"wait": "Terminated", "timeout": 30}).json()
         assert waited["status"]["state"] == "Failed", waited
+
+
+def test_each_sandbox_on_the_hosts_network_has_an_agent_at_a_port_of_its_own(
+    builtin: str, bench: Bench, docker_server: Callable[..., ServerProcess]
+) -> None:
+    server = docker_server(builtin, execd=None, network_mode="host")
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=60) as client, ThreadPoolExecutor(3) as pool:
+        command = ["sleep", "600"]
+        sandboxes = list(pool.map(lambda _: created(client, bench, IMAGE, command), range(3)))
+        places = set()
+        for sandbox in (*sandboxes, *sandboxes):
+            agent = f"/v1/sandboxes/{sandbox}/proxy/{AGENT_PORT}"
+            told = client.post(f"{agent}/command", json={"command": "echo id=$OPENSANDBOX_ID"})
+            assert (told.status_code, f"id={sandbox}" in told.text) == (200, True), told.text
+            endpoint = client.get(f"/v1/sandboxes/{sandbox}/endpoints/{AGENT_PORT}").json()
+            direct = httpx.get(f"http://{endpoint['endpoint']}/metrics", headers=endpoint["headers"])
+            assert direct.status_code == 200
+            places.add(endpoint["endpoint"])
+            assert client.get(f"/v1/sandboxes/{sandbox}/endpoints/8080").json()["endpoint"].endswith(":8080")
+        assert len(places) == 3
+        server.stop()
+        server.start()
+        later = {client.get(f"/v1/sandboxes/{each}/endpoints/{AGENT_PORT}").json()["endpoint"] for each in sandboxes}
+        assert later == places

@@ -12,6 +12,7 @@ from tests.support.bench import Bench, Make, create, listed
 from shoal.config.settings import ServerSettings
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.plan import NetworkPlan
+from shoal_docker.config import DockerSettings
 from shoal_docker.hosts import find_hosts
 from shoal_docker.ports import HostPorts, is_conflict
 
@@ -151,6 +152,20 @@ class _Draws:
             return self.first if self.calls == 1 or (self.only_first and self.calls % 2) else real(ports, protocol)
 
         monkeypatch.setattr(HostPorts, "_draw", draw)
+
+
+def test_one_very_port_is_kept_for_one_at_a_time_and_only_if_it_is_free() -> None:
+    ports = HostPorts(DockerSettings(), local=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        with ports.kept(number) as free:
+            assert not free
+    with ports.kept(number) as first, ports.kept(number) as second:
+        assert (first, second) == (True, False)
+    with ports.kept(number) as again:
+        assert again
 
 
 @pytest.mark.parametrize(

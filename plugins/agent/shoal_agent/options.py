@@ -62,9 +62,16 @@ def _digest(text: str | None) -> str | None:
     return text
 
 
+def _port(text: str | None) -> int:
+    """Raises ValueError for what is no port."""
+    if text is not None and not (text.isdecimal() and 0 < int(text) < 65536):
+        raise ValueError("EXECD_LISTEN_PORT must be a port from 1 to 65535")
+    return PORT if text is None else int(text)
+
+
 _FLAGS: dict[str, dict[str, Any]] = {
     "host": {"default": EVERYWHERE, "help": "address to listen on (0.0.0.0)"},
-    "port": {"default": PORT, "type": int, "help": f"port to listen on ({PORT})"},
+    "port": {"default": None, "type": int, "help": f"port to listen on (EXECD_LISTEN_PORT, {PORT})"},
     "log-level": {"default": 6, "type": int, "help": "0 (silent) to 7 (debug)"},
     "access-token": {"default": None, "help": "token that requests carry (EXECD_ACCESS_TOKEN)"},
     "jupyter-host": {"default": None, "help": "URL of a Jupyter server (JUPYTER_HOST)"},
@@ -108,7 +115,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str]) -> Options:
 
     return Options(
         host=given.host,
-        port=given.port,
+        port=_port(variable("EXECD_LISTEN_PORT")) if given.port is None else given.port,
         log_level=given.log_level,
         access_token=given.access_token or variable("EXECD_ACCESS_TOKEN"),
         access_token_sha256=_digest(variable("EXECD_ACCESS_TOKEN_SHA256")),

@@ -25,6 +25,7 @@ FAILED: Final = "AGENT::BUNDLE_FAILED"
 PREBUILT: Final = Path(sys.prefix) / "share/shoal/agent"
 """Where an installation may have a bundle, as shoal's own image does."""
 TOKEN_VARIABLE: Final = "EXECD_ACCESS_TOKEN_SHA256"  # noqa: S105 - a variable's name
+PORT_VARIABLE: Final = "EXECD_LISTEN_PORT"
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _UNUSED_SECONDS: Final = 30 * 86400
 
@@ -65,6 +66,10 @@ class BuiltinAgent(Agent):
     def environment(self, token: str) -> dict[str, str]:
         """The token's digest: whoever reads it cannot present it."""
         return {TOKEN_VARIABLE: hashlib.sha256(token.encode()).hexdigest()}
+
+    def listening(self, port: int) -> dict[str, str]:
+        """The variable for the option ``--port``."""
+        return {PORT_VARIABLE: str(port)}
 
     async def files(self, platform: str) -> AgentFiles | None:
         """The bundle; None for another platform than this machine's. Raises EngineFailure if it cannot be built."""

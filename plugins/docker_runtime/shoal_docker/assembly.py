@@ -154,6 +154,14 @@ class Assembler:
         if self._execd is not None:
             self._execd.forget()
 
+    def agent_at(self, plan: WorkloadPlan, assembly: Assembly, port: int) -> Assembly | None:
+        """The same with the agent listening on another port; None if it has no agent that can."""
+        moved = None if self._agent is None or windows.is_guest(plan) else self._agent.listening(port)
+        if moved is None or not assembly.sandbox.labels.get(labels.EXECD_VOLUME):
+            return None
+        kept = [each for each in assembly.sandbox.env if each.partition("=")[0] not in moved]
+        return replace(assembly, sandbox=replace(assembly.sandbox, env=[*kept, *environment.listed(moved)]))
+
     def _start(self, image: EngineImage, execd: Installed | None, *, guest: bool) -> Start:
         if guest:
             return Start.OWN

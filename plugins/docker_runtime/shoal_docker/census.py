@@ -26,9 +26,11 @@ from shoal_docker.observe import (
     Family,
     HostAddresses,
     Summary,
+    agent_port,
     has_ended,
     labels_of,
     name_of,
+    on_host,
     parse_ended,
     sandbox_of,
     workload,
@@ -84,6 +86,11 @@ class Census:
         unique = {str(summary["Id"]): summary for summary in found}
         families = {family.id: family for family in await self._families(unique.values())}
         return families.get(sandbox_id) or Family(id=sandbox_id)
+
+    async def shares_host(self, port: int) -> bool:
+        """Whether the agent of a sandbox on the host's own network has this port. Raises EngineError, Unavailable."""
+        found = [each for each in await self._list({"label": [labels.ID]}) if not has_ended(each)]
+        return any(on_host(summary) and agent_port(summary) == port for summary in found)
 
     async def workloads(self, families: Iterable[Family]) -> list[Workload]:
         """The workloads of those that have a container of their own."""

@@ -7,6 +7,9 @@ host port that is taken costs a new container, since the port stands in its labe
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -23,7 +26,7 @@ from shoal_docker.census import Census
 from shoal_docker.config import DockerSettings, normal_mode
 from shoal_docker.engine import Engine, EngineError, EngineTimeout
 from shoal_docker.execd import VOLUME_PREFIX
-from shoal_docker.observe import Family, has_ended, labels_of, state_of
+from shoal_docker.observe import EXECD_PORT, Family, has_ended, labels_of, state_of
 from shoal_docker.ports import ATTEMPTS, HostPorts, is_conflict
 from shoal_docker.remover import ContainerRemover
 from shoal_docker.sidecars import START_FAILED, Sidecars
@@ -128,6 +131,34 @@ class ContainerMaker:
     async def _start(self, plan: WorkloadPlan, assembly: Assembly, progress: Progress) -> Workload:
         """One try. Raises Taken and PortTaken besides."""
         mode = normal_mode(plan.network.mode) if plan.network.mode else self._settings.mode
+        if mode != "host":
+            return await self._start_in(mode, plan, assembly, progress)
+        async with self._agent_port(plan, assembly) as (placed, moved):
+            return await self._start_in(mode, plan, placed, progress, moved)
+
+    @asynccontextmanager
+    async def _agent_port(
+        self, plan: WorkloadPlan, assembly: Assembly
+    ) -> AsyncIterator[tuple[Assembly, dict[str, int]]]:
+        """On the host's own network: the assembly, with another port for its agent where 44772 is somebody else's."""
+        with self._ports.kept(EXECD_PORT) as free:
+            if free and not await self._census.shares_host(EXECD_PORT):
+                yield assembly, {}
+                return
+        with self._ports.drawn([f"{EXECD_PORT}/tcp"]) as drawn:
+            [number] = drawn.values()
+            moved = self._assembler.agent_at(plan, assembly, number)
+            yield (assembly, {}) if moved is None else (moved, drawn)
+
+    async def _start_in(
+        self,
+        mode: str,
+        plan: WorkloadPlan,
+        assembly: Assembly,
+        progress: Progress,
+        moved: Mapping[str, int] = MappingProxyType({}),
+    ) -> Workload:
+        """The same in a network; ``moved`` are ports that nobody publishes, and that are elsewhere all the same."""
         shared = mode == "host" or mode.startswith("container:")
         wanted = () if shared else wanted_ports(plan, assembly.ports)
         with self._ports.drawn(wanted) as published:
@@ -136,7 +167,7 @@ class ContainerMaker:
             for sidecar in filter(lambda each: each.first, plan.sidecars):
                 container = await self._sidecar(plan, sidecar, assembly, network, published)
                 network = network if shared or network is not owner else _joined(container)
-            container = await self._sandbox(plan, assembly, network, published, progress)
+            container = await self._sandbox(plan, assembly, network, {**published, **moved}, progress)
             network = network if shared or network is not owner else _joined(container)
             for sidecar in filter(lambda each: not each.first, plan.sidecars):
                 await self._sidecar(plan, sidecar, assembly, network, published)

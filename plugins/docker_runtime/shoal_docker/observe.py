@@ -163,9 +163,14 @@ def _outcome(how: ContainerEnd | None) -> tuple[Phase, str, str]:
 def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundings: HostAddresses) -> Workload:
     """The same with its addresses, taken from the container and not from the present configuration."""
     assert family.main is not None  # noqa: S101 - as in `workload`
-    if _mode(family.main) == "host":
-        host = LOOPBACK if surroundings.direct else surroundings.hosts.proxy
-        return replace(seen, host=host, public_host=surroundings.hosts.public)
+    if on_host(family.main):
+        host, public = LOOPBACK if surroundings.direct else surroundings.hosts.proxy, surroundings.hosts.public
+        agent = agent_port(family.main)
+        if agent != EXECD_PORT:
+            seen = replace(
+                seen, ports={EXECD_PORT: joined(host, agent)}, public_ports={EXECD_PORT: joined(public, agent)}
+            )
+        return replace(seen, host=host, public_host=public)
     hosts = surroundings.mapped
     owner = _network_owner(family)
     mapped = {port: number for port in PUBLISHED if (number := labels.port(found, _LABEL_OF[port])) is not None}
@@ -185,6 +190,18 @@ def _locate(seen: Workload, family: Family, found: Mapping[str, str], surroundin
         return replace(seen, host=address)
     ports, proxy = at(hosts.proxy)
     return replace(seen, ports=ports, proxy=proxy)
+
+
+def on_host(summary: Summary) -> bool:
+    """Whether a container is on the host's own network."""
+    return _mode(summary) == "host"
+
+
+def agent_port(summary: Summary) -> int:
+    """Where the agent of a sandbox listens on the host's own network; opensandbox-server has it nowhere else."""
+    found = labels_of(summary)
+    own = labels.port(found, labels.PROXY_PORT) if found.get(labels.OWN) else None
+    return own or EXECD_PORT
 
 
 _LABEL_OF: Final = {EXECD_PORT: labels.PROXY_PORT, HTTP_PORT: labels.HTTP_PORT}

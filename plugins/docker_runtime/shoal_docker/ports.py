@@ -19,6 +19,7 @@ from shoal_docker.config import DockerSettings
 ATTEMPTS: Final = 3
 """Starts of one sandbox before a port conflict is its failure."""
 _TRIES: Final = 200
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - tried, not served on
 _CONFLICTS: Final = ("port is already allocated", "ports are not available", "address already in use")
 
 
@@ -49,6 +50,18 @@ class HostPorts:
         finally:
             self._held.difference_update(mine.values())
 
+    @contextmanager
+    def kept(self, number: int) -> Iterator[bool]:
+        """Hold this very TCP port while the block runs; whether it was free, on every address of this machine."""
+        free = number not in self._held
+        if free:
+            self._held.add(number)
+        try:
+            yield free and (not self._local or self._is_free(number, "tcp", _EVERYWHERE))
+        finally:
+            if free:
+                self._held.discard(number)
+
     def _draw(self, protocol: str) -> int:
         for _ in range(_TRIES):
             number = self._random.choice(self._range)
@@ -57,9 +70,9 @@ class HostPorts:
         low, high = self._range[0], self._range[-1]
         raise EngineFailure("DOCKER::SANDBOX_START_FAILED", f"No host port between {low} and {high} is free.")
 
-    def _is_free(self, number: int, protocol: str) -> bool:
+    def _is_free(self, number: int, protocol: str, first: str | None = None) -> bool:
         kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-        for host in (self._host, "0.0.0.0"):  # noqa: S104 - where publish_host is no address of this machine
+        for host in (first or self._host, _EVERYWHERE):  # the second where publish_host is no address of this machine
             with socket.socket(socket.AF_INET, kind) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the engine itself binds
                 try:

@@ -78,3 +78,10 @@ class Agent(Component, ABC):
     def environment(self, token: str) -> dict[str, str]:
         """Variables for the agent's process, by which it knows the token. Whoever reads them must not learn it."""
         return {}
+
+    def listening(self, port: int) -> dict[str, str] | None:
+        """Variables that make it listen on ``port`` and not on 44772; None = it always listens on 44772.
+
+        For sandboxes that share one network, of which only one can have that port.
+        """
+        return None
