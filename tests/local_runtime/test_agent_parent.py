@@ -55,6 +55,18 @@ class Given(Agent):
         return self._agent.environment(token)
 
 
+class Late(Given):
+    """One whose files are still being made."""
+
+    def __init__(self, agent: Agent) -> None:
+        super().__init__(agent)
+        self.ready = asyncio.Event()
+
+    async def files(self, platform: str) -> AgentFiles | None:
+        await self.ready.wait()
+        return await super().files(platform)
+
+
 def made(base: Path, isolation: str, agent: Agent) -> LocalRuntime:
     return LocalRuntime(settings(base), local(isolation=isolation, network="none"), None, agent)
 
@@ -91,6 +103,22 @@ def text(pid: int, name: str) -> str:
 def opened(pid: int) -> dict[str, str]:
     """What its descriptors lead to."""
     return {entry.name: str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+async def test_a_create_says_that_it_waits_for_the_agents_files(tmp_path: Path, isolation: str, agent: Agent) -> None:
+    late = Late(agent)
+    runtime = made(tmp_path, isolation, late)
+    await runtime.start()
+    said: asyncio.Queue[str] = asyncio.Queue()
+    plan = wanted(TOKEN)
+    creating = asyncio.create_task(runtime.create(plan, lambda reason, _: said.put_nowait(reason)))
+    assert await said.get() == "AGENT_PREPARING"
+    assert not creating.done()
+    late.ready.set()
+    await creating
+    assert said.empty()
+    await runtime.delete(plan.id)
+    await runtime.stop()
 
 
 async def test_there_is_no_parent_before_a_sandbox(runtime: LocalRuntime) -> None:

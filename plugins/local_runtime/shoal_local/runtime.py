@@ -46,6 +46,8 @@ REVISIONS: Final = (1.0, 5.0, 30.0, 120.0, 600.0, 3600.0)
 """Seconds before each further look at a machine that seemed able to less than it may be."""
 STOCK_SECONDS: Final = 0.1
 """After a create, before networks are made for the next: that takes processor time which the first command needs."""
+SLOW_SECONDS: Final = 0.5
+"""What takes longer is shown in the sandbox's status."""
 SPARE_THREADS: Final = 4
 """For reads (logs, inspect, list) while all others are busy making and removing."""
 
@@ -77,6 +79,7 @@ class LocalRuntime(Runtime):
             surroundings = Surroundings(keeper.state.box, keeper.groups_of, keeper.filter, self._agent_files)
             self._starter = Starter(agent, surroundings, self._dialler.connect)
         self._created = 0
+        self._preparing: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pool: BoundedThreads | None = None
 
@@ -85,7 +88,7 @@ class LocalRuntime(Runtime):
         self._pool = BoundedThreads(self.concurrency + SPARE_THREADS, "local-runtime")
         for box, started in await self._call(self._keeper.open):
             self._follow(box, started)
-        self._task(self._prepare_agent())
+        self._preparing = self._task(self._prepare_agent())
         self._task(self._tend_logs())
         self._task(self._sweep())
         self._task(self._revise())
@@ -130,6 +133,7 @@ class LocalRuntime(Runtime):
         def progressed(reason: str, message: str) -> None:
             loop.call_soon_threadsafe(progress, reason, message)
 
+        await self._await_agent(progress)
         started = await self._call(self._maker().make, box, plan, progressed, await self._agent_files())
         self._follow(box, started)
         if self._starter is not None:
@@ -212,10 +216,11 @@ class LocalRuntime(Runtime):
             raise Unavailable("LOCAL::UNAVAILABLE", "the local runtime is not running")
         return await self._pool.run(work, *args, **kwargs)
 
-    def _task(self, work: Coroutine[Any, Any, None]) -> None:
+    def _task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _published(self, workload: Workload) -> Workload:
         self._feed.publish(workload)
@@ -252,8 +257,15 @@ class LocalRuntime(Runtime):
             self._feed.publish(workload)
 
     async def _prepare_agent(self) -> None:
-        """Making the files may take seconds; the first create is not to wait for them."""
+        """Making the files may take seconds, which begin with the server and not with the first create."""
         await self._agent_files()
+
+    async def _await_agent(self, progress: Progress) -> None:
+        """Say what a create waits for while they are still being made."""
+        if self._preparing is not None and not self._preparing.done():
+            done, _ = await asyncio.wait([self._preparing], timeout=SLOW_SECONDS)
+            if not done:
+                progress("AGENT_PREPARING", "The agent of sandboxes is being prepared.")
 
     async def _stock(self) -> None:
         """After the last of several creates, when its first command has been run."""
