@@ -21,8 +21,8 @@ import httpx
 import pytest
 import redis
 import urllib3
-from tests import browser, real
 from tests.docker_runtime import own_engine
+from tests.support import browser, real
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it ships no types
 
 from shoal.errors import ConfigError
@@ -176,7 +176,9 @@ SHARED = {"k8s": ("k8s",), "docker": ("docker", "podman", "registry")}
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(engine): skip without that engine; fail if SHOAL_REQUIRE names it")
-    config.addinivalue_line("markers", 'needs("real", parts=[...]): skip without those parts of `tests/real.py`')
+    config.addinivalue_line(
+        "markers", 'needs("real", parts=[...]): skip without those parts of `tests/support/real.py`'
+    )
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # for the same reason

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import httpx
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 SOURCE = Path(__file__).parents[2] / "plugins" / "agent"
 USER = 1000

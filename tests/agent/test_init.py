@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.agent.commands.streams import run
 from tests.agent.program import SOURCE, StartAgent
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 OWN_PIDS = ["unshare", "--pid", "--fork", "--mount-proc"]
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="a pid namespace of its own takes root")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.agent.program import SOURCE, AgentProcess
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from shoal_agent.agent import RunningAgent
 from shoal_agent.environment import Environment

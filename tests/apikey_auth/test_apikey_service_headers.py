@@ -9,7 +9,7 @@ import httpx
 import pytest
 from tests.kernel.proxy.harness import Upstream, answering, headers, ok
 from tests.kernel.proxy.sockets import ending, service
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from websockets.asyncio.client import connect
 
 KEY = "service-header-test-key-0123456789"

@@ -16,7 +16,7 @@ from tests.chaos.controller import Controller
 from tests.chaos.faults import Fault, of_server
 from tests.chaos.kubectl import POOLS, RESOURCES, SNAPSHOTS, Holdings, kubectl, native_pool
 from tests.k8s_runtime.servers import configuration
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 PROVIDER = os.environ.get("SHOAL_CHAOS_PROVIDER", "pod")
 CONTROLLER = os.environ.get("SHOAL_CHAOS_CONTROLLER", "")

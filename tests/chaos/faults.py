@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from tests.servers import ServerProcess, free_port
+from tests.support.servers import ServerProcess, free_port
 
 
 @dataclass

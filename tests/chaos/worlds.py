@@ -14,7 +14,7 @@ import redis
 from tests.chaos.clients import POOL, Body
 from tests.chaos.faults import Clock, Fault, Redis, full_disk, of_server
 from tests.crash.test_kill import TOKEN
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 ENGINE = "[lifecycle]\npool_settle_seconds = 0\n"
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from tests.servers import SHOAL, ServerProcess
+from tests.support.servers import SHOAL, ServerProcess
 
 KEY = "client-key"
 

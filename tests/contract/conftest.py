@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.contract.key import KEY
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 
 @pytest.fixture(scope="package")

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.contract.key import KEY
-from tests.servers import SHOAL, ServerProcess, free_port
+from tests.support.servers import SHOAL, ServerProcess, free_port
 
 CREATE: dict[str, Any] = {
     "image": {"uri": "host"},

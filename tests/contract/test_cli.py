@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.contract.key import KEY
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 CLI = Path(sys.executable).with_name("opensandbox")
 

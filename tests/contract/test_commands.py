@@ -12,7 +12,7 @@ from opensandbox.exceptions import SandboxApiException
 from opensandbox.models.execd import Execution
 from opensandbox.models.filesystem import SetPermissionEntry
 from tests.contract.key import KEY
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.contract.key import KEY
-from tests.servers import ServerProcess, free_port
+from tests.support.servers import ServerProcess, free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

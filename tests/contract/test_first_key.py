@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tests.servers import SHOAL, free_port
+from tests.support.servers import SHOAL, free_port
 
 
 @contextmanager

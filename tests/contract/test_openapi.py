@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from tests.kernel.web.wired import Web
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 from shoal.web import openapi
 

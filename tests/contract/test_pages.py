@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from tests.browser import Page, chromium
 from tests.contract.key import KEY
-from tests.servers import ServerProcess
+from tests.support.browser import Page, chromium
+from tests.support.servers import ServerProcess
 from websockets.sync.client import ClientConnection
 
 from shoal.web.resources.pages import FILES

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from opensandbox.config.connection_sync import ConnectionConfigSync
 from opensandbox.sync.sandbox import SandboxSync
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 SHAPE: dict[str, Any] = {"image": {"uri": "host"}, "entrypoint": ["sleep", "600"], "env": {"POOLED": "yes"}}

@@ -12,7 +12,7 @@ from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import SandboxFilter, SnapshotFilter
 from tests.contract.key import KEY
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 COMMAND = ["sh", "-c", "echo hello from the sandbox; sleep 600"]
 

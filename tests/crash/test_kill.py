@@ -21,7 +21,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 ROUNDS = int(os.environ.get("SHOAL_CRASH_ROUNDS", "200"))
 CLIENTS = 4

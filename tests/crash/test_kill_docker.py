@@ -21,7 +21,7 @@ import pytest
 from tests.crash.test_kill import CLIENTS, Client, adopt_in_doubt, promises_hold, settled, work_until_killed
 from tests.docker_runtime.engines import EXECD, IMAGE
 from tests.docker_runtime.own_engine import own_engine
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 SECONDS = float(os.environ.get("SHOAL_DOCKER_CRASH_SECONDS", "50"))
 PATIENCE = 30.0

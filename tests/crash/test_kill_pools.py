@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.crash.test_kill import TOKEN, running, settled
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 ROUNDS = int(os.environ.get("SHOAL_CRASH_ROUNDS", "30"))
 CLIENTS = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 FILL = "cd /root; i=0; while [ $i -lt 3000 ]; do : >$i; i=$((i+1)); done; echo filled; exec sleep 600"
 ROUNDS = 4

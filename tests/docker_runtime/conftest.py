@@ -14,8 +14,8 @@ import docker.errors
 import pytest
 from tests.docker_runtime import leftovers
 from tests.docker_runtime.engines import DOCKER_HOST, EXECD
-from tests.servers import ServerProcess
 from tests.support.bench import MADE, Bench, Make
+from tests.support.servers import ServerProcess
 
 from shoal.config.settings import RuntimeSettings, ServerSettings, Settings, StorageSettings, StoreSettings
 from shoal.plugin.interfaces import Agent

@@ -14,8 +14,8 @@ import pytest
 from msgspec.structs import replace
 from tests.docker_runtime.engines import IMAGE
 from tests.docker_runtime.test_execd import output, shell, volumes_of
-from tests.servers import ServerProcess
 from tests.support.bench import Bench, Make, create
+from tests.support.servers import ServerProcess
 
 from shoal.errors import EngineFailure
 from shoal.models.workload import Phase

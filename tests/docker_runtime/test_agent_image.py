@@ -15,8 +15,8 @@ from pathlib import Path
 import docker
 import httpx
 import pytest
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 from shoal.plugin.interfaces import AGENT_PORT
 

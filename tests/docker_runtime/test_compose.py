@@ -16,7 +16,7 @@ from pathlib import Path
 import docker
 import httpx
 import pytest
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = {"OPEN-SANDBOX-API-KEY": "compose-test-key-0123456789"}

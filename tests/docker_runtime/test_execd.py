@@ -14,8 +14,8 @@ from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.docker_runtime.engines import EXECD, IMAGE
 from tests.docker_runtime.own_engine import own_engine
-from tests.servers import ServerProcess
 from tests.support.bench import Bench, Make, create
+from tests.support.servers import ServerProcess
 
 from shoal.errors import EngineFailure, InvalidRequest
 from shoal.models.requests import ClaimVolume, Volume

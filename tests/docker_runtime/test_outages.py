@@ -17,7 +17,7 @@ import httpx
 import pytest
 from tests.docker_runtime.engines import IMAGE
 from tests.docker_runtime.own_engine import OwnEngine, own_engine
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker", "dockerd"), pytest.mark.timeout(300)]

@@ -19,7 +19,7 @@ import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.crash.test_kill_pools import Taker
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(600)]

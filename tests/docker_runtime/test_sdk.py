@@ -16,8 +16,8 @@ from opensandbox.config import ConnectionConfig, ConnectionConfigSync
 from opensandbox.exceptions import SandboxApiException, SandboxException
 from opensandbox.models.sandboxes import PVC, PlatformSpec, SandboxFilter, SnapshotFilter, Volume
 from tests.docker_runtime.engines import IMAGE
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from tests.docker_runtime.engines import DOCKER_HOST, EXECD, IMAGE
 from tests.docker_runtime.relay import EngineRelay
-from tests.servers import SHOAL, ServerProcess
 from tests.support.bench import LONG, Bench
+from tests.support.servers import SHOAL, ServerProcess
 
 pytestmark = pytest.mark.needs("docker")
 

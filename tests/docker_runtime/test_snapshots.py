@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

@@ -15,8 +15,8 @@ import pytest
 from msgspec.structs import replace
 from tests.docker_runtime.engines import DOCKER_HOST, IMAGE
 from tests.docker_runtime.relay import EngineRelay
-from tests.servers import ServerProcess
 from tests.support.bench import Bench, Make, create
+from tests.support.servers import ServerProcess
 
 from shoal.config.settings import StorageSettings
 from shoal.errors import EngineFailure, InvalidRequest

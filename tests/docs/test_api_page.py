@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import parts
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.docs.pages import ROOT, parts
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 PAGE = {part.heading: part.blocks for part in parts("first-ten-minutes.md")}
 IMAGE = "python:3.12"

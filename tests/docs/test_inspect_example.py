@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from tests.docs.pages import ROOT
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 pytest.importorskip("inspect_ai", reason="inspect-ai is not installed")
 pytestmark = pytest.mark.timeout(300)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.servers import SHOAL, ServerProcess
+from tests.support.servers import SHOAL, ServerProcess
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text()
 KEY = "readme-key"

@@ -12,8 +12,8 @@ import pytest
 from tests.egress_policy import image as egress
 from tests.egress_policy.parts import Parts, Serve
 from tests.execd import image as execd
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 BOTH = [
     pytest.param("stand-in", marks=pytest.mark.needs("debian")),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests import real
+from tests.support import real
 
 BASE: Final = "shoal-test/debian:latest"
 """Has python3 and nftables."""

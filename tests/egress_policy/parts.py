@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 Serve = Callable[..., ServerProcess]
 

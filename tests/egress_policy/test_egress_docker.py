@@ -15,8 +15,8 @@ from opensandbox.config import ConnectionConfigSync
 from opensandbox.models.sandboxes import NetworkPolicy, NetworkRule
 from tests.egress_policy.parts import Parts, Serve
 from tests.egress_policy.test_sidecar import VAULT
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 pytestmark = [pytest.mark.needs("docker"), pytest.mark.timeout(180)]
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import httpx
 import pytest
 from tests.local_runtime.machine import can_bubblewrap, can_unshare
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests import real
+from tests.support import real
 
 KINDS: Final = ["stand-in", pytest.param("real", marks=pytest.mark.needs("real", parts=["execd"]))]
 """Parameters for tests that run on both."""

@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 import urllib3
-from tests import real
 from tests.gateway_ingress.stand_in import Mode
 from tests.k8s_runtime import controllers
-from tests.servers import free_port
+from tests.support import real
+from tests.support.servers import free_port
 
 from shoal_k8s.api import KubeClient
 from shoal_k8s.api.connection import ApiConnection

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.servers import ServerProcess, free_port
+from tests.support.servers import ServerProcess, free_port
 
 from shoal_gateway.signing import LATEST, SigningKey, base36, signature
 

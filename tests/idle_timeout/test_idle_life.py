@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
 from tests.kernel.lifecycle.fakes import World, fails
-from tests.sites import Site, site
+from tests.support.sites import Site, site
 from tests.support.waiting import until
 
 from shoal.errors import EngineFailure

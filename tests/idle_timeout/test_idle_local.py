@@ -10,7 +10,7 @@ import httpx
 import pytest
 from tests.idle_timeout.clocks import Idle
 from tests.local_runtime.machine import can_bubblewrap, can_unshare
-from tests.servers import free_port
+from tests.support.servers import free_port
 from tests.support.waiting import until
 
 from shoal.app import Shoal

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.kernel.lifecycle.fakes import MemoryRuntime
-from tests.sites import site
+from tests.support.sites import site
 
 from shoal.plugin.interfaces import Capabilities
 from shoal_idle.policy import ACTION, MAX_SECONDS, MIN_SECONDS, RESUME, TIMEOUT, IdlePolicy, read

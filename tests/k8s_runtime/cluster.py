@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
-from tests import real
+from tests.support import real
 
 from shoal_k8s.api import KubeClient, Resource
 from shoal_k8s.api.connection import ApiConnection

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tests.k8s_runtime.agent_controller import AgentController
 from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.deployment import DEPLOY, apply, in_force, kubeconfig, manifests, rights, without
-from tests.servers import SHOAL
+from tests.support.servers import SHOAL
 from tests.support.waiting import until
 
 from shoal.config.settings import Settings

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from tests.egress_policy.image import BASE, dockerfile
 from tests.k8s_runtime.servers import configuration
-from tests.servers import ServerProcess
 from tests.support.bench import Bench
+from tests.support.servers import ServerProcess
 
 from shoal_k8s.api import KubeClient
 from shoal_k8s.pods.objects import PODS

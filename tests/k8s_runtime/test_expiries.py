@@ -11,7 +11,7 @@ import httpx
 import msgspec
 import pytest
 from tests.k8s_runtime.servers import configuration, running
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal_k8s import names

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from tests.k8s_runtime.controllers import AGENT, BATCH, install
 from tests.k8s_runtime.servers import configuration
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal_k8s.api import KubeApiError, KubeClient, Resource

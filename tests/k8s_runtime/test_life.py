@@ -14,7 +14,7 @@ import pytest
 from opensandbox import SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from tests.k8s_runtime.servers import configuration, running
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal_k8s.api import KubeApiError, KubeClient

@@ -15,7 +15,7 @@ import httpx
 import pytest
 from kubernetes import client, config
 from tests.k8s_runtime.servers import configuration, running
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.needs("k8s"), pytest.mark.timeout(300)]

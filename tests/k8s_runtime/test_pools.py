@@ -20,7 +20,7 @@ from tests.k8s_runtime.controllers import BATCH, POOL, install
 from tests.k8s_runtime.pool_controller import PoolController, install_pools
 from tests.k8s_runtime.servers import configuration, running
 from tests.k8s_runtime.threads import in_thread
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal.errors import EngineFailure

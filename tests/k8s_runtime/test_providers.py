@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import real
 from tests.k8s_runtime.agent_controller import AgentController
 from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.cluster import fresh_namespace, real_controllers
 from tests.k8s_runtime.controllers import AGENT, BATCH, Controller
+from tests.support import real
 
 from shoal.config.settings import RuntimeSettings, Settings
 from shoal.errors import Conflict, EngineFailure, NotFound, Unavailable

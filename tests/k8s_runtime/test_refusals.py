@@ -17,7 +17,7 @@ from tests.k8s_runtime.batch_controller import BatchController
 from tests.k8s_runtime.controllers import AGENT, condition
 from tests.k8s_runtime.servers import configuration, running
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal.errors import EngineFailure

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.k8s_runtime.servers import configuration, running
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually
 
 from shoal_k8s.api import KubeApiError, KubeClient

@@ -20,7 +20,7 @@ from tests.k8s_runtime.controllers import BATCH, SNAPSHOT, install
 from tests.k8s_runtime.snapshot_controller import SnapshotController
 from tests.k8s_runtime.test_providers import new_plan, runtime_for
 from tests.k8s_runtime.threads import Runs, in_thread
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from tests.support.waiting import eventually, until
 
 from shoal.errors import Conflict, EngineFailure

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.servers import SHOAL, free_port
+from tests.support.servers import SHOAL, free_port
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from shoal.web.resources.pages import FILES
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.browser import Page, chromium
-from tests.servers import ServerProcess, free_port
+from tests.support.browser import Page, chromium
+from tests.support.servers import ServerProcess, free_port
 from websockets.sync.client import ClientConnection
 
 KEY = {"OPEN-SANDBOX-API-KEY": "browser-test-key-0123456789"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.servers import ServerProcess, free_port
+from tests.support.servers import ServerProcess, free_port
 
 KEY = {"OPEN-SANDBOX-API-KEY": "preview-test-key-0123456789"}
 DOMAIN = "preview.test:8443"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from tests.kernel.proxy.sockets import Service, ending, service
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 from websockets.asyncio.client import connect
 
 KEY = {"OPEN-SANDBOX-API-KEY": "websocket-test-key-0123456789"}

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import redis
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
 class RedisProcess:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from tests.kernel.lifecycle.fakes import World
-from tests.sites import Machine
 from tests.support.lifecycle import register
+from tests.support.sites import Machine
 
 from shoal.config.loader import Loaded
 from shoal.errors import ConfigError

@@ -16,7 +16,7 @@ import redis
 from structlog.testing import capture_logs
 from tests.idle_timeout.clocks import Idle
 from tests.renew_intent.redis_process import RedisProcess, installed
-from tests.sites import Site, site
+from tests.support.sites import Site, site
 from tests.support.waiting import until
 
 from shoal.models.secret import Secret

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from shoal_agent.bundle.build import PLACE
 

@@ -12,7 +12,7 @@ import pytest
 from tests.agent.code.runs import Background, create, execute, name, value
 from tests.agent.commands.streams import parse, post
 from tests.agent.program import AgentProcess, StartAgent
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 
 def test_a_context_is_made_shown_listed_and_deleted(client: httpx.Client) -> None:

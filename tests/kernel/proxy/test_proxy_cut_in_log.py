@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 from tests.kernel.proxy.harness import answering
-from tests.servers import ServerProcess
+from tests.support.servers import ServerProcess
 
 
 async def test_a_cut_is_told_of_once(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 from tests.docs.pages import parts
-from tests.servers import free_port
+from tests.support.servers import free_port
 
 from shoal.app import Shoal
 from shoal.config.loader import Loaded
