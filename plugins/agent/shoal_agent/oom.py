@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable
 
 from shoal_agent.cgroup import Cgroup, entry, number, read
 
@@ -23,24 +24,33 @@ def offer(pid: int) -> None:
         file.write(_score())
 
 
+def kills() -> int:
+    """How many processes the kernel has killed for lack of memory: in this cgroup, or on this machine."""
+    cgroup = Cgroup.of_this_process()
+    for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
+        for folder in cgroup.folders(controller)[:1]:
+            found = entry(read(f"{folder}/{name}"), "oom_kill")
+            if found is not None:
+                return found
+    return entry(read("/proc/vmstat"), "oom_kill") or 0
+
+
 class OutOfMemory:
-    """Knows how often the kernel has killed processes for lack of memory: in this cgroup, or on this machine."""
+    """Whether what was just killed was probably killed for lack of memory."""
 
-    def __init__(self, proc: str = "/proc") -> None:
-        self._proc = proc
-        self._kills = 0
-        self.look()
+    def __init__(self, count: Callable[[], int] = kills) -> None:
+        self._count = count
+        self._known = self._latest = count()
 
-    def look(self) -> bool:
-        """Whether a process has been killed since the last look."""
-        before, self._kills = self._kills, self._count()
-        return self._kills > before
+    def struck(self) -> bool:
+        """Whether a process has been killed that no answer of this has spoken for, and not long ago."""
+        before, self._known = self._known, self._count()
+        self._latest = self._known
+        return self._known > before
 
-    def _count(self) -> int:
-        cgroup = Cgroup.of_this_process()
-        for controller, name in (("", "memory.events"), ("memory", "memory.oom_control")):
-            for folder in cgroup.folders(controller)[:1]:
-                found = entry(read(f"{folder}/{name}"), "oom_kill")
-                if found is not None:
-                    return found
-        return entry(read(f"{self._proc}/vmstat"), "oom_kill") or 0
+    def tick(self) -> None:
+        """Call it at intervals: what was killed before the last interval is no reason for what ends from now on.
+
+        The last interval counts, for a large process may end seconds after it was killed.
+        """
+        self._known, self._latest = self._latest, self._count()

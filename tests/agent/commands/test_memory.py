@@ -9,7 +9,7 @@ import pytest
 from tests.agent.code.container import agent_in_container
 from tests.agent.commands.streams import run
 
-from shoal_agent.oom import OFFER
+from shoal_agent.oom import OFFER, OutOfMemory
 
 MEMORY = "64m"
 """Of the container."""
@@ -21,6 +21,20 @@ def test_children_are_killed_before_the_agent(client: httpx.Client) -> None:
     score = min(int(Path("/proc/self/oom_score_adj").read_text()) + OFFER, 1000)
     wait = f"until [ $(cat /proc/self/oom_score_adj) = {score} ]; do :; done; echo so"
     assert run(client, wait, timeout=20000).texts() == ["so"]
+
+
+def test_a_kill_is_a_reason_once_and_not_for_ever() -> None:
+    now = 7
+    oom = OutOfMemory(lambda: now)
+    assert not oom.struck()
+    now = 8
+    oom.tick()
+    assert oom.struck(), "it was killed, and ended only after the tick"
+    assert not oom.struck()
+    now = 9
+    oom.tick()
+    oom.tick()
+    assert not oom.struck()
 
 
 @pytest.mark.needs("docker")

@@ -163,7 +163,7 @@ class CommandRun:
     def _starved(self) -> bool:
         """Whether it, or the last program that its shell ran, was probably killed for lack of memory."""
         killed = self._code in (-signal.SIGKILL, SHELL_SIGNALLED + signal.SIGKILL)
-        return killed and not (self.group is not None and self.group.killed) and self._oom.look()
+        return killed and not (self.group is not None and self.group.killed) and self._oom.struck()
 
     def _end(self, last: bytes) -> None:
         self.finished_at = time.time()

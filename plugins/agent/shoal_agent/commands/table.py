@@ -130,7 +130,7 @@ class Commands:
             await asyncio.sleep(SWEEP_INTERVAL)
             self.sweep(time.time() - RECORD_SECONDS)
             if len(self._finished) < len(self._commands):
-                self._agent.oom.look()  # what was killed by now is no reason for what ends later
+                self._agent.oom.tick()
             for command in self._commands.values():
                 if command.output_file is not None and command.running:
                     command.output_start = shorten(command.output_file, command.output_start)
