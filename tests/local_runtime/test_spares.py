@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests.local_runtime.machine import Start, eventually, ignore, local, plan, processes_of, run
 
 from shoal_local.network import modes, outward
@@ -157,6 +158,20 @@ async def test_a_sandbox_starts_without_the_launcher(runtime: LocalRuntime) -> N
     await spare(runtime)
     os.kill(runtime._keeper._launcher._pid, signal.SIGKILL)
     assert network_of(runtime, await sleeping(runtime))[0] is not None
+
+
+def test_what_fails_is_not_tried_for_ever(tmp_path: Path) -> None:
+    launcher, broker = Launcher(), Broker()
+    spares = Spares(tmp_path, 1, launcher)
+    broken = modes.Network("internet", broker, "/bin/false")
+    with capture_logs() as logs:
+        for _ in range(5):
+            spares.fill(broken, shutil.which("unshare", path=modes.SEARCH))
+    assert [line["again"] for line in logs if line["log_level"] == "warning"] == [True, True, False]
+    assert entries(tmp_path) == []
+    spares.close()
+    launcher.close()
+    broker.close()
 
 
 SERVER = """

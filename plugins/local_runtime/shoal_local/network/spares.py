@@ -36,6 +36,8 @@ log: Final = structlog.get_logger("shoal.local")
 
 IDLE_SECONDS: Final = 300.0
 """Without a create for so long, what is in stock is given up."""
+MAX_FAILURES: Final = 3
+"""Failures in a row after which no more is tried."""
 READY_SECONDS: Final = 10.0
 _HOLD: Final = 'echo; read -r word || kill -9 "$(cat pasta.pid)"'
 _NOTHING: Final = Cgroups({})
@@ -91,6 +93,7 @@ class Spares:
         self._stock: list[Spare] = []
         self._holders: list[int] = []
         self._proven = False
+        self._failures = 0
         self._last = 0.0
 
     def sweep(self) -> None:
@@ -121,8 +124,12 @@ class Spares:
                 spare = self._make(network, unshare)
                 with self._lock:
                     self._stock.append(spare)
+                self._failures = 0
         except (EngineFailure, OSError) as error:
-            log.warning("no network is kept ready for the next sandbox", error=str(error))
+            self._failures += 1
+            if self._failures >= MAX_FAILURES:
+                self._size = 0
+            log.warning("no network is ready for the next sandbox", error=str(error), again=self._size > 0)
         finally:
             self._filling.release()
 
@@ -192,7 +199,8 @@ class Spares:
             for handle in (*handles, holder[1]):
                 os.close(handle)
             _end(box)
-            collect(holder[0])
+            with self._lock:
+                self._holders.append(holder[0])
             raise
         return Spare(network, box, tuple(handles), process, closed, holder)
 
