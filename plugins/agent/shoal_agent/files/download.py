@@ -109,7 +109,7 @@ def _content(file: BinaryIO, request: Request, name: str, threads: Threads) -> A
         return Response(data[first : first + count], code, headers)
     os.posix_fadvise(
         file.fileno(), first, min(count, READ_AHEAD_BYTES), os.POSIX_FADV_WILLNEED
-    )  # sendfile must not wait for the disk
+    )  # sending must not wait for the disk
     return FileResponse(file, first, count, code, headers)
 
 

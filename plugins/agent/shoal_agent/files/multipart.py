@@ -111,8 +111,9 @@ class Parser:
 
     def _boundary(self) -> tuple[int, int]:
         """Where the next boundary begins and ends. With an end of 0 more bytes must come; those before it are data."""
-        start = 0
-        while (at := self._buffer.find(self._mark, start)) >= 0:
+        newline = self._buffer.find(b"\n")  # there is hardly a cheaper search, and no mark without one
+        start = max(newline - 1, 0)
+        while newline >= 0 and (at := self._buffer.find(self._mark, start)) >= 0:
             behind = at + len(self._mark)
             tail = _TAIL.match(self._buffer, behind)
             if tail is not None:

@@ -17,7 +17,7 @@ A room registers plain coroutines in a table of routes::
   A body that is a map of free keys, or a list: `await request.json()`.
 - **Bodies** are streamed with back-pressure: `async for piece in request.body: ...`, or `await request.body.read()`.
 - **Answers**: `Response`, `json_response`, `text_response`, `Stream` (chunks of an async iterator, a clean end at
-  once), `FileResponse` (sendfile), `Upgrade` (raw bytes both ways through a `ClientTunnel`), `websocket.accept`.
+  once), `FileResponse`, `Upgrade` (raw bytes both ways through a `ClientTunnel`), `websocket.accept`.
 - **Blocking work** (file systems) goes to a thread: `await asyncio.to_thread(...)`.
 - **A client that goes away**: reads of the body and writes raise `Disconnected`, which a handler lets pass; the
   iterator of a `Stream` is cancelled where it waits. Other handlers run to their end.

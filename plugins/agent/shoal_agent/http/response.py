@@ -41,7 +41,7 @@ class Stream:
 
 
 class FileResponse:
-    """`count` bytes from `offset` of the open regular file, by sendfile where the kernel can. It is closed after.
+    """`count` bytes from `offset` of the open regular file, read as the client takes them. It is closed after.
 
     If the file turns out shorter, the connection is closed: the client sees that something is missing.
     """
