@@ -340,6 +340,25 @@ def test_requests_name_images_below_the_roots_only(tmp_path: Path) -> None:
             Catalog({}).resolve(name)
 
 
+def test_what_cannot_be_looked_at_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`realpath` and `is_dir` raise for some of these."""
+    catalog = Catalog({"named": f"dir:{tmp_path}/link"}, (), [str(tmp_path)])
+    long = "n" * 300
+    for name in (f"dir:{tmp_path}/{long}", f"docker-archive:{tmp_path}/{long}", f"oci-layout:{tmp_path}/{long}"):
+        with pytest.raises(InvalidRequest, match="there is no"):
+            catalog.resolve(name)
+    (tmp_path / "link").symlink_to(tmp_path / "roots")
+
+    def closed(path: object) -> str:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.readlink", closed)
+    with pytest.raises(InvalidRequest, match="image_roots"):
+        catalog.resolve(f"dir:{tmp_path}/link")
+    with pytest.raises(InvalidRequest, match="there is no"):
+        catalog.resolve("named")
+
+
 def test_pipes_and_devices_are_no_archives(tmp_path: Path) -> None:
     """Opening or reading one would hold a thread for good."""
     os.mkfifo(tmp_path / "pipe")

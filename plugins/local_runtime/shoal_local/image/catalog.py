@@ -76,14 +76,14 @@ class Catalog:
                 raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {text} {FORMS}") from None
             except ValueError as error:
                 raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {error}") from None
-        source = Source(source.kind, Path(os.path.realpath(source.path)), source.ref)
+        source = Source(source.kind, _real(source.path) or source.path, source.ref)
         self._check(name, source)
         return source
 
     def _named_by_path(self, source: Source) -> Source:
         """A source that a request itself names. Raises ValueError outside the roots, whatever is there."""
-        real = Path(os.path.realpath(source.path))
-        if source.kind is not Kind.HOST and not any(real.is_relative_to(root) for root in self._roots):
+        real = _real(source.path)
+        if source.kind is not Kind.HOST and not any(real and real.is_relative_to(root) for root in self._roots):
             raise ValueError(
                 "images are named by path only below [local] image_roots; the administrator can add a root, "
                 "or a name in [local.images]"
@@ -94,11 +94,12 @@ class Catalog:
         if source.kind is Kind.HOST:
             return
         wants_directory = source.kind is not Kind.DOCKER_ARCHIVE
-        there = source.path.is_dir() if wants_directory else source.path.is_file()
+        # Unlike Path's methods these raise nothing: what cannot be looked at is not there.
+        there = os.path.isdir(source.path) if wants_directory else os.path.isfile(source.path)  # noqa: PTH112, PTH113
         if not there:
             what = "directory" if wants_directory else "regular file"
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: there is no {what} {source.path}")
-        if source.kind is Kind.OCI_LAYOUT and not (source.path / "index.json").is_file():
+        if source.kind is Kind.OCI_LAYOUT and not os.path.isfile(source.path / "index.json"):  # noqa: PTH113
             raise InvalidRequest(INVALID_PARAMETER, f"image {name!r}: {source.path} has no index.json")
         self.check_private(name, source.path)
 
@@ -123,6 +124,14 @@ def parse(text: str) -> Source:
         return Source(Kind.DIRECTORY, _path(rest))
     path, _, ref = rest.partition(":")
     return Source(Kind(scheme), _path(path), ref or None)
+
+
+def _real(path: Path) -> Path | None:
+    """The path without symbolic links; None where one cannot be followed, such as another process's in /proc."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return None
 
 
 def _path(text: str) -> Path:
