@@ -88,6 +88,16 @@ def test_output_arrives_on_its_stream_and_the_exit_code_is_passed_on(terminal: T
     assert terminal.inside("--timeout", "0.2", "--", "sleep", "60", code=137)[0] == ""
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_output_for_machines(terminal: Terminal, before: bool) -> None:
+    words = ["--json", terminal.sandbox] if before else [terminal.sandbox, "--json"]
+    out, err = terminal.run("exec", *words, "-c", "echo out; echo err >&2; exit 7", code=7)
+    said = [json.loads(line) for line in out.splitlines()]
+    assert (sorted(each["text"] for each in said[:-1]), err) == (["err\n", "out\n"], "")
+    assert {each["type"] for each in said[:-1]} == {"stdout", "stderr"}
+    assert said[-1] == {"type": "exit", "code": 7, "why": ""}
+
+
 def test_an_interrupt_reaches_the_command_and_its_last_words_are_printed(terminal: Terminal) -> None:
     script = "trap 'echo bye; exit 9' TERM; echo ready; while :; do sleep 0.05; done"
     with terminal.start("exec", terminal.sandbox, "-c", script) as process:
@@ -168,14 +178,18 @@ def test_what_is_typed_before_the_terminal_is_connected_reaches_the_shell(termin
 
 
 def test_wrong_usage_is_told_before_anything_is_made(terminal: Terminal) -> None:
-    assert terminal.run("run", "--json", "--", "true", code=125) == ("", "shoal: --json goes with --detach\n")
+    assert "give a command" in terminal.run("run", "--json", code=125)[1]
     assert "usage: shoal exec ID " in terminal.inside("--nonsense", "--", "true", code=2)[1]
 
 
 def test_a_detached_sandbox_stays_and_is_ended(terminal: Terminal) -> None:
-    made = terminal.run("run", "-d", "--label", "made=here", "--memory", "64Mi")[0].strip()
+    words = ("--label", "made=here", "--memory", "64Mi", "--json", "-c", "echo begun")
+    *said, last = (json.loads(line) for line in terminal.run("run", "-d", *words)[0].splitlines())
+    assert [each["type"] for each in said] == ["stdout", "exit"]
+    made = last["id"]
     assert terminal.run("ls", "-q", "--label", "made=here")[0] == made + "\n"
-    assert terminal.run("rm", made[:8], "nothing", code=1) == (made + "\n", "shoal: there is no sandbox 'nothing'\n")
+    out, err = terminal.run("rm", "--json", made[:8], "nothing", code=1)
+    assert (json.loads(out), err) == ({"id": made}, "shoal: there is no sandbox 'nothing'\n")
     assert terminal.run("ls", "-q", "--label", "made=here") == ("", "")
 
 

@@ -27,7 +27,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
     server.start()
     places = [place for place, (language, _) in enumerate(BLOCKS) if language == "sh"]
     script = f"echo '{MARK}'\n".join(BLOCKS[place][1] + "echo\n" for place in places)
-    here = script.replace("http://127.0.0.1:8080", server.base)
+    patient = script.replace("&timeout=30", "&timeout=80")
+    here = patient.replace("http://127.0.0.1:8080", server.base)
     shell = ["bash", "-euo", "pipefail", "-c", here]
     environment = {"OPEN_SANDBOX_API_KEY": KEY, "PATH": "/usr/local/bin:/usr/bin:/bin"}
     done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False, timeout=100)

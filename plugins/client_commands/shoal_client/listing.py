@@ -77,6 +77,7 @@ class RemoveCommand(Command):
         add_arguments(parser)
         parser.add_argument("sandboxes", nargs="*", metavar="ID", help="an id, or the beginning of one")
         parser.add_argument("--all", action="store_true", help="every sandbox of the server that this key sees")
+        parser.add_argument("--json", action="store_true", help="one JSON object per line")
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
         """Prints each id as it goes; returns 1 if one could not be ended, after trying the others."""
@@ -89,7 +90,7 @@ class RemoveCommand(Command):
             try:
                 sandbox_id = name if arguments.all else sandboxes.find(name)
                 sandboxes.delete(sandbox_id, missing_ok=arguments.all)
-                print(sandbox_id)
+                print(json.dumps({"id": sandbox_id}) if arguments.json else sandbox_id)
             except ClientError as error:
                 print(f"shoal: {error.message}", file=sys.stderr)
                 code = 1

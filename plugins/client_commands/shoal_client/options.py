@@ -34,6 +34,7 @@ def _add_options(parser: ArgumentParser) -> None:
     parser.add_argument("-u", "--user", type=user, metavar="UID[:GID]", help="runs the command as this user")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="ends the command after that time")
     parser.add_argument("-c", dest="script", metavar="SCRIPT", help="a line for the sandbox's shell")
+    parser.add_argument("--json", action="store_true", help="one JSON object per line in place of the bare output")
 
 
 def _after_options(arguments: Namespace) -> list[str]:

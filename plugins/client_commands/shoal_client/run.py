@@ -45,7 +45,6 @@ class RunCommand(Command):
             "--lifetime", type=int, default=LIFETIME_SECONDS, metavar="SECONDS", help="the sandbox ends by then"
         )
         parser.add_argument("-d", "--detach", action="store_true", help="print the id and leave the sandbox running")
-        parser.add_argument("--json", action="store_true", help="with --detach: the whole sandbox")
         options.add_command(parser)
 
     def run(self, arguments: Namespace, context: Callable[[], PluginContext]) -> int:
@@ -53,8 +52,6 @@ class RunCommand(Command):
         request = options.command_request(arguments)
         if request is None and not arguments.detach:
             return _failed("give a command: shoal run -- echo hello")
-        if arguments.json and not arguments.detach:
-            return _failed("--json goes with --detach")
         try:
             server = ServerClient.of(arguments)
             sandboxes = SandboxClient(server)
@@ -62,7 +59,7 @@ class RunCommand(Command):
                 made = sandboxes.create(_body(arguments))
                 keep = False
                 try:
-                    code = 0 if request is None else _stream(AgentClient(server, made["id"]), request)
+                    code = 0 if request is None else _stream(AgentClient(server, made["id"]), request, arguments)
                     keep = arguments.detach
                     if keep:
                         print(json.dumps(made) if arguments.json else made["id"])
@@ -95,7 +92,7 @@ class ExecCommand(Command):
             return _failed("give a command: shoal exec ID -- echo hello")
         try:
             server = ServerClient.of(arguments)
-            return _stream(AgentClient(server, SandboxClient(server).find(arguments.sandbox)), request)
+            return _stream(AgentClient(server, SandboxClient(server).find(arguments.sandbox)), request, arguments)
         except ClientError as error:
             return _failed(error.message)
         except KeyboardInterrupt:
@@ -132,9 +129,12 @@ def _body(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _stream(agent: AgentClient, request: dict[str, Any]) -> int:
-    outcome = agent.run(request, _print)
-    if outcome.why:
+def _stream(agent: AgentClient, request: dict[str, Any], arguments: Namespace) -> int:
+    """Run the command, print what comes, and return its exit code."""
+    outcome = agent.run(request, _print_object if arguments.json else _print)
+    if arguments.json:
+        print(json.dumps({"type": "exit", "code": outcome.code, "why": outcome.why}), flush=True)
+    elif outcome.why:
         print(f"shoal: {outcome.why}", file=sys.stderr)
     return outcome.code
 
@@ -143,6 +143,10 @@ def _print(stream: str, text: str) -> None:
     file = sys.stderr if stream == "stderr" else sys.stdout
     file.write(text)
     file.flush()
+
+
+def _print_object(stream: str, text: str) -> None:
+    print(json.dumps({"type": stream, "text": text}), flush=True)
 
 
 def _failed(message: str) -> int:
