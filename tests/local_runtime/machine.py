@@ -42,9 +42,11 @@ def can_unshare() -> bool:
 
 @cache
 def can_bubblewrap() -> bool:
-    """Is bubblewrap installed, and does it work?"""
+    """Is bubblewrap installed, and does it work? A try fails where a mount of this machine goes away meanwhile."""
     words = ["bwrap", "--unshare-user", "--unshare-pid", "--ro-bind", "/", "/", "true"]
-    return shutil.which("bwrap") is not None and subprocess.run(words, capture_output=True, check=False).returncode == 0
+    return shutil.which("bwrap") is not None and any(
+        subprocess.run(words, capture_output=True, check=False).returncode == 0 for _ in range(5)
+    )
 
 
 def settings(base: Path, *, allowed: tuple[str, ...] = ()) -> Settings:

@@ -20,6 +20,23 @@ def alone(bundle: Path, *options: str) -> list[str]:
     return ["bwrap", "--unshare-user", "--die-with-parent", "--clearenv", *own, *options]
 
 
+def this_machine() -> list[str]:
+    """What to put before a command so that it finds this machine's files, in a root of its own.
+
+    Without the places below which container engines mount and unmount all the time: bubblewrap fails where a mount goes
+    away while it binds them.
+    """
+    kept = [each for each in Path("/").iterdir() if each.name not in ("proc", "run", "sys", "var")]
+    kept += [each for each in Path("/var").iterdir() if each.name != "lib"]
+    options = ["bwrap", "--proc", "/proc"]
+    for each in kept:
+        if each.is_symlink():
+            options += ["--symlink", str(each.readlink()), str(each)]
+        elif each.is_dir():
+            options += ["--dev-bind", str(each), str(each)]
+    return options
+
+
 @contextmanager
 def answering(command: Sequence[str], env: dict[str, str] | None = None) -> Iterator[httpx.Client]:
     """The command with a ``--port`` of its own, once an agent answers there."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.agent.bundle.running import this_machine
 
 import shoal_agent
 from shoal_agent.bundle.build import PLACE
@@ -45,7 +46,7 @@ class Home:
         agent.chmod(0o755)
 
     def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        around = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-pid", "--die-with-parent"]
+        around = [*this_machine(), "--unshare-pid", "--die-with-parent"]
         around += ["--as-pid-1"] if self.first else []
         return subprocess.Popen(
             [*around, *self._shell, str(SCRIPT), *arguments],
@@ -195,7 +196,7 @@ def test_a_hook_before_the_start_is_waited_for(
 
 def test_signals_of_a_command_are_at_their_defaults(bundle: Path, shell: list[str], tmp_path: Path) -> None:
     """As process 1, with the real agent in its place, whose interpreter can undo what the shell did."""
-    around = ["bwrap", "--dev-bind", "/", "/", "--proc", "/proc", "--unshare-pid", "--unshare-net", "--as-pid-1"]
+    around = [*this_machine(), "--unshare-pid", "--unshare-net", "--as-pid-1"]
     around += ["--tmpfs", "/opt", "--ro-bind", str(bundle), PLACE]
     done = subprocess.run(
         [*around, *shell, f"{PLACE}/bootstrap.sh", "grep", "SigIgn", "/proc/self/status"],
