@@ -19,6 +19,7 @@ from msgspec import Struct
 from shoal.errors import EngineFailure
 from shoal.plugin.interfaces import ForkedAgent
 from shoal_local.limit.cgroups import born_into
+from shoal_local.run.process import end_child
 
 CODE: Final = "LOCAL::AGENT_FAILED"
 PROGRAM: Final = Path(__file__).with_name("parent.py")
@@ -164,9 +165,7 @@ class Parent:
             return
         self._channel.close()
         self._channel = None
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        end_child(self._pid)
 
 
 def _spawned(program: str, words: list[str], null: int, channel: int) -> int:

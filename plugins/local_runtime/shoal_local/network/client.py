@@ -9,13 +9,13 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from shoal.errors import EngineFailure
+from shoal_local.run.process import end_child
 
 log: Final = structlog.get_logger("shoal.local")
 
@@ -97,9 +97,7 @@ class Broker:
             return
         self._channel.close()
         self._channel = None
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        end_child(self._pid)
 
 
 def _received(channel: socket.socket) -> tuple[bytes, list[int]]:

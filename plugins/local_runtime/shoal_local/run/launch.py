@@ -9,7 +9,6 @@ import socket
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import structlog
 from shoal.errors import EngineFailure
 from shoal_local.run.command import CODE
 from shoal_local.run.keyring import JOIN_CALL
+from shoal_local.run.process import end_child
 
 log: Final = structlog.get_logger("shoal.local")
 
@@ -121,9 +121,7 @@ class Launcher:
             return
         self._channel.close()
         self._channel = None
-        with suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._pid, signal.SIGKILL)
-            os.waitpid(self._pid, 0)
+        end_child(self._pid)
 
 
 def _received(channel: socket.socket) -> bytes:

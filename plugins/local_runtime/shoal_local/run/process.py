@@ -78,6 +78,13 @@ def kill(handle: int, number: signal.Signals) -> None:
         signal.pidfd_send_signal(handle, number)
 
 
+def end_child(pid: int) -> None:
+    """Kill a child of this process and take it out of the process table; one that has gone is fine."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
 def children(pid: int) -> list[int]:
     """Direct children, as the kernel lists them; empty if the process is gone."""
     try:
