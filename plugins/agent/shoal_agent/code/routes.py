@@ -24,7 +24,6 @@ SQL = "sql"
 
 def add_routes(agent: RunningAgent, routes: Routes) -> None:
     """Registers them."""
-
     room = CodeRoutes(agent)
     routes.post("/code", room.run)
     routes.post("/code/context", room.create)

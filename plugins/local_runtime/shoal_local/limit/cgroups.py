@@ -22,10 +22,8 @@ Purpose = Literal["memory", "cpu", "pids", "freezer"]
 PURPOSES: Final[tuple[Purpose, ...]] = ("memory", "cpu", "pids", "freezer")
 PERIOD_MICROSECONDS: Final = 100_000
 FREEZE_SECONDS: Final = 10.0
-_PAUSE: Final = 0.001
-
-
 MEMBERS: Final = "cgroup.procs"
+_PAUSE: Final = 0.001
 
 
 def born_into(joined: list[Path]) -> Path | None:

@@ -4,8 +4,8 @@ Run as a program, on the standard library alone: ``python -I -S launcher.py FD K
 SOCK_SEQPACKET sockets, ``KEYCTL`` the number of that system call or 0. A request is a message of JSON with ``argv``,
 ``env`` and ``group``, and descriptors: three that become the process's own first ones, the directory of the group if
 ``group`` is true, and namespaces that it enters in this order. It is answered with the pid, or with the text of an
-error. The process is a child of the server. Before the first request the
-launcher says ``ready``. It ends when the server does; what it started does not.
+error. The process is a child of the server. Before the first request the launcher says ``ready``. It ends when the
+server does; what it started does not.
 """
 
 from __future__ import annotations
