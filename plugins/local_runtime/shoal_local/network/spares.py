@@ -60,8 +60,8 @@ class Spare(Struct):
     closed: list[str]
     holder: tuple[int, int]
 
-    def give(self, box: Box) -> Process:
-        """Let a sandbox have it; returns pasta, which from now on is recorded with the sandbox.
+    def give(self, box: Box) -> None:
+        """Let a sandbox have it; pasta is recorded with that from now on.
 
         Raises OSError, and then it is still to be closed.
         """
@@ -69,7 +69,6 @@ class Spare(Struct):
         with suppress(BrokenPipeError):
             os.write(self.holder[1], b"taken\n")
         self.close()
-        return self.process
 
     def close(self) -> None:
         """Let go of it; unless it was given away, the shell ends pasta."""
@@ -101,8 +100,8 @@ class Spares:
         for entry in self._folder.iterdir():
             _end(Box(entry))
 
-    def take(self, network: Network) -> Spare | None:
-        """One for a sandbox, or None; the caller gives it to the sandbox, and leaves it."""
+    def take(self, network: Network, box: Box) -> Spare | None:
+        """One that is from now on a sandbox's, or None; the caller leaves it. Raises OSError."""
         self._last = time.monotonic()
         while True:
             with self._lock:
@@ -111,6 +110,7 @@ class Spares:
                 spare = self._stock.pop(0)
             # This machine may have another address by now.
             if spare.network == network and spare.process.alive() and spare.closed == outward.closed():
+                self._give(spare, box)
                 return spare
             self._discard(spare)
 
@@ -146,11 +146,11 @@ class Spares:
             self._empty()
         self._collect(wait=True)
 
-    def used(self, spare: Spare, box: Box) -> Process:
-        """Give a spare that was taken to a sandbox."""
+    def _give(self, spare: Spare, box: Box) -> None:
         try:
-            process = spare.give(box)
+            spare.give(box)
         except OSError:
+            spare.leave()
             spare.close()
             _end(spare.box)
             raise
@@ -158,7 +158,6 @@ class Spares:
             with self._lock:
                 self._holders.append(spare.holder[0])
         remove_tree(spare.box.path)
-        return process
 
     def _empty(self) -> None:
         with self._lock:

@@ -141,15 +141,15 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
     workload = _resolved(order)
     joins = groups.create(box.id, order.limits)
     begin = opening(box.path, joins, _rlimits(order.limits, groups))
-    spare = _spare(isolation)
+    spare = _spare(isolation, box)
     try:
-        net = None if spare is None or isolation.spares is None else isolation.spares.used(spare, box)
         command = _write_scripts(order, isolation, drawer, workload, begin, connected=spare is not None)
         started = _spawn(box, isolation, command, born_into(joins), () if spare is None else spare.namespaces)
     finally:
         if spare is not None:
             spare.leave()
-    started = replace(started, net=net or started.net)
+    if spare is not None:
+        started = replace(started, net=spare.process)
     if isolation.network is not None and not isolation.staged and isolation.method == "bubblewrap":
         started = _finish_network(box, started, isolation.network)
     for name in SCRATCH:
@@ -160,12 +160,12 @@ def start(order: Order, isolation: Isolation, drawer: Drawer, groups: Cgroups) -
     return started
 
 
-def _spare(isolation: Isolation) -> Spare | None:
-    """A network made in advance, where the stage can be started in it."""
+def _spare(isolation: Isolation, box: Box) -> Spare | None:
+    """A network made in advance, now the sandbox's, where the stage can be started in it. Raises OSError."""
     network, spares = isolation.network, isolation.spares
     if network is None or spares is None or not (isolation.staged or isolation.method == "unshare"):
         return None
-    return spares.take(network)
+    return spares.take(network, box)
 
 
 def _finish_network(box: Box, started: Started, network: Network) -> Started:
